@@ -1,0 +1,1 @@
+"""Errors, units, ids, hashing and counter-based random keys. Imports nothing else of ours."""

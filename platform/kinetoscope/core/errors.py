@@ -1,0 +1,100 @@
+"""Every error that Kinetoscope raises on purpose.
+
+    KinetoscopeError                 1   something failed; a retry may help
+    |-- UserError                    2   the user has to change something; never retried
+    |   |-- ConfigError              2   a run config or an override is wrong
+    |   |-- DataError                2   the user's videos or captions can't be used
+    |   |-- NotFoundError            2   a run, a model or an object that was named does not exist
+    |   +-- GateError                2   a quality gate was not passed
+    |-- StorageError                 1   the object store did not do what it was asked
+    |   +-- CorruptError             1   stored data does not match its manifest
+    |-- SupersededError              1   a later attempt of the same step has taken over
+    |-- PreemptedError              75   told to stop; the state is saved
+    |-- StalledError                76   no progress for too long
+    +-- DivergedError               77   the loss is not finite
+
+The number is the exit code of a process that ends with the error (`ExitCode`).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every step."""
+
+    DONE = 0
+    FAILED = 1
+    USER_ERROR = 2
+    PREEMPTED = 75
+    STALLED = 76
+    DIVERGED = 77
+
+
+class KinetoscopeError(Exception):
+    """Base of all errors.
+
+    Args:
+        message: what was given and what is allowed, with the values.
+        hint: what to do about it.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UserError(KinetoscopeError):
+    """The user has to change something; a retry can't help."""
+
+    exit_code = ExitCode.USER_ERROR
+
+
+class ConfigError(UserError):
+    """A run config or an override is wrong."""
+
+
+class DataError(UserError):
+    """The given videos or captions can't be used."""
+
+
+class NotFoundError(UserError):
+    """A named run, model or object does not exist."""
+
+
+class GateError(UserError):
+    """A quality gate was not passed."""
+
+
+class StorageError(KinetoscopeError):
+    """The object store did not do what it was asked."""
+
+
+class CorruptError(StorageError):
+    """Stored data does not match its manifest."""
+
+
+class SupersededError(KinetoscopeError):
+    """A later attempt of the same step has taken over; this one may not commit."""
+
+
+class PreemptedError(KinetoscopeError):
+    """The step was told to stop; its state is saved."""
+
+    exit_code = ExitCode.PREEMPTED
+
+
+class StalledError(KinetoscopeError):
+    """The step made no progress for too long."""
+
+    exit_code = ExitCode.STALLED
+
+
+class DivergedError(KinetoscopeError):
+    """The loss or the gradient is not finite."""
+
+    exit_code = ExitCode.DIVERGED

@@ -1,0 +1,132 @@
+"""An object store in a directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from kinetoscope.core.errors import NotFoundError
+from kinetoscope.storage.store import ObjectStat, check_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Unfinished writes lie beside their target under this prefix and are never listed.
+_PARTIAL = ".partial-"
+
+
+class DirectoryStore:
+    """Objects as files. A write goes to a file beside the target, is synced and then renamed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @property
+    def uri(self) -> str:
+        """URI of the root, without a trailing slash."""
+        return self._root.as_uri()
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Create or replace an object."""
+        with self._partial(key) as (partial, target):
+            _write(partial, data)
+            partial.replace(target)
+
+    def put_bytes_if_absent(self, key: str, data: bytes) -> bool:
+        """Create an object; return False, and change nothing, when it exists."""
+        with self._partial(key) as (partial, target):
+            _write(partial, data)
+            try:
+                # A hard link appears whole, and fails when the name is taken: rename would replace.
+                os.link(partial, target)
+            except FileExistsError:
+                return False
+        return True
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Create or replace an object with the content of a local file."""
+        with self._partial(key) as (partial, target):
+            shutil.copyfile(path, partial)
+            _sync(partial)
+            partial.replace(target)
+
+    def get_bytes(self, key: str) -> bytes:
+        """Return the content; raises ``NotFoundError``."""
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFoundError(f"no object {key!r} in {self.uri}") from None
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the content to a local file; raises ``NotFoundError``."""
+        try:
+            shutil.copyfile(self._path(key), path)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFoundError(f"no object {key!r} in {self.uri}") from None
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the file that holds the object."""
+        return self._path(key)
+
+    def stat(self, key: str) -> ObjectStat | None:
+        """Describe an object, or return None when there is none."""
+        path = self._path(key)
+        return ObjectStat(key, path.stat().st_size) if path.is_file() else None
+
+    def list(self, prefix: str = "") -> list[ObjectStat]:
+        """Return the object named ``prefix`` and all below ``prefix/``, sorted by key."""
+        top = self._path(prefix) if prefix else self._root
+        if top.is_file():
+            return [ObjectStat(prefix, top.stat().st_size)]
+        found = []
+        for folder, _, names in os.walk(top):
+            for name in names:
+                if not name.startswith(_PARTIAL):
+                    path = Path(folder, name)
+                    try:
+                        size = path.stat().st_size
+                    except FileNotFoundError:  # deleted meanwhile
+                        continue
+                    found.append(ObjectStat(path.relative_to(self._root).as_posix(), size))
+        return sorted(found, key=lambda stat: stat.key)
+
+    def delete(self, key: str) -> None:
+        """Delete an object; nothing happens when there is none."""
+        self._path(key).unlink(missing_ok=True)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete the object named ``prefix`` and all below ``prefix/``."""
+        path = self._path(prefix)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    @contextmanager
+    def _partial(self, key: str) -> Iterator[tuple[Path, Path]]:
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{_PARTIAL}{uuid4().hex}")
+        try:
+            yield partial, target
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
