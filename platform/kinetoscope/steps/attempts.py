@@ -1,0 +1,116 @@
+"""The lease of a step: numbered attempts, of which the highest (its generation) may commit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+
+import psutil
+
+from kinetoscope.core.config_model import Record
+from kinetoscope.core.errors import PreemptedError, SupersededError
+from kinetoscope.steps.contract import RESULT_KEY, STATUS_KEY, StepStatus, read_record
+from kinetoscope.storage.store import ObjectStore
+
+# A holder whose heartbeat does not change for so long is dead; it beats every 2 s.
+LEASE_SECONDS = 20.0
+_POLL_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Attempt(Record):
+    """Who holds, or held, the lease."""
+
+    generation: int
+    run_id: str
+    host: str
+    pid: int
+    process_started_at: float
+
+    def is_known_dead(self) -> bool:
+        """Tell whether the holder ran on this machine and is gone."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            return psutil.Process(self.pid).create_time() != self.process_started_at
+        except psutil.NoSuchProcess:
+            return True
+
+
+def num_attempts(store: ObjectStore) -> int:
+    """Return how many attempts a step has had: the number of the latest generation."""
+    stats = store.list("attempts")
+    return int(stats[-1].key.removeprefix("attempts/").removesuffix(".json")) if stats else 0
+
+
+def check_generation(store: ObjectStore, generation: int) -> None:
+    """Raise ``SupersededError`` when a later attempt has taken over."""
+    latest = num_attempts(store)
+    if latest != generation:
+        raise SupersededError(
+            f"attempt {generation} of {store.uri} was superseded by attempt {latest}"
+        )
+
+
+def acquire(store: ObjectStore, run_id: str, should_stop: Callable[[], bool]) -> int | None:
+    """Take the lease, waiting for a living holder; return the generation.
+
+    Returns None when the step has a committed result, so that there is nothing left to do.
+
+    Args:
+        store: the step's own store.
+        run_id: the run on whose behalf.
+        should_stop: polled while waiting; raises ``PreemptedError`` when it answers True.
+    """
+    announced = 0
+    while store.stat(RESULT_KEY) is None:
+        latest = num_attempts(store)
+        if latest and not _holder_is_gone(store, latest, should_stop):
+            if announced != latest:
+                _log.info("attempt %d of another run is at work: waiting for it", latest)
+                announced = latest
+            continue
+        attempt = Attempt(
+            generation=latest + 1,
+            run_id=run_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process_started_at=psutil.Process().create_time(),
+        )
+        if store.put_bytes_if_absent(_key(attempt.generation), attempt.to_bytes()):
+            return attempt.generation
+    return None
+
+
+def _key(generation: int) -> str:
+    return f"attempts/{generation:06d}.json"
+
+
+def _holder_is_gone(store: ObjectStore, generation: int, should_stop: Callable[[], bool]) -> bool:
+    """Watch the holder until it ends, is known dead, or loses its lease; True then.
+
+    Returns False early, so that the caller looks afresh, when the result is there or another
+    attempt began. Judges heartbeats by this process's clock alone: clocks of machines differ.
+    """
+    seen_beat = -1
+    seen_at = time.monotonic()
+    while time.monotonic() - seen_at < LEASE_SECONDS:
+        if should_stop():
+            raise PreemptedError(f"stopped while waiting for {store.uri}")
+        status = read_record(store, STATUS_KEY, StepStatus)
+        mine = status is not None and status.generation == generation
+        if mine and status is not None and status.state in ("failed", "stopped"):
+            return True
+        attempt = read_record(store, _key(generation), Attempt)
+        if attempt is not None and attempt.is_known_dead():
+            return True
+        if store.stat(RESULT_KEY) is not None or num_attempts(store) != generation:
+            return False
+        if mine and status is not None and status.heartbeat != seen_beat:
+            seen_beat, seen_at = status.heartbeat, time.monotonic()
+        time.sleep(_POLL_SECONDS)
+    return True

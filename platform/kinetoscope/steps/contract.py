@@ -1,0 +1,166 @@
+"""What a step is asked to do, and what it says of itself."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from kinetoscope.core.config_model import Config, Record
+from kinetoscope.core.errors import NotFoundError
+from kinetoscope.core.hashing import digest_json
+from kinetoscope.storage.store import ObjectStore, open_store
+
+RESULT_KEY = "result.json"
+STATUS_KEY = "status.json"
+
+R = TypeVar("R", bound=Record)
+
+StepState = Literal["waiting", "running", "done", "failed", "stopped"]
+
+
+class RuntimeConfig(Config):
+    """How a step's processes run. Changes no result, so it is not part of the fingerprint."""
+
+    num_processes: PositiveInt = 1
+    """Ranks on this machine."""
+    threads_per_process: NonNegativeInt = 0
+    """CPU threads of each rank; 0 shares the machine's cores evenly."""
+    max_restarts: NonNegativeInt = 1
+    """Restarts after a crash or a stall; being stopped and wrong input are not restarted."""
+    grace_seconds: PositiveFloat = 120.0
+    """Time that ranks have to save after they were told to stop."""
+    stall_seconds: NonNegativeFloat = 1800.0
+    """A step without progress for so long is stopped, its stacks dumped; 0 waits for ever."""
+
+
+class Artifact(Record):
+    """An output: an object, or all objects below a prefix."""
+
+    uri: str
+    digest: str
+    size_bytes: int
+
+
+class StepResult(Record):
+    """What a step committed."""
+
+    step: str
+    fingerprint: str
+    generation: int
+    uri: str
+    artifacts: dict[str, Artifact]
+    metrics: dict[str, float] = {}
+    summary: dict[str, Any] = {}
+    seconds: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content, whoever made it and when."""
+        artifacts = {name: artifact.digest for name, artifact in self.artifacts.items()}
+        return digest_json({"artifacts": artifacts, "metrics": self.metrics})
+
+    def artifact(self, name: str) -> Artifact:
+        """Return an artifact by name; raises ``NotFoundError``."""
+        try:
+            return self.artifacts[name]
+        except KeyError:
+            raise NotFoundError(
+                f"step {self.step} has no artifact {name!r}, only {sorted(self.artifacts)}"
+            ) from None
+
+
+class StepSpec(Record):
+    """All that a supervisor needs to run a step."""
+
+    name: str
+    worker: str
+    """Module run as ``python -m WORKER``, one process per rank."""
+    run_id: str
+    root_uri: str
+    """Object store of the whole workspace."""
+    config: dict[str, Any]
+    seed: int
+    inputs: dict[str, str]
+    """Upstream step URIs by input name."""
+    fingerprint: str
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def uri(self) -> str:
+        """Where the step lives; its fingerprint is part of it, so what is there is its own."""
+        return f"{self.root_uri}/steps/{self.name}/{self.fingerprint}"
+
+    @property
+    def run_uri(self) -> str:
+        """Where the run keeps its records."""
+        return f"{self.root_uri}/runs/{self.run_id}"
+
+
+class Progress(Record):
+    """How far a step is."""
+
+    done: float = 0
+    total: float = 0
+    unit: str = ""
+    info: dict[str, float | str] = {}
+
+
+class Report(Record):
+    """What a rank leaves behind when it fails."""
+
+    code: int
+    reason: str
+    hint: str = ""
+
+
+class StepStatus(Record):
+    """The latest attempt of a step."""
+
+    state: StepState
+    generation: int
+    code: int | None = None
+    reason: str = ""
+    hint: str = ""
+    started_at: float = 0.0
+    """Seconds since the epoch."""
+    seconds: float = 0.0
+    heartbeat: int = 0
+    """Counts up while the supervisor lives."""
+    progress: Progress = Field(default_factory=Progress)
+    metrics_url: str = ""
+    run_id: str = ""
+
+
+def fingerprint(
+    *, name: str, config: dict[str, Any], seed: int, inputs: dict[str, str], code: str
+) -> str:
+    """Name the work: the same config, seed, input digests and code give the same 16 hex digits.
+
+    Args:
+        name: the step's name.
+        config: the step's own piece of config.
+        seed: seed of the run.
+        inputs: digest of each input's result.
+        code: version of the code that the worker can reach.
+    """
+    value = {"name": name, "config": config, "seed": seed, "inputs": inputs, "code": code}
+    return digest_json(value).removeprefix("sha256:")[:16]
+
+
+def read_result(step_uri: str) -> StepResult | None:
+    """Return a step's committed result, or None when it has none."""
+    return read_record(open_store(step_uri), RESULT_KEY, StepResult)
+
+
+def read_status(step_uri: str) -> StepStatus | None:
+    """Return the status of a step's latest attempt, or None when it was never started."""
+    return read_record(open_store(step_uri), STATUS_KEY, StepStatus)
+
+
+def read_record(store: ObjectStore, key: str, kind: type[R]) -> R | None:
+    """Return a stored record, or None when there is none."""
+    try:
+        return kind.from_bytes(store.get_bytes(key))
+    except NotFoundError:
+        return None

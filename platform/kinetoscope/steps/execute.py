@@ -1,0 +1,73 @@
+"""Run a step to its end: skip it when it is done, supervise it, restart it where that helps."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+
+from kinetoscope.core.errors import (
+    DivergedError,
+    ExitCode,
+    KinetoscopeError,
+    PreemptedError,
+    StalledError,
+    UserError,
+)
+from kinetoscope.steps.contract import StepResult, StepSpec, read_result, read_status
+from kinetoscope.steps.records import StepRecord, open_run, stop_requested
+from kinetoscope.storage.store import open_store
+
+_RESTART_SECONDS = 1.0
+_ERRORS: dict[int, type[KinetoscopeError]] = {
+    ExitCode.USER_ERROR: UserError,
+    ExitCode.PREEMPTED: PreemptedError,
+    ExitCode.STALLED: StalledError,
+    ExitCode.DIVERGED: DivergedError,
+}
+
+_log = logging.getLogger(__name__)
+
+
+def execute(spec: StepSpec) -> StepResult:
+    """Return the step's committed result, running the step when there is none.
+
+    Raises:
+        KinetoscopeError: of the kind that the step's exit code tells, with its reason.
+    """
+    run = open_run(spec.run_uri)
+    if stop_requested(spec.run_uri):
+        raise PreemptedError(f"run {spec.run_id} was stopped before step {spec.name}")
+    result = read_result(spec.uri)
+    run.note_step(StepRecord(name=spec.name, uri=spec.uri, cached=result is not None))
+    if result is not None:
+        _log.info("%s: done before (%s), skipped", spec.name, spec.fingerprint)
+        return result
+    spec_key = f"specs/{spec.run_id}.json"
+    open_store(spec.uri).put_bytes(spec_key, spec.to_bytes())
+    for restart in range(spec.runtime.max_restarts + 1):
+        code = _supervise(f"{spec.uri}/{spec_key}")
+        result = read_result(spec.uri)
+        if result is not None:
+            return result
+        if code not in (ExitCode.FAILED, ExitCode.STALLED) or stop_requested(spec.run_uri):
+            break
+        if restart < spec.runtime.max_restarts:
+            _log.warning("%s ended with code %d: starting it again", spec.name, code)
+            time.sleep(_RESTART_SECONDS)
+    raise _error(spec, code)
+
+
+def _supervise(spec_uri: str) -> int:
+    command = [sys.executable, "-m", "kinetoscope.steps.supervisor", spec_uri]
+    code = subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode
+    return code if code >= 0 else ExitCode.FAILED
+
+
+def _error(spec: StepSpec, code: int) -> KinetoscopeError:
+    status = read_status(spec.uri)
+    reason = status.reason if status and status.reason else f"ended with exit code {code}"
+    hint = status.hint if status else ""
+    kind = _ERRORS.get(code, KinetoscopeError)
+    return kind(f"step {spec.name}: {reason}", hint=hint or None)

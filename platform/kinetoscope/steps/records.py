@@ -1,0 +1,172 @@
+"""What a run keeps about itself, at ``<root>/runs/<run id>/``.
+
+run.json              who, when, which config and videos
+config.json           the resolved RunConfig
+starts/000001.json    each time the run was started or resumed
+steps/<name>.json     where each of its steps lives
+stop.json             somebody asked the run to stop
+end.json              how the latest start ended
+report.html           written by the exit handler
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Literal
+
+import psutil
+
+from kinetoscope.core.config_model import Record
+from kinetoscope.core.errors import NotFoundError
+from kinetoscope.steps.contract import read_record
+from kinetoscope.storage.store import ObjectStore, open_store
+
+RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
+
+_STOP_KEY = "stop.json"
+_END_KEY = "end.json"
+
+
+class RunRecord(Record):
+    """A run, as it was asked for."""
+
+    run_id: str
+    name: str
+    created_at: float
+    root_uri: str
+    videos: str
+    videos_digest: str
+    steps: list[str]
+    """Names of its steps, in the pipeline's order."""
+    code_version: str = ""
+
+
+class Start(Record):
+    """One time that the run was started or resumed."""
+
+    host: str
+    pid: int
+    process_started_at: float
+    started_at: float
+
+    def is_alive(self) -> bool:
+        """Tell whether its process runs; one on another machine counts as running."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            return psutil.Process(self.pid).create_time() == self.process_started_at
+        except psutil.NoSuchProcess:
+            return False
+
+
+class StepRecord(Record):
+    """A step of a run: where it lives, and whether the run found it done."""
+
+    name: str
+    uri: str
+    cached: bool
+
+
+class End(Record):
+    """How a start of the run ended."""
+
+    state: RunState
+    reason: str = ""
+    hint: str = ""
+    step: str = ""
+    code: int = 0
+    finished_at: float = 0.0
+
+
+class Run:
+    """Reads and writes a run's records."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+
+    @property
+    def record(self) -> RunRecord:
+        """The run itself; raises ``NotFoundError``."""
+        return RunRecord.from_bytes(self.store.get_bytes("run.json"))
+
+    def create(self, record: RunRecord, config_json: bytes) -> None:
+        """Write a new run; its record last, since a run is there when its record is."""
+        self.store.put_bytes("config.json", config_json)
+        self.store.put_bytes("run.json", record.to_bytes())
+
+    def begin(self, start: Start) -> None:
+        """Note a start; forgets an earlier stop and end."""
+        for key in (_STOP_KEY, _END_KEY):
+            self.store.delete(key)
+        number = len(self.store.list("starts")) + 1
+        self.store.put_bytes(f"starts/{number:06d}.json", start.to_bytes())
+
+    def finish(self, end: End) -> None:
+        """Note how this start ended."""
+        self.store.put_bytes(_END_KEY, end.to_bytes())
+
+    def end(self) -> End | None:
+        """Return how the latest start ended, or None while it has not."""
+        return read_record(self.store, _END_KEY, End)
+
+    def latest_start(self) -> Start | None:
+        """Return the latest start."""
+        stats = self.store.list("starts")
+        return Start.from_bytes(self.store.get_bytes(stats[-1].key)) if stats else None
+
+    def state(self) -> RunState:
+        """Return the run's state; a run whose process is gone without an end was interrupted."""
+        end = self.end()
+        if end is not None:
+            return end.state
+        start = self.latest_start()
+        return "running" if start is not None and start.is_alive() else "interrupted"
+
+    def request_stop(self) -> None:
+        """Ask the run's steps to save and stop."""
+        self.store.put_bytes(_STOP_KEY, b"{}")
+
+    def note_step(self, record: StepRecord) -> None:
+        """Note where a step lives; a step that this run made itself stays its own on resume."""
+        before = self.step(record.name)
+        if before is None or before.uri != record.uri:
+            self.store.put_bytes(f"steps/{record.name}.json", record.to_bytes())
+
+    def step(self, name: str) -> StepRecord | None:
+        """Return a step's record, or None when the run has not come to it."""
+        return read_record(self.store, f"steps/{name}.json", StepRecord)
+
+
+def open_run(run_uri: str) -> Run:
+    """Open the records at a run's URI."""
+    return Run(open_store(run_uri))
+
+
+def stop_requested(run_uri: str) -> bool:
+    """Tell whether somebody asked the run to stop."""
+    return open_store(run_uri).stat(_STOP_KEY) is not None
+
+
+def list_runs(root_uri: str) -> list[Run]:
+    """Return all runs, the newest first."""
+    root = open_store(root_uri)
+    keys = [stat.key for stat in root.list("runs") if stat.key.count("/") == 2]  # noqa: PLR2004
+    ids = [key.split("/")[1] for key in keys if key.endswith("/run.json")]
+    runs = [open_run(f"{root_uri}/runs/{run_id}") for run_id in ids]
+    return sorted(runs, key=lambda run: run.record.created_at, reverse=True)
+
+
+def find_run(root_uri: str, name: str) -> Run:
+    """Return a run by its id, a unique prefix of it, or ``last``; raises ``NotFoundError``."""
+    runs = list_runs(root_uri)
+    if name == "last" and runs:
+        return runs[0]
+    found = [run for run in runs if run.record.run_id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    ids = ", ".join(run.record.run_id for run in (found or runs)[:10])
+    what = f"{len(found)} runs match" if found else "there is no run"
+    raise NotFoundError(
+        f"{what} {name!r} in {root_uri}",
+        hint=f"runs: {ids}" if ids else "start one with kino run",
+    )

@@ -1,0 +1,219 @@
+"""The supervisor of a step: ``python -m kinetoscope.steps.supervisor SPEC_URI``.
+
+Takes the step's lease, runs its ranks, passes SIGTERM on with a grace period of its own choosing,
+keeps ``status.json`` current, ships logs and metrics, and exits with the worst rank's code. It is
+PID 1 of a training pod and the same command on a laptop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from kinetoscope.core.errors import (
+    ExitCode,
+    KinetoscopeError,
+    NotFoundError,
+    PreemptedError,
+    SupersededError,
+)
+from kinetoscope.core.settings import workspace
+from kinetoscope.steps.attempts import acquire, check_generation
+from kinetoscope.steps.contract import (
+    STATUS_KEY,
+    Progress,
+    Report,
+    StepSpec,
+    StepState,
+    StepStatus,
+    read_record,
+)
+from kinetoscope.steps.ranks import Ranks
+from kinetoscope.steps.records import stop_requested
+from kinetoscope.storage.store import open_store
+from kinetoscope.telemetry.logging_setup import setup_logging
+
+_POLL_SECONDS = 0.1
+_BEAT_SECONDS = 2.0
+_LOOK_SECONDS = 1.0
+# What the surviving ranks get when one has crashed: they may hang in a collective with it.
+_CRASH_GRACE_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+
+_STATES: dict[ExitCode, StepState] = {ExitCode.DONE: "done", ExitCode.PREEMPTED: "stopped"}
+
+
+class Supervisor:
+    """One attempt of a step."""
+
+    def __init__(self, spec: StepSpec, spec_uri: str) -> None:
+        self._spec = spec
+        self._spec_uri = spec_uri
+        self._store = open_store(spec.uri)
+        self._parent = os.getppid()
+        self._host_pid = int(os.environ.get("KINO_HOST_PID", "0"))
+        self._told_to_stop = False
+        self._look_at = 0.0
+        self._shipped: dict[Path, int] = {}
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, self._on_signal)
+
+    def run(self) -> ExitCode:
+        """Run an attempt, unless the step has a result already; return the exit code."""
+        generation = acquire(self._store, self._spec.run_id, self._should_stop)
+        if generation is None:
+            return ExitCode.DONE
+        self._generation = generation
+        self._started_at = time.time()
+        self._beats = 0
+        self._path = (
+            workspace().scratch_path / f"{self._spec.name}-{self._spec.fingerprint}-{generation}"
+        )
+        self._path.mkdir(parents=True, exist_ok=True)
+        self._write_status("running")
+        ranks = Ranks(
+            self._spec,
+            spec_uri=self._spec_uri,
+            generation=generation,
+            attempt_path=self._path,
+        )
+        try:
+            code = self._watch(ranks)
+            ranks.close()
+            self._ship()
+            self._write_end(code, ranks.codes())
+        except SupersededError as error:
+            _log.error("%s", error.message)
+            return error.exit_code
+        finally:
+            ranks.close()
+            shutil.rmtree(self._path, ignore_errors=True)
+        return code
+
+    def _watch(self, ranks: Ranks) -> ExitCode:
+        """Wait for the ranks; stop them when told to, when one crashed, or when all are stuck."""
+        kill_at = float("inf")
+        beat_at = 0.0
+        stalled = False
+        while ranks.are_running():
+            now = time.monotonic()
+            if now >= beat_at:
+                beat_at = now + _BEAT_SECONDS
+                self._beat()
+                stalled = stalled or self._is_stalled()
+            if not ranks.stop_sent and (self._should_stop() or ranks.one_failed() or stalled):
+                grace = self._spec.runtime.grace_seconds
+                if stalled:
+                    ranks.send(signal.SIGUSR1)  # every rank dumps its stacks into its log
+                    time.sleep(1.0)
+                short = stalled or ranks.one_failed()
+                kill_at = now + (_CRASH_GRACE_SECONDS if short else grace)
+                ranks.send(signal.SIGTERM)
+            if now >= kill_at:
+                ranks.send(signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
+        return ExitCode.STALLED if stalled else ranks.worst_code()
+
+    def _should_stop(self) -> bool:
+        """Tell whether a signal came, a stop was asked for, or whoever started us died."""
+        now = time.monotonic()
+        if not self._told_to_stop and now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            orphaned = os.getppid() != self._parent or not _is_alive(self._host_pid)
+            self._told_to_stop = orphaned or stop_requested(self._spec.run_uri)
+        return self._told_to_stop
+
+    def _on_signal(self, *_: object) -> None:
+        self._told_to_stop = True
+
+    def _beat(self) -> None:
+        check_generation(self._store, self._generation)
+        self._write_status("running")
+        self._ship()
+
+    def _is_stalled(self) -> bool:
+        limit = self._spec.runtime.stall_seconds
+        marks = (self._path / "progress.json", self._path / "metrics.jsonl", self._path)
+        latest = max(path.stat().st_mtime for path in marks if path.exists())
+        return bool(limit) and time.time() - latest > limit
+
+    def _write_status(self, state: StepState, **end: object) -> None:
+        self._beats += 1
+        progress = self._path / "progress.json"
+        url = self._path / "metrics_url"
+        status = StepStatus.model_validate(
+            {
+                "state": state,
+                "generation": self._generation,
+                "started_at": self._started_at,
+                "seconds": time.time() - self._started_at,
+                "heartbeat": self._beats,
+                "progress": Progress.from_bytes(progress.read_bytes())
+                if progress.exists()
+                else Progress(),
+                "metrics_url": url.read_text() if url.exists() and state == "running" else "",
+                "run_id": self._spec.run_id,
+                **end,
+            }
+        )
+        self._store.put_bytes(STATUS_KEY, status.to_bytes())
+
+    def _ship(self) -> None:
+        """Copy what has grown of the ranks' logs and of the metrics to the store."""
+        number = f"{self._generation:06d}"
+        keys = {path: f"logs/{number}/{path.name}" for path in (self._path / "logs").glob("*.log")}
+        keys[self._path / "metrics.jsonl"] = f"metrics/{number}.jsonl"
+        for path, key in keys.items():
+            size = path.stat().st_size if path.exists() else 0
+            if size > self._shipped.get(path, 0):
+                self._store.put_file(key, path)
+                self._shipped[path] = size
+
+    def _write_end(self, code: ExitCode, codes: list[int | None]) -> None:
+        reports = [Report.from_bytes(p.read_bytes()) for p in self._path.glob("report-*.json")]
+        told = next((report for report in reports if report.code == code), None)
+        reason, hint = (told.reason, told.hint) if told else ("", "")
+        if code == ExitCode.STALLED:
+            reason = f"no progress for {self._spec.runtime.stall_seconds:.0f} s"
+            hint = "the ranks' logs hold their stacks"
+        elif code not in (ExitCode.DONE, ExitCode.PREEMPTED) and not told:
+            reason = f"the ranks ended with {codes} (a negative number is a signal)"
+            hint = "see the log; -9 is often a lack of memory"
+        self._write_status(_STATES.get(code, "failed"), code=int(code), reason=reason, hint=hint)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def main(spec_uri: str) -> ExitCode:
+    """Run one attempt of the step that a spec describes."""
+    setup_logging()
+    root, _, key = spec_uri.rpartition("/")
+    try:
+        spec = read_record(open_store(root), key, StepSpec)
+        if spec is None:
+            raise NotFoundError(f"no step spec at {spec_uri}")
+        return Supervisor(spec, spec_uri).run()
+    except PreemptedError as error:
+        _log.info("%s", error.message)
+        return error.exit_code
+    except KinetoscopeError as error:
+        _log.error("%s", error.message)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,105 @@
+"""The state of a run and of its steps, as plain values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kinetoscope.core.errors import NotFoundError
+from kinetoscope.steps.attempts import num_attempts
+from kinetoscope.steps.contract import StepResult, StepStatus, read_result, read_status
+from kinetoscope.steps.records import Run
+from kinetoscope.storage.store import open_store
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """Return one line of ``kino ls``: run, name, state, created_at, steps_done, num_steps."""
+    record = run.record
+    steps = [step_row(run, name) for name in record.steps]
+    return {
+        "run": record.run_id,
+        "name": record.name,
+        "state": run.state(),
+        "created_at": record.created_at,
+        "steps_done": sum(step["state"] == "done" for step in steps),
+        "num_steps": len(steps),
+    }
+
+
+def run_status(run: Run) -> dict[str, Any]:
+    """Return a run's live state: ``run_row`` with every step's row."""
+    steps = [step_row(run, name) for name in run.record.steps]
+    end = run.end()
+    told = {"reason": end.reason, "hint": end.hint} if end else {"reason": "", "hint": ""}
+    return {**run_row(run), **told, "steps": steps}
+
+
+def step_row(run: Run, name: str) -> dict[str, Any]:
+    """Return a step's name, state, seconds, attempts, cached, progress, reason and metrics_url.
+
+    States are ``pending``, ``waiting``, ``running``, ``done``, ``failed``, ``stopped`` and
+    ``interrupted`` (its processes are gone without a word).
+    """
+    row: dict[str, Any] = {
+        "name": name,
+        "state": "pending",
+        "seconds": 0.0,
+        "attempts": 0,
+        "cached": False,
+        "progress": {"done": 0, "total": 0, "unit": "", "info": {}},
+        "reason": "",
+        "metrics_url": "",
+    }
+    record = run.step(name)
+    if record is None:
+        return row
+    row["cached"] = record.cached
+    row["attempts"] = num_attempts(open_store(record.uri))
+    result, status = read_result(record.uri), read_status(record.uri)
+    if result is not None:
+        row |= {"state": "done", "seconds": status.seconds if status else result.seconds}
+    elif status is None:
+        row["state"] = "waiting" if run.state() == "running" else "interrupted"
+    else:
+        row |= _attempt_row(run, status)
+    return row
+
+
+def _attempt_row(run: Run, status: StepStatus) -> dict[str, Any]:
+    lost = status.state == "running" and run.state() != "running"
+    return {
+        "state": "interrupted" if lost else status.state,
+        "seconds": status.seconds,
+        "progress": status.progress.model_dump(mode="json"),
+        "reason": status.reason,
+        "metrics_url": "" if lost else status.metrics_url,
+    }
+
+
+def step_results(run: Run) -> dict[str, StepResult]:
+    """Return the committed results of a run's steps, by name."""
+    results = {}
+    for name in run.record.steps:
+        record = run.step(name)
+        result = read_result(record.uri) if record is not None else None
+        if result is not None:
+            results[name] = result
+    return results
+
+
+def log_files(run: Run, step: str | None) -> list[Path]:
+    """Return a run's log files, oldest first: those of one step, or of all that it ran itself."""
+    names = [step] if step else run.record.steps
+    if step is not None and step not in run.record.steps:
+        raise NotFoundError(
+            f"run {run.record.run_id} has no step {step!r}",
+            hint=f"its steps are {', '.join(run.record.steps)}",
+        )
+    paths = []
+    for name in names:
+        record = run.step(name)
+        if record is not None:
+            store = open_store(record.uri)
+            found = [store.local_path(stat.key) for stat in store.list("logs")]
+            paths += [path for path in found if path is not None]
+    return paths

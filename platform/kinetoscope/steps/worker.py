@@ -1,0 +1,220 @@
+"""The worker's side of the contract: what a rank is given, and how its end is told."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kinetoscope.core.errors import ExitCode, KinetoscopeError, StorageError
+from kinetoscope.core.hashing import digest_bytes, digest_file, digest_json
+from kinetoscope.steps.attempts import check_generation
+from kinetoscope.steps.contract import (
+    RESULT_KEY,
+    Artifact,
+    Progress,
+    Report,
+    RuntimeConfig,
+    StepResult,
+    StepSpec,
+    read_record,
+    read_result,
+)
+from kinetoscope.storage.store import ObjectStore, join_uri, open_store
+from kinetoscope.telemetry.logging_setup import setup_logging
+
+_PROGRESS_INTERVAL_SECONDS = 0.5
+# The manifest of a checkpoint names the attempt that wrote it: not content.
+_NOT_CONTENT = "MANIFEST.json"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a step made.
+
+    Args:
+        artifacts: name to key, or key prefix, in the step's store.
+        metrics: flat figures, e.g. ``{"vae.psnr": 33.1}``.
+        summary: plain JSON for people and reports.
+    """
+
+    artifacts: dict[str, str]
+    metrics: dict[str, float] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+class StepContext:
+    """A rank's view of its step."""
+
+    def __init__(self, spec: StepSpec, *, generation: int, attempt_path: Path) -> None:
+        self.name = spec.name
+        self.uri = spec.uri
+        self.run_id = spec.run_id
+        self.generation = generation
+        self.config = spec.config
+        self.seed = spec.seed
+        self.runtime: RuntimeConfig = spec.runtime
+        self.fingerprint = spec.fingerprint
+        self.rank = int(os.environ["RANK"])
+        self.world_size = int(os.environ["WORLD_SIZE"])
+        self.local_rank = int(os.environ["LOCAL_RANK"])
+        self.root_store: ObjectStore = open_store(spec.root_uri)
+        self.store: ObjectStore = open_store(spec.uri)
+        self.inputs = {name: _upstream(name, uri) for name, uri in spec.inputs.items()}
+        self.scratch = attempt_path / f"scratch-{self.rank}"
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.log = logging.getLogger(f"kinetoscope.{spec.name}")
+        self._attempt_path = attempt_path
+        self._started = time.monotonic()
+        self._stop = threading.Event()
+        self._progress_at = 0.0
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether this rank was told to stop."""
+        return self._stop.is_set()
+
+    def request_stop(self) -> None:
+        """Tell this rank to stop."""
+        self._stop.set()
+
+    def superseded_check(self) -> None:
+        """Raise ``SupersededError`` when a later attempt has taken over."""
+        check_generation(self.store, self.generation)
+
+    def progress(self, done: float, total: float, unit: str = "items", **info: float | str) -> None:
+        """Say how far the step is; cheap enough for every item."""
+        now = time.monotonic()
+        due = now - self._progress_at >= _PROGRESS_INTERVAL_SECONDS or done >= total
+        if self.rank == 0 and due:
+            self._progress_at = now
+            progress = Progress(done=done, total=total, unit=unit, info=info)
+            self._leave("progress.json", progress.to_bytes())
+
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
+        """Add a row to the attempt's metrics, which tracking mirrors."""
+        if self.rank == 0:
+            row = {"step": step, "time": time.time(), "metrics": values}
+            with (self._attempt_path / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def publish_metrics_url(self, url: str) -> None:
+        """Say where this rank serves Prometheus metrics."""
+        self._leave("metrics_url", url.encode())
+
+    def commit(self, outputs: Outputs) -> None:
+        """Commit the step's result; only the latest attempt may."""
+        result = StepResult(
+            step=self.name,
+            fingerprint=self.fingerprint,
+            generation=self.generation,
+            uri=self.uri,
+            artifacts={k: self._artifact(k, key) for k, key in outputs.artifacts.items()},
+            metrics=outputs.metrics,
+            summary=outputs.summary,
+            seconds=time.monotonic() - self._started,
+        )
+        self.superseded_check()
+        if not self.store.put_bytes_if_absent(RESULT_KEY, result.to_bytes()):
+            self.log.warning("the step has a committed result already: keeping that")
+
+    def leave_report(self, report: Report) -> None:
+        """Leave the reason of a failure for the supervisor."""
+        self._leave(f"report-{self.rank}.json", report.to_bytes())
+
+    def _leave(self, name: str, data: bytes) -> None:
+        partial = self._attempt_path / f".{name}-{self.rank}"
+        partial.write_bytes(data)
+        partial.replace(self._attempt_path / name)
+
+    def _artifact(self, name: str, key: str) -> Artifact:
+        stats = self.store.list(key)
+        if not stats:
+            raise StorageError(f"step {self.name} wrote nothing at {key!r} for artifact {name!r}")
+        digests = {
+            stat.key.removeprefix(key): self._digest(stat.key)
+            for stat in stats
+            if not stat.key.endswith(_NOT_CONTENT)
+        }
+        size_bytes = sum(stat.size_bytes for stat in stats)
+        uri = join_uri(self.uri, key)
+        return Artifact(uri=uri, digest=digest_json(digests), size_bytes=size_bytes)
+
+    def _digest(self, key: str) -> str:
+        path = self.store.local_path(key)
+        return digest_file(path) if path else digest_bytes(self.store.get_bytes(key))
+
+
+def run_worker(main: Callable[[StepContext], Outputs | None]) -> NoReturn:
+    """Run a worker's ``main`` as this process's rank and exit with the code of its end.
+
+    Rank 0 returns the outputs, which are committed here; the other ranks return None.
+    """
+    setup_logging()
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    _exit_with_supervisor()
+    spec_uri, _, key = os.environ["KINO_SPEC_URI"].rpartition("/")
+    spec = read_record(open_store(spec_uri), key, StepSpec)
+    if spec is None:
+        sys.exit(f"no step spec at {spec_uri}/{key}")
+    ctx = StepContext(
+        spec,
+        generation=int(os.environ["KINO_GENERATION"]),
+        attempt_path=Path(os.environ["KINO_ATTEMPT_PATH"]),
+    )
+    signal.signal(signal.SIGTERM, lambda *_: ctx.request_stop())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    code = _run(ctx, main)
+    shutil.rmtree(ctx.scratch, ignore_errors=True)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Skips interpreter teardown, where gloo's and loaders' threads can hang or abort.
+    os._exit(code)
+
+
+def _run(ctx: StepContext, main: Callable[[StepContext], Outputs | None]) -> int:
+    try:
+        outputs = main(ctx)
+        if outputs is not None:
+            ctx.commit(outputs)
+    except KinetoscopeError as error:
+        ctx.log.error("%s%s", error.message, f" (hint: {error.hint})" if error.hint else "")
+        ctx.leave_report(Report(code=error.exit_code, reason=error.message, hint=error.hint or ""))
+        return error.exit_code
+    except Exception as error:  # the boundary of the process: told, logged, turned into a code
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        ctx.leave_report(Report(code=ExitCode.FAILED, reason=reason))
+        return ExitCode.FAILED
+    return ExitCode.DONE
+
+
+def _upstream(name: str, uri: str) -> StepResult:
+    result = read_result(uri)
+    if result is None:
+        raise StorageError(f"input {name!r}: no committed result at {uri}")
+    return result
+
+
+def _exit_with_supervisor() -> None:
+    """End this process when its supervisor dies: its end of the pipe closes then."""
+    lifeline = int(os.environ["KINO_LIFELINE"])
+
+    def watch() -> None:
+        os.read(lifeline, 1)
+        os._exit(ExitCode.FAILED)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()

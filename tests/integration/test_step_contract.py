@@ -1,0 +1,218 @@
+"""The step contract, with real supervisors and worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kinetoscope.core.errors import (
+    DataError,
+    KinetoscopeError,
+    NotFoundError,
+    PreemptedError,
+    UserError,
+)
+from kinetoscope.steps.attempts import num_attempts
+from kinetoscope.steps.contract import (
+    RuntimeConfig,
+    StepSpec,
+    fingerprint,
+    read_result,
+    read_status,
+)
+from kinetoscope.steps.execute import execute
+from kinetoscope.steps.records import open_run
+from kinetoscope.storage.store import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+WORKER = '''
+import os, time, signal
+from kinetoscope.core.errors import DataError, PreemptedError
+from kinetoscope.steps.worker import Outputs, run_worker
+
+def main(ctx):
+    what = ctx.config["what"]
+    print("rank", ctx.rank, "of", ctx.world_size)
+    done = len(ctx.store.list("parts"))
+    for part in range(done, ctx.config.get("parts", 1)):
+        if ctx.stop_requested:
+            raise PreemptedError("saved")
+        if what == "slow":
+            time.sleep(0.2)
+        if what == "crash_once" and ctx.generation == 1 and part == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "bad":
+            raise DataError("no clip is usable", hint="give other videos")
+        if what == "bug":
+            raise ValueError("seven")
+        if what == "hang":
+            time.sleep(600)
+        if ctx.rank == 0:
+            ctx.store.put_bytes(f"parts/{part}-of-attempt-{ctx.generation}", b"x")
+            ctx.progress(part + 1, ctx.config["parts"], "parts")
+            ctx.log_metrics({"toy.part": float(part)}, step=part)
+    if ctx.rank:
+        return None
+    ctx.store.put_bytes("outputs/thing/a.txt", what.encode())
+    return Outputs(artifacts={"thing": "outputs/thing"}, metrics={"toy.parts": 1.0})
+
+if __name__ == "__main__":
+    run_worker(main)
+'''
+
+
+@pytest.fixture
+def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "toy_worker.py").write_text(WORKER)
+    paths = [str(tmp_path), str(ROOT / "platform"), str(ROOT / "components")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path / "workspace"))
+
+    def make(run_id: str = "raaaaaaa", **config) -> StepSpec:
+        runtime = RuntimeConfig(**config.pop("runtime", {}))
+        config = {"what": "plain", "parts": 3} | config
+        return StepSpec(
+            name="toy",
+            worker="toy_worker",
+            run_id=run_id,
+            root_uri=(tmp_path / "objects").as_uri(),
+            config=config,
+            seed=0,
+            inputs={},
+            fingerprint=fingerprint(name="toy", config=config, seed=0, inputs={}, code=""),
+            runtime=runtime,
+        )
+
+    return make
+
+
+def test_a_step_runs_once_and_is_found_done_after_that(make_spec) -> None:
+    spec = make_spec()
+    first = execute(spec)
+    assert open_store(first.artifact("thing").uri).get_bytes("a.txt") == b"plain"
+    assert execute(spec) == first
+    assert num_attempts(open_store(spec.uri)) == 1
+    status = read_status(spec.uri)
+    assert (status.state, status.code, status.progress.done) == ("done", 0, 3)
+    assert open_store(spec.uri).get_bytes("metrics/000001.jsonl").count(b"\n") == 3
+
+
+def test_two_ranks_make_one_result(make_spec) -> None:
+    spec = make_spec(runtime={"num_processes": 2})
+    execute(spec)
+    logs = [stat.key for stat in open_store(spec.uri).list("logs")]
+    assert logs == ["logs/000001/rank-0.log", "logs/000001/rank-1.log"]
+    assert open_store(spec.uri).get_bytes(logs[1]) == b"rank 1 of 2\n"
+    assert read_result(spec.uri).generation == 1
+
+
+def test_a_crashed_rank_is_restarted_and_goes_on_from_its_parts(make_spec) -> None:
+    spec = make_spec(what="crash_once", parts=4)
+    execute(spec)
+    parts = [stat.key for stat in open_store(spec.uri).list("parts")]
+    assert parts == [
+        "parts/0-of-attempt-1",
+        "parts/1-of-attempt-1",
+        "parts/2-of-attempt-2",
+        "parts/3-of-attempt-2",
+    ]
+
+
+def test_wrong_input_is_told_and_not_tried_again(make_spec) -> None:
+    spec = make_spec(what="bad")
+    with pytest.raises(UserError, match="no clip is usable") as caught:
+        execute(spec)
+    assert caught.value.hint == "give other videos"
+    assert num_attempts(open_store(spec.uri)) == 1
+    assert read_status(spec.uri).code == DataError.exit_code
+
+
+def test_a_bug_is_tried_again_within_the_budget(make_spec) -> None:
+    spec = make_spec(what="bug", runtime={"max_restarts": 1})
+    with pytest.raises(KinetoscopeError, match="ValueError: seven"):
+        execute(spec)
+    assert num_attempts(open_store(spec.uri)) == 2
+    assert "seven" in open_store(spec.uri).get_bytes("logs/000002/rank-0.log").decode()
+
+
+def test_a_step_that_makes_no_progress_is_stopped_with_its_stacks(make_spec) -> None:
+    spec = make_spec(what="hang", runtime={"stall_seconds": 1.0, "max_restarts": 0})
+    with pytest.raises(KinetoscopeError, match="no progress"):
+        execute(spec)
+    assert "toy_worker.py" in open_store(spec.uri).get_bytes("logs/000001/rank-0.log").decode()
+    assert read_status(spec.uri).code == 76
+
+
+def test_a_stop_request_saves_and_the_next_start_goes_on(make_spec) -> None:
+    spec = make_spec(what="slow", parts=25)
+    run = open_run(spec.run_uri)
+    supervisor = _start(spec)
+    _wait_for_parts(spec, 2)
+    run.request_stop()
+    assert supervisor.wait(30) == PreemptedError.exit_code
+    assert read_status(spec.uri).state == "stopped"
+    done = len(open_store(spec.uri).list("parts"))
+    run.store.delete("stop.json")
+    execute(spec)
+    parts = [stat.key for stat in open_store(spec.uri).list("parts")]
+    assert len(parts) == 25
+    assert sum(key.endswith("attempt-1") for key in parts) == done
+
+
+def test_the_ranks_die_with_a_killed_supervisor_and_the_lease_is_free_at_once(make_spec) -> None:
+    spec = make_spec(what="slow", parts=10)
+    supervisor = _start(spec)
+    _wait_for_parts(spec, 1)
+    ranks = psutil.Process(supervisor.pid).children()
+    supervisor.send_signal(signal.SIGKILL)
+    supervisor.wait()
+    assert psutil.wait_procs(ranks, timeout=10)[1] == []
+    execute(spec)
+    assert read_result(spec.uri).generation == 2
+
+
+def test_two_runs_that_need_the_same_step_make_it_once(make_spec) -> None:
+    spec, twin = make_spec(what="slow", parts=10), make_spec("rbbbbbbb", what="slow", parts=10)
+    first = _start(spec)
+    _wait_for_parts(spec, 1)
+    result = execute(twin)
+    assert first.wait(30) == 0
+    assert result.generation == 1
+    assert num_attempts(open_store(spec.uri)) == 1
+
+
+def test_a_superseded_attempt_commits_nothing(make_spec) -> None:
+    spec = make_spec(what="slow", parts=15, runtime={"max_restarts": 0})
+    supervisor = _start(spec)
+    _wait_for_parts(spec, 1)
+    store = open_store(spec.uri)
+    assert store.put_bytes_if_absent("attempts/000002.json", store.get_bytes("attempts/000001.json"))
+    assert supervisor.wait(30) == 1
+    assert read_result(spec.uri) is None
+
+
+def test_a_missing_artifact_is_named(make_spec) -> None:
+    with pytest.raises(NotFoundError, match="no artifact 'other', only"):
+        execute(make_spec()).artifact("other")
+
+
+def _start(spec: StepSpec) -> subprocess.Popen[bytes]:
+    key = f"specs/{spec.run_id}.json"
+    open_store(spec.uri).put_bytes(key, spec.to_bytes())
+    command = [sys.executable, "-m", "kinetoscope.steps.supervisor", f"{spec.uri}/{key}"]
+    return subprocess.Popen(command)
+
+
+def _wait_for_parts(spec: StepSpec, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(open_store(spec.uri).list("parts")) < count:
+        assert time.monotonic() < deadline, "the step made no parts"
+        time.sleep(0.05)
