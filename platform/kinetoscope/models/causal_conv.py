@@ -1,0 +1,51 @@
+"""A 3D convolution that looks only back in time."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CausalConv3d(nn.Module):
+    """Cubic 3D convolution, zero-padded in front of time and on both sides of space.
+
+    Output frame ``i`` depends on input frames up to ``(i + 1) * stride_t - 1``; ``T`` frames (a
+    multiple of ``stride_t``) become ``T / stride_t``, height and width stay (MAGVIT-v2,
+    https://arxiv.org/abs/2310.05737, section 3.2).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: odd size along time, height and width.
+        stride_t: stride along time; the strides along space are 1.
+        bias: whether a bias is added.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride_t: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        side = kernel_size // 2
+        self.front_frames = kernel_size - stride_t
+        self.conv = nn.Conv3d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=(stride_t, 1, 1),
+            padding=(0, side, side),
+            bias=bias,
+        )
+
+    def forward(self, x_BDThw: Tensor) -> Tensor:
+        """Convolve ``B D T h w``."""
+        if self.front_frames > 0:
+            x_BDThw = F.pad(x_BDThw, (0, 0, 0, 0, self.front_frames, 0))
+        return cast(Tensor, self.conv(x_BDThw))

@@ -1,0 +1,76 @@
+"""The diagonal Gaussian that a VAE's encoder emits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+_LOGVAR_RANGE = (-30.0, 20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """A diagonal Gaussian over latents, ``B Z ...``.
+
+    Attributes:
+        mean: mean of every latent element.
+        logvar: natural logarithm of its variance, in [-30, 20].
+    """
+
+    mean: Tensor
+    logvar: Tensor
+
+    @classmethod
+    def from_moments(cls, moments: Tensor) -> Self:
+        """Split ``B 2Z ...`` into mean and log-variance; the latter is clamped to [-30, 20]."""
+        mean, logvar = moments.chunk(2, dim=1)
+        return cls(mean, logvar.clamp(*_LOGVAR_RANGE))
+
+    @classmethod
+    def cat(cls, pieces: Sequence[Posterior], *, dim: int) -> Self:
+        """Join posteriors of consecutive pieces along ``dim``."""
+        return cls(
+            torch.cat([piece.mean for piece in pieces], dim),
+            torch.cat([piece.logvar for piece in pieces], dim),
+        )
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of every element."""
+        return (0.5 * self.logvar).exp()
+
+    @property
+    def var(self) -> Tensor:
+        """Variance of every element."""
+        return self.logvar.exp()
+
+    def mode(self) -> Tensor:
+        """Return the most probable latents (the mean)."""
+        return self.mean
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Return the draw that belongs to ``noise``, standard normal of the mean's shape."""
+        return torch.addcmul(self.mean, self.std, noise)
+
+    def kl(self, other: Posterior | None = None) -> Tensor:
+        """Return the KL divergence from ``other`` (default: the standard normal).
+
+        Returns:
+            ``B``: nats, summed over all but the batch dimension.
+        """
+        if other is None:
+            terms = self.mean.square() + self.var - 1.0 - self.logvar
+        else:
+            spread = ((self.mean - other.mean).square() + self.var) / other.var
+            terms = spread - 1.0 - self.logvar + other.logvar
+        return 0.5 * terms.flatten(1).sum(1)
+
+    def nll(self, sample: Tensor) -> Tensor:
+        """Return the negative log-likelihood of ``sample``: ``B``, nats, summed like `kl`."""
+        terms = math.log(2 * math.pi) + self.logvar + (sample - self.mean).square() / self.var
+        return 0.5 * terms.flatten(1).sum(1)
