@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinetoscope.core import code_version as versions
+from kinetoscope.core.hashing import canonical_json, digest_file, digest_json
+from kinetoscope.core.ids import is_run_id, new_run_id
+from kinetoscope.core.keys import generator, random_key, uniform
+from kinetoscope.core.settings import tracking_uri, workspace
+from kinetoscope.core.units import GIB, format_bytes, format_seconds
+
+
+def test_a_digest_ignores_the_order_of_keys_and_refuses_nan() -> None:
+    assert digest_json({"a": 1, "b": [2]}) == digest_json({"b": [2], "a": 1})
+    assert digest_json({"a": 1}) != digest_json({"a": 1.5})
+    with pytest.raises(ValueError, match="Out of range float"):
+        canonical_json({"a": float("nan")})
+
+
+def test_a_file_has_the_digest_of_its_content(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    assert digest_file(tmp_path / "f") == (
+        "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+
+
+def test_keys_are_stable_and_tell_their_parts_apart() -> None:
+    assert random_key("noise", 1, 2) == random_key("noise", 1, 2)
+    different = {
+        random_key("noise", 1, 2),
+        random_key("noise", 12),
+        random_key("noise", "1", 2),
+        random_key("noise1", 2),
+        random_key("noise", 2, 1),
+    }
+    assert len(different) == 5
+    assert all(0 <= key < 2**63 for key in different)
+    assert generator("a", 1).random() == generator("a", 1).random()
+
+
+def test_counter_draws_depend_on_their_index_alone_and_are_uniform() -> None:
+    key = random_key("test")
+    draws = uniform(key, np.arange(100_000))
+    assert np.array_equal(uniform(key, np.array([5, 3])), draws[[5, 3]])
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    counts = np.histogram(draws, bins=20, range=(0, 1))[0]
+    # chi-square with 19 degrees of freedom: 43.8 is its 99.9th percentile
+    assert ((counts - 5000) ** 2 / 5000).sum() < 43.8
+    assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.01
+    assert not np.array_equal(uniform(key + 1, np.arange(10)), draws[:10])
+
+
+def test_draws_are_the_same_in_another_process() -> None:
+    code = "from kinetoscope.core.keys import *; print(random_key('a', 1), uniform(7, [3])[0])"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert shown == f"{random_key('a', 1)} {uniform(7, [3])[0]}\n"
+
+
+def test_a_changed_line_changes_the_version_of_just_what_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "a": "def f():\n    from kinetoscope.b import g\n",
+        "b": "from kinetoscope import c\n",
+        "c": "x = 1\n",
+        "d": "import kinetoscope.c\n",
+        "e": "import json\n",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(versions, "_ROOT", tmp_path)
+    names = [f"kinetoscope.{name}" for name in "abcde"]
+
+    def all_versions() -> list[str]:
+        versions._imports.cache_clear()
+        return [versions.code_version(name) for name in names]
+
+    before = all_versions()
+    assert len(set(before)) == 5
+    (tmp_path / "c.py").write_text("x = 2\n")
+    changed = [old != new for old, new in zip(before, all_versions(), strict=True)]
+    assert changed == [True, True, True, True, False]
+    with pytest.raises(ModuleNotFoundError, match="kinetoscope.zzz"):
+        versions.code_version("kinetoscope.zzz")
+
+
+def test_run_ids_are_names_that_kubernetes_takes() -> None:
+    ids = {new_run_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(is_run_id(name) for name in ids)
+    assert not is_run_id("last")
+
+
+def test_sizes_and_times_read_well() -> None:
+    assert format_bytes(3 * GIB // 2) == "1.5 GiB"
+    assert format_bytes(2048) == "2.0 KiB"
+    assert format_bytes(7) == "7 B"
+    assert [format_seconds(s) for s in (0.42, 52, 192, 7500)] == ["0.4s", "52s", "3m 12s", "2h 05m"]
+
+
+def test_the_environment_names_workspace_and_tracking(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path))
+    assert workspace().store_uri == (tmp_path / "objects").as_uri()
+    assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert tracking_uri() == "http://127.0.0.1:5000"
