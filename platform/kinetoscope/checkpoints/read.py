@@ -1,0 +1,168 @@
+"""Read checkpoints, and refuse what is damaged or newer than this code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from kinetoscope.checkpoints.layout import (
+    FORMAT_VERSION,
+    INDEX,
+    MANIFEST,
+    CheckpointState,
+    Index,
+    Manifest,
+    StoredTensor,
+    join,
+)
+from kinetoscope.core.config_model import Record
+from kinetoscope.core.errors import CorruptError, NotFoundError, UserError
+from kinetoscope.core.hashing import digest_file
+from kinetoscope.storage.store import ObjectStore, as_local
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint in memory: tensors by group and parameter name, on the CPU."""
+
+    state: CheckpointState
+    generation: int
+    tensors: dict[str, dict[str, Tensor]]
+
+
+def read_checkpoint(
+    store: ObjectStore,
+    prefix: str = "",
+    *,
+    groups: Iterable[str] | None = None,
+    verify: bool = True,
+) -> Checkpoint:
+    """Read a checkpoint.
+
+    Args:
+        store: that holds it.
+        prefix: its key prefix; empty when the store is rooted at the checkpoint itself.
+        groups: to read, e.g. ``["ema"]``; all by default.
+        verify: compare the digests of what is read with the manifest; sizes are compared always.
+
+    Raises:
+        NotFoundError: no committed checkpoint, or no such group.
+        CorruptError: a file is missing or differs from the manifest.
+        UserError: a newer version of Kinetoscope wrote it.
+    """
+    manifest = read_manifest(store, prefix)
+    with TemporaryDirectory(prefix="checkpoint-") as temporary:
+        reader = _Reader(store, prefix, manifest, Path(temporary), verify)
+        index = _parse(Index, reader.path(INDEX).read_bytes(), join(prefix, INDEX))
+        wanted = list(index.tensors if groups is None else groups)
+        unknown = [group for group in wanted if group not in index.tensors]
+        if unknown:
+            raise NotFoundError(
+                f"the checkpoint {store.uri}/{prefix} has no {unknown}; "
+                f"it has {list(index.tensors)}"
+            )
+        tensors = {group: reader.load(index.tensors[group]) for group in wanted}
+    return Checkpoint(index.state, manifest.generation, tensors)
+
+
+def read_manifest(store: ObjectStore, prefix: str = "") -> Manifest:
+    """Read and check a checkpoint's manifest; errors as in ``read_checkpoint``."""
+    key = join(prefix, MANIFEST)
+    try:
+        data = store.get_bytes(key)
+    except NotFoundError:
+        raise NotFoundError(f"no committed checkpoint in {store.uri}/{prefix}") from None
+    manifest = _parse(Manifest, data, key)
+    if manifest.format_version > FORMAT_VERSION:
+        raise UserError(
+            f"the checkpoint {store.uri}/{prefix} has format {manifest.format_version}; "
+            f"this version reads up to {FORMAT_VERSION}",
+            hint="update Kinetoscope",
+        )
+    return manifest
+
+
+def verify_checkpoint(store: ObjectStore, prefix: str = "") -> Manifest:
+    """Compare every file of a checkpoint with its manifest; errors as in ``read_checkpoint``."""
+    manifest = read_manifest(store, prefix)
+    with TemporaryDirectory(prefix="checkpoint-") as temporary:
+        reader = _Reader(store, prefix, manifest, Path(temporary), verify=True)
+        for name in manifest.files:
+            reader.path(name)
+    return manifest
+
+
+class _Reader:
+    """Gives local paths of verified files, and tensors from them."""
+
+    def __init__(
+        self, store: ObjectStore, prefix: str, manifest: Manifest, scratch: Path, verify: bool
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._manifest = manifest
+        self._scratch = scratch
+        self._verify = verify
+
+    def path(self, name: str) -> Path:
+        key = join(self._prefix, name)
+        expected = self._manifest.files.get(name)
+        stat = self._store.stat(key)
+        if expected is None or stat is None:
+            raise CorruptError(f"{self._store.uri}/{key} is missing")
+        if stat.size_bytes != expected.size_bytes:
+            raise CorruptError(
+                f"{self._store.uri}/{key} has {stat.size_bytes} bytes; "
+                f"its manifest says {expected.size_bytes}"
+            )
+        path = as_local(self._store, key, self._scratch)
+        if self._verify and digest_file(path) != expected.sha256:
+            raise CorruptError(f"{self._store.uri}/{key} does not match its digest")
+        return path
+
+    def load(self, entries: dict[str, StoredTensor]) -> dict[str, Tensor]:
+        names = {entry.file for entry in entries.values() if entry.file}
+        names |= {piece.file for entry in entries.values() for piece in entry.slices}
+        try:
+            files = {name: load_file(self.path(name)) for name in sorted(names)}
+            return {name: _tensor(name, entry, files) for name, entry in entries.items()}
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise CorruptError(
+                f"{self._store.uri}/{self._prefix} does not hold what its index says: {error}"
+            ) from error
+
+
+def _tensor(name: str, entry: StoredTensor, files: dict[str, dict[str, Tensor]]) -> Tensor:
+    if not entry.slices:
+        tensor = files[entry.file][name]
+        if tuple(tensor.shape) != entry.shape:
+            raise CorruptError(f"{name} has shape {tuple(tensor.shape)}, not {entry.shape}")
+        return tensor
+    whole = torch.zeros(entry.shape, dtype=getattr(torch, entry.dtype))
+    covered = torch.zeros(entry.shape, dtype=torch.bool)
+    for piece in entry.slices:
+        sizes = zip(piece.offsets, piece.shape, strict=True)
+        box = tuple(slice(offset, offset + size) for offset, size in sizes)
+        whole[box] = files[piece.file][piece.key]
+        covered[box] = True
+    if not bool(covered.all()):
+        raise CorruptError(f"the slices of {name} do not cover its shape {entry.shape}")
+    return whole
+
+
+def _parse(record: type[RecordT], data: bytes, key: str) -> RecordT:
+    try:
+        return record.from_bytes(data)
+    except ValidationError as error:
+        raise CorruptError(f"{key} is no valid {record.__name__}: {error}") from error

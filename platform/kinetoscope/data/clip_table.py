@@ -1,0 +1,185 @@
+"""The clip table: one row per clip (a scene of a source video), stored as Parquet.
+
+The file's metadata declares ``kinetoscope.schema_version``. Equal rows give equal bytes, since the
+table's digest decides what is computed again downstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kinetoscope.core.errors import CorruptError, UserError
+
+SCHEMA_VERSION = 1
+_VERSION_KEY = b"kinetoscope.schema_version"
+
+Split = Literal["train", "heldout"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRow:
+    """One clip: ``num_frames`` frames of a source video, from ``start_frame`` on.
+
+    Attributes:
+        clip_id: stable name of the clip, unique in the table.
+        source_id: stable name of the source video.
+        video_uri: absolute path or ``file://`` URI of the source video.
+        start_frame: first frame of the clip, counted in decoded frames of the source from 0.
+        fps: frames per second of the source.
+        height: of the decoded frames, in pixels; likewise ``width``.
+        caption: raw caption.
+        text: what the models are conditioned on: the caption with its scores.
+        motion_score: mean optical flow (``data/motion.py``).
+        quality_score: technical quality in [0, 1] (``data/quality.py``).
+        group: number of the near-duplicate group; a group never spans both splits.
+        digest: of the source video's bytes.
+    """
+
+    clip_id: str
+    source_id: str
+    video_uri: str
+    start_frame: int
+    num_frames: int
+    fps: float
+    height: int
+    width: int
+    caption: str
+    text: str
+    motion_score: float
+    quality_score: float
+    split: Split
+    group: int
+    digest: str
+
+
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "Split": pa.string()}
+_SCHEMA = pa.schema(
+    [pa.field(field.name, _TYPES[str(field.type)], nullable=False) for field in fields(ClipRow)]
+).with_metadata({_VERSION_KEY: str(SCHEMA_VERSION)})
+
+
+@dataclass(frozen=True, slots=True)
+class ClipTable(Sequence[ClipRow]):
+    """The columns of a clip table; also a sequence of its rows."""
+
+    clip_id: list[str]
+    source_id: list[str]
+    video_uri: list[str]
+    start_frame: npt.NDArray[np.int64]
+    num_frames: npt.NDArray[np.int64]
+    fps: npt.NDArray[np.float64]
+    height: npt.NDArray[np.int64]
+    width: npt.NDArray[np.int64]
+    caption: list[str]
+    text: list[str]
+    motion_score: npt.NDArray[np.float64]
+    quality_score: npt.NDArray[np.float64]
+    split_name: list[str]
+    group: npt.NDArray[np.int64]
+    digest: list[str]
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[ClipRow]) -> ClipTable:
+        """Gather rows, in their order."""
+        return _columns(_to_arrow(rows))
+
+    def __len__(self) -> int:
+        return len(self.clip_id)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self.row(i) for i in range(*index.indices(len(self)))]
+        return self.row(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[ClipRow]:
+        return (self.row(i) for i in range(len(self)))
+
+    def row(self, index: int) -> ClipRow:
+        """Return one row as plain Python values."""
+        values = {}
+        for field in fields(ClipRow):
+            value = getattr(self, _attribute(field.name))[index]
+            values[field.name] = value.item() if isinstance(value, np.generic) else value
+        return ClipRow(**values)
+
+    def take(self, indices: npt.ArrayLike) -> ClipTable:
+        """Return the rows with these numbers, in the given order."""
+        index = np.asarray(indices, dtype=np.int64)
+        columns: dict[str, Any] = {}
+        for field in fields(self):
+            column = getattr(self, field.name)
+            columns[field.name] = (
+                column[index] if isinstance(column, np.ndarray) else [column[i] for i in index]
+            )
+        return ClipTable(**columns)
+
+    def split(self, name: Split) -> ClipTable:
+        """Return the rows of one split, in the table's order."""
+        return self.take([i for i, split in enumerate(self.split_name) if split == name])
+
+
+def write_clip_table(path: Path, rows: Iterable[ClipRow]) -> None:
+    """Write a clip table; equal rows give equal bytes.
+
+    Raises:
+        ValueError: two rows have the same ``clip_id``.
+    """
+    table = _to_arrow(rows)
+    ids = table.column("clip_id").to_pylist()
+    if len(set(ids)) != len(ids):
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        raise ValueError(f"clip ids must be unique; these are not: {twice[:5]}")
+    pq.write_table(table, path, compression="zstd", version="2.6", write_statistics=False)
+
+
+def read_clip_table(path: Path) -> ClipTable:
+    """Read a clip table.
+
+    Raises:
+        UserError: the table was written by a newer version of Kinetoscope.
+        CorruptError: the file is no clip table.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptError(f"{path} is no readable Parquet file: {error}") from error
+    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"")
+    if not version.isdigit():
+        raise CorruptError(f"{path} declares no kinetoscope.schema_version: not a clip table")
+    if int(version) > SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has clip table schema {int(version)}; "
+            f"this version reads up to {SCHEMA_VERSION}",
+            hint="update Kinetoscope, or run prepare_data again with this version",
+        )
+    missing = [name for name in _SCHEMA.names if name not in table.schema.names]
+    if missing:
+        raise CorruptError(f"{path} lacks the columns {missing}")
+    return _columns(table.select(_SCHEMA.names).cast(_SCHEMA))
+
+
+def _attribute(name: str) -> str:
+    return "split_name" if name == "split" else name
+
+
+def _to_arrow(rows: Iterable[ClipRow]) -> pa.Table:
+    listed = list(rows)
+    columns = {name: [getattr(row, name) for row in listed] for name in _SCHEMA.names}
+    return pa.table(columns, schema=_SCHEMA)
+
+
+def _columns(table: pa.Table) -> ClipTable:
+    columns: dict[str, Any] = {}
+    for field in table.schema:
+        column = table.column(field.name)
+        text = pa.types.is_string(field.type)
+        columns[_attribute(field.name)] = column.to_pylist() if text else column.to_numpy()
+    return ClipTable(**columns)

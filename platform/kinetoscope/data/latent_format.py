@@ -1,0 +1,87 @@
+"""The records of cached latents: what a sample, a shard and the index hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor
+
+from kinetoscope.core.config_model import Record
+from kinetoscope.core.hashing import digest_json
+
+FORMAT_VERSION = 1
+INDEX = "index.json"
+
+
+class LatentEntry(Record):
+    """One encoded sample: a window of a clip at a size (pixels)."""
+
+    clip_id: str
+    start_frame: int
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+
+class ShardRecord(Record):
+    """What a finished shard holds.
+
+    The statistics are sums over all latent positions of the shard, per channel, in float64.
+    """
+
+    entries_digest: str
+    digest: str
+    size_bytes: int
+    positions: int
+    sum_mean: tuple[float, ...]
+    sum_square: tuple[float, ...]
+    """Of E[z^2] = mean^2 + variance."""
+
+
+class LatentIndex(Record):
+    """``index.json``."""
+
+    format_version: int = FORMAT_VERSION
+    entries: tuple[LatentEntry, ...]
+    items_per_shard: int
+    shards: tuple[ShardRecord, ...]
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    """Models train on ``(z - shift) / scale``, per channel."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LatentSample:
+    """The tensors of one entry.
+
+    Attributes:
+        mean: of the posterior, ``Z t h w``, fp32, not normalised; likewise ``logvar``.
+        text: embedding of the condition text, ``S D``, fp32.
+        text_mask: ``S``, bool; False is padding.
+    """
+
+    mean: Tensor
+    logvar: Tensor
+    text: Tensor
+    text_mask: Tensor
+
+
+def shard_key(shard: int, suffix: str) -> str:
+    """Return the key of a shard's tensors (``safetensors``) or record (``json``)."""
+    return f"shards/{shard:05d}.{suffix}"
+
+
+def digest_entries(entries: Sequence[LatentEntry]) -> str:
+    """Return a digest that tells whether a shard holds just these entries."""
+    return digest_json([entry.model_dump(mode="json") for entry in entries])
+
+
+def text_numbers(entries: Sequence[LatentEntry]) -> list[int]:
+    """Number the texts of a shard: entries of one clip share theirs."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(entry.clip_id, len(numbers)) for entry in entries]

@@ -1,0 +1,266 @@
+"""Cached latents: posterior mean and logvar of planned samples, and the embeddings of their texts.
+
+    shards/00000.safetensors    the tensors of some entries
+    shards/00000.json           the shard's record: what it holds, its digest, its statistics
+    index.json                  all entries, the shards' digests and the normalisation; written last
+
+A shard counts as done when its record is there and names the same entries, so an interrupted
+encoding goes on with the missing ones.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from kinetoscope.core.errors import CorruptError, DataError, NotFoundError, UserError
+from kinetoscope.core.hashing import digest_bytes
+from kinetoscope.core.units import MIB
+from kinetoscope.data.latent_format import (
+    FORMAT_VERSION,
+    INDEX,
+    LatentEntry,
+    LatentIndex,
+    LatentSample,
+    ShardRecord,
+    digest_entries,
+    shard_key,
+    text_numbers,
+)
+from kinetoscope.storage.store import ObjectStore, as_local
+
+# Variances below this would blow up a channel that holds nothing.
+_MIN_STD = 1e-6
+
+
+class LatentWriter:
+    """Writes the shards of a fixed list of entries, in any order and from any rank.
+
+    Args:
+        store: rooted at the latents' folder.
+        entries: all that will be encoded; sorted by clip, equal texts share space.
+        items_per_shard: entries of a shard.
+    """
+
+    def __init__(
+        self, store: ObjectStore, entries: Sequence[LatentEntry], *, items_per_shard: int = 64
+    ) -> None:
+        if not entries:
+            raise DataError("there is nothing to encode: the plan has no samples")
+        self._store = store
+        self._entries = tuple(entries)
+        self._items_per_shard = items_per_shard
+        self.num_shards = -(-len(self._entries) // items_per_shard)
+
+    def shard_entries(self, shard: int) -> tuple[LatentEntry, ...]:
+        """Return the entries of a shard, in the order that ``write_shard`` wants."""
+        first = shard * self._items_per_shard
+        return self._entries[first : first + self._items_per_shard]
+
+    def missing_shards(self) -> list[int]:
+        """Return the numbers of the shards that are still to be written."""
+        return [shard for shard in range(self.num_shards) if self._record(shard) is None]
+
+    def write_shard(self, shard: int, samples: Sequence[LatentSample]) -> None:
+        """Write the samples of ``shard_entries(shard)``, in that order."""
+        entries = self.shard_entries(shard)
+        if len(samples) != len(entries):
+            raise ValueError(f"shard {shard} has {len(entries)} entries, not {len(samples)}")
+        tensors: dict[str, Tensor] = {}
+        text_of = text_numbers(entries)
+        for number, sample in enumerate(samples):
+            tensors[f"mean.{number}"] = _plain(sample.mean)
+            tensors[f"logvar.{number}"] = _plain(sample.logvar)
+            # Padding is not stored: text is cut after its last real token.
+            used = int(sample.text_mask.long().nonzero().max()) + 1 if sample.text_mask.any() else 0
+            tensors[f"text.{text_of[number]}"] = _plain(sample.text[:used])
+            tensors[f"text_mask.{text_of[number]}"] = sample.text_mask.cpu().bool().clone()
+        data = save(tensors)
+        positions, sum_mean, sum_square = _statistics(samples)
+        record = ShardRecord(
+            entries_digest=digest_entries(entries),
+            digest=digest_bytes(data),
+            size_bytes=len(data),
+            positions=positions,
+            sum_mean=sum_mean,
+            sum_square=sum_square,
+        )
+        self._store.put_bytes(shard_key(shard, "safetensors"), data)
+        self._store.put_bytes(shard_key(shard, "json"), record.to_bytes())
+
+    def commit(
+        self,
+        *,
+        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> LatentIndex:
+        """Write the index; all shards must be there.
+
+        Args:
+            normalization: (shift, scale) per channel; by default the mean and standard deviation of
+                sampled latents over all entries.
+            extra: plain JSON to keep in the index.
+        """
+        records = [self._record(shard) for shard in range(self.num_shards)]
+        done = [record for record in records if record is not None]
+        if len(done) != self.num_shards:
+            raise CorruptError(f"shards {self.missing_shards()} of the latents are missing")
+        shift, scale = normalization or _measured(done)
+        index = LatentIndex(
+            entries=self._entries,
+            items_per_shard=self._items_per_shard,
+            shards=tuple(done),
+            shift=tuple(shift),
+            scale=tuple(scale),
+            extra=extra or {},
+        )
+        self._store.put_bytes(INDEX, index.to_bytes())
+        return index
+
+    def _record(self, shard: int) -> ShardRecord | None:
+        try:
+            record = ShardRecord.from_bytes(self._store.get_bytes(shard_key(shard, "json")))
+        except NotFoundError:
+            return None
+        same = record.entries_digest == digest_entries(self.shard_entries(shard))
+        stat = self._store.stat(shard_key(shard, "safetensors"))
+        return record if same and stat and stat.size_bytes == record.size_bytes else None
+
+
+class LatentReader:
+    """Reads cached latents, with whole shards in a cache. Not for several threads at once.
+
+    Args:
+        store: rooted at the latents' folder.
+        cache_bytes: most bytes of shards to keep; the shard in use is always kept.
+    """
+
+    def __init__(self, store: ObjectStore, *, cache_bytes: int = 512 * MIB) -> None:
+        self._store = store
+        self._cache_bytes = cache_bytes
+        self._cached: OrderedDict[int, dict[str, Tensor]] = OrderedDict()
+        self._used_bytes = 0
+        self.index = _read_index(store)
+        self._places = {_place(entry): i for i, entry in enumerate(self.index.entries)}
+        self._text_numbers: dict[int, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.index.entries)
+
+    @property
+    def shift(self) -> Tensor:
+        """Per channel, ``Z``; normalised latents are ``(z - shift) / scale``."""
+        return torch.tensor(self.index.shift)
+
+    @property
+    def scale(self) -> Tensor:
+        """Per channel, ``Z``."""
+        return torch.tensor(self.index.scale)
+
+    def find(self, clip_id: str, start_frame: int, num_frames: int, size: tuple[int, int]) -> int:
+        """Return the number of the entry with this window and size (height, width).
+
+        Raises:
+            NotFoundError: it was never encoded.
+        """
+        try:
+            return self._places[clip_id, start_frame, num_frames, *size]
+        except KeyError:
+            raise NotFoundError(
+                f"no latents of clip {clip_id}, frames {start_frame} to "
+                f"{start_frame + num_frames - 1} at {size[0]}x{size[1]}, in {self._store.uri}",
+                hint="the plan differs from the one that was encoded: run encode_latents again",
+            ) from None
+
+    def read(self, number: int) -> LatentSample:
+        """Return one entry's tensors; do not write into them.
+
+        Raises:
+            CorruptError: a shard does not match its digest.
+        """
+        shard, item = divmod(number, self.index.items_per_shard)
+        tensors = self._shard(shard)
+        text_number = self._text_numbers[shard][item]
+        mask = tensors[f"text_mask.{text_number}"]
+        used = tensors[f"text.{text_number}"]
+        text = used.new_zeros(len(mask), used.shape[1])
+        text[: len(used)] = used
+        return LatentSample(tensors[f"mean.{item}"], tensors[f"logvar.{item}"], text, mask)
+
+    def _shard(self, shard: int) -> dict[str, Tensor]:
+        tensors = self._cached.get(shard)
+        if tensors is not None:
+            self._cached.move_to_end(shard)
+            return tensors
+        tensors = load(self._verified(shard))
+        first = shard * self.index.items_per_shard
+        entries = self.index.entries[first : first + self.index.items_per_shard]
+        self._text_numbers[shard] = text_numbers(entries)
+        self._cached[shard] = tensors
+        self._used_bytes += _num_bytes(tensors)
+        while self._used_bytes > self._cache_bytes and len(self._cached) > 1:
+            _, oldest = self._cached.popitem(last=False)
+            self._used_bytes -= _num_bytes(oldest)
+        return tensors
+
+    def _verified(self, shard: int) -> bytes:
+        key = shard_key(shard, "safetensors")
+        with TemporaryDirectory(prefix="latents-") as temporary:
+            try:
+                data = as_local(self._store, key, Path(temporary)).read_bytes()
+            except (NotFoundError, FileNotFoundError):
+                raise CorruptError(f"{self._store.uri}/{key} is missing") from None
+        if digest_bytes(data) != self.index.shards[shard].digest:
+            raise CorruptError(f"{self._store.uri}/{key} does not match its digest")
+        return data
+
+
+def _read_index(store: ObjectStore) -> LatentIndex:
+    index = LatentIndex.from_bytes(store.get_bytes(INDEX))
+    if index.format_version > FORMAT_VERSION:
+        raise UserError(
+            f"the latents in {store.uri} have format {index.format_version}; "
+            f"this version reads up to {FORMAT_VERSION}",
+            hint="update Kinetoscope",
+        )
+    return index
+
+
+def _place(entry: LatentEntry) -> tuple[str, int, int, int, int]:
+    return entry.clip_id, entry.start_frame, entry.num_frames, entry.height, entry.width
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32).contiguous().clone()
+
+
+def _num_bytes(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def _statistics(
+    samples: Sequence[LatentSample],
+) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+    positions, sums, squares = 0, torch.zeros(()).double(), torch.zeros(()).double()
+    for sample in samples:
+        mean = sample.mean.detach().cpu().double().flatten(1)
+        variance = sample.logvar.detach().cpu().double().exp().flatten(1)
+        positions += mean.shape[1]
+        sums = sums + mean.sum(1)
+        squares = squares + (mean.square() + variance).sum(1)
+    return positions, tuple(sums.tolist()), tuple(squares.tolist())
+
+
+def _measured(records: Sequence[ShardRecord]) -> tuple[list[float], list[float]]:
+    positions = sum(record.positions for record in records)
+    mean = torch.tensor([record.sum_mean for record in records]).double().sum(0) / positions
+    square = torch.tensor([record.sum_square for record in records]).double().sum(0) / positions
+    std = (square - mean.square()).clamp(min=0).sqrt().clamp(min=_MIN_STD)
+    return mean.tolist(), std.tolist()

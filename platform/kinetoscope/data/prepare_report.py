@@ -1,0 +1,124 @@
+"""The HTML report of a prepared data set: one file, no scripts, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import jinja2
+import markupsafe
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kinetoscope.data.clip_table import ClipRow
+
+_NUM_THUMBNAILS = 24
+_NUM_BINS = 20
+_WIDTH, _HEIGHT = 280, 90
+
+_TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Prepared clips</title><style>
+body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; color: #222 }
+h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+table { border-collapse: collapse } td, th { padding: .2rem .8rem; border-bottom: 1px solid #ddd;
+text-align: left } td.n { text-align: right } .row { display: flex; flex-wrap: wrap; gap: 1rem }
+figure { margin: 0; width: 9rem; overflow-wrap: anywhere } figure img { width: 100% }
+figcaption, .note { color: #666; font-size: 12px }
+svg text { font-size: 11px }
+</style></head><body>
+<h1>Prepared clips</h1>
+<p>{{ num_videos }} videos, {{ rows|length }} clips kept ({{ num_train }} to train on,
+{{ rows|length - num_train }} held out) in {{ num_groups }} groups of near-duplicates.</p>
+<h2>Dropped clips</h2>
+{% if dropped %}<table><tr><th>reason</th><th>clips</th></tr>
+{% for reason, count in dropped %}<tr><td>{{ reason }}</td><td class="n">{{ count }}</td></tr>
+{% endfor %}</table>{% else %}<p>None.</p>{% endif %}
+<h2>Quarantined files</h2>
+{% if quarantine %}<table><tr><th>file</th><th>reason</th><th>detail</th></tr>
+{% for row in quarantine %}<tr><td>{{ row.path }}</td><td>{{ row.reason }}</td>
+<td>{{ row.detail }}</td></tr>
+{% endfor %}</table>{% else %}<p>None.</p>{% endif %}
+<h2>Kept clips</h2>
+<div class="row">{% for title, svg in histograms %}<div><div>{{ title }}</div>{{ svg }}</div>
+{% endfor %}</div>
+<h2>Samples</h2>
+<div class="row">{% for row, image in samples %}<figure>
+<img alt="" src="data:image/jpeg;base64,{{ image }}">
+<figcaption>{{ row.text or "(no caption)" }}<br>{{ row.split }}, {{ row.num_frames }} frames of
+{{ row.width }}x{{ row.height }}, motion {{ "%.2f"|format(row.motion_score) }}, quality
+{{ "%.2f"|format(row.quality_score) }}</figcaption></figure>{% endfor %}</div>
+</body></html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRow:
+    """A file that was not used, by its path in the directory."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """What the report shows.
+
+    Attributes:
+        num_videos: files read, quarantined ones included.
+        rows: the clip table.
+        thumbnails: base64 JPEGs by clip id.
+        dropped: clips dropped, by reason.
+        quarantine: files not used.
+    """
+
+    num_videos: int
+    rows: Sequence[ClipRow]
+    thumbnails: dict[str, str]
+    dropped: dict[str, int]
+    quarantine: Sequence[QuarantineRow]
+
+
+def render_report(data: ReportData) -> str:
+    """Return the page. It holds no date, so equal data give an equal page."""
+    rows = data.rows
+    picks = np.unique(np.linspace(0, len(rows) - 1, min(_NUM_THUMBNAILS, len(rows))).astype(int))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_TEMPLATE).render(
+        num_videos=data.num_videos,
+        rows=rows,
+        num_train=sum(row.split == "train" for row in rows),
+        num_groups=len({row.group for row in rows}),
+        dropped=sorted(data.dropped.items()),
+        quarantine=data.quarantine,
+        histograms=[
+            ("frames", histogram_svg([row.num_frames for row in rows])),
+            ("shorter side, pixels", histogram_svg([min(row.height, row.width) for row in rows])),
+            ("motion score", histogram_svg([row.motion_score for row in rows])),
+            ("quality score", histogram_svg([row.quality_score for row in rows])),
+        ],
+        samples=[(rows[i], data.thumbnails[rows[i].clip_id]) for i in picks],
+    )
+
+
+def histogram_svg(values: Sequence[float]) -> markupsafe.Markup:
+    """Draw a histogram, labelled with the least and the greatest value."""
+    counts, edges = np.histogram(values, bins=_NUM_BINS)
+    step, tallest = _WIDTH / _NUM_BINS, max(1, int(counts.max()))
+    bars = "".join(
+        f'<rect x="{i * step:.1f}" y="{_HEIGHT * (1 - count / tallest):.1f}" '
+        f'width="{step - 1:.1f}" height="{_HEIGHT * count / tallest:.1f}" fill="#4a7ebb">'
+        f"<title>{edges[i]:.4g} to {edges[i + 1]:.4g}: {count}</title></rect>"
+        for i, count in enumerate(counts.tolist())
+        if count
+    )
+    baseline = _HEIGHT + 14
+    labels = (
+        f'<text x="0" y="{baseline}">{min(values):.4g}</text>'
+        f'<text x="{_WIDTH}" y="{baseline}" text-anchor="end">{max(values):.4g}</text>'
+    )
+    return markupsafe.Markup(  # noqa: S704 (made of numbers alone)
+        f'<svg width="{_WIDTH}" height="{_HEIGHT + 18}" role="img">{bars}{labels}</svg>'
+    )

@@ -1,0 +1,265 @@
+"""Decodes a video of unknown origin under limits, and says whether it can be used.
+
+The file is opened as a file object with a whitelist of containers, so that nothing in it can make
+libav open another file or a network address (playlists, external tracks).
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import av
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kinetoscope.data.config import LimitsConfig
+
+Reason = Literal[
+    "zero_length",
+    "unreadable",
+    "no_video_stream",
+    "truncated",
+    "too_few_frames",
+    "too_large",
+    "hostile",
+]
+
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
+_OPEN_OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
+_HEAD_BYTES = 4096
+# Text formats that name other files: HLS, concat scripts, DASH, SDP, edit lists of players.
+_PLAYLIST_MARKS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"[playlist]", b"<smil", b"rtsp://")
+# A stream without a frame count may end this share, and two frames, before the declared duration.
+_SLACK = 0.01
+
+
+class QuarantinedError(Exception):
+    """A video can't be used.
+
+    Args:
+        reason: one word for counting.
+        detail: one sentence with the numbers.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason: Reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What decoding a whole video found; ``height`` and ``width`` in pixels."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+
+def probe(
+    path: Path, limits: LimitsConfig, visit: Callable[[av.VideoFrame], None] | None = None
+) -> VideoInfo:
+    """Decode the first video stream to its end.
+
+    Args:
+        path: a regular file.
+        limits: anything beyond is refused, as far as possible before it is decoded.
+        visit: called with every frame, in display order.
+
+    Raises:
+        QuarantinedError: the file can't be used.
+    """
+    size_bytes = path.stat().st_size
+    if size_bytes == 0:
+        raise QuarantinedError("zero_length", "the file is empty")
+    if size_bytes > limits.max_file_bytes:
+        raise QuarantinedError(
+            "too_large", f"{size_bytes} bytes; limit {limits.max_file_bytes} (max_file_bytes)"
+        )
+    _refuse_playlist(path)
+    with path.open("rb") as file:
+        try:
+            with _open(file) as container:
+                return _Decoding(container, limits, visit).run()
+        except _DecodingError as error:
+            if _ends_inside_a_box(path):
+                detail = f"the file ends inside a part of it, after {size_bytes} bytes"
+                raise QuarantinedError("truncated", detail) from error
+            raise QuarantinedError("unreadable", str(error)) from error
+
+
+class _DecodingError(Exception):
+    """libav failed; the file itself may say why."""
+
+
+@contextmanager
+def _open(file: BinaryIO) -> Iterator[Any]:
+    try:
+        container = av.open(file, options=_OPEN_OPTIONS)
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        raise _DecodingError(_why(error)) from error
+    with container:
+        yield container
+
+
+class _Decoding:
+    """One pass over a container."""
+
+    def __init__(
+        self,
+        container: Any,
+        limits: LimitsConfig,
+        visit: Callable[[av.VideoFrame], None] | None,
+    ) -> None:
+        self._container = container
+        self._limits = limits
+        self._visit = visit
+        self._deadline = time.monotonic() + limits.timeout_seconds
+        self._stream = _video_stream(container)
+        self._fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        self._num_frames = 0
+        self._num_damaged = 0
+        self._discarded = 0
+        self._end_seconds = 0.0
+
+    def run(self) -> VideoInfo:
+        """Decode all and judge."""
+        context = self._stream.codec_context
+        # One thread: files are decoded in parallel, and equal input must give equal frames.
+        context.thread_count = 1
+        self._height, self._width = context.height, context.width
+        self._check_header()
+        failure = self._decode()
+        self._check_complete(failure)
+        if self._num_frames < self._limits.min_frames:
+            raise QuarantinedError(
+                "too_few_frames", f"{self._num_frames} frames; min_frames {self._limits.min_frames}"
+            )
+        return VideoInfo(self._num_frames, self._height, self._width, self._fps)
+
+    def _check_header(self) -> None:
+        limits, height, width = self._limits, self._height, self._width
+        if max(height, width) > limits.max_side_px or height * width > limits.max_pixels:
+            allowed = f"max_side_px {limits.max_side_px}, max_pixels {limits.max_pixels}"
+            raise QuarantinedError("too_large", f"frames of {width}x{height}; {allowed}")
+        seconds = (self._container.duration or 0) / av.time_base
+        if seconds > limits.max_duration_seconds:
+            allowed = f"max_duration_seconds {limits.max_duration_seconds:g}"
+            raise QuarantinedError("too_large", f"{seconds:.1f} s; {allowed}")
+        self._check_frame_count(self._stream.frames)
+
+    def _check_frame_count(self, num_frames: int) -> None:
+        if num_frames > self._limits.max_frames:
+            raise QuarantinedError(
+                "too_large", f"{num_frames} frames or more; max_frames {self._limits.max_frames}"
+            )
+
+    def _decode(self) -> str | None:
+        """Visit every frame; return why decoding ended early, or None."""
+        try:
+            for packet in self._container.demux():
+                self._end_seconds = max(self._end_seconds, _end_seconds(packet))
+                if packet.stream.index == self._stream.index:
+                    self._discarded += packet.size > 0 and packet.is_discard
+                    for frame in packet.decode():
+                        self._take(frame)
+        except av.FFmpegError as error:
+            return _why(error)
+        return None
+
+    def _take(self, frame: av.VideoFrame) -> None:
+        if (frame.height, frame.width) != (self._height, self._width):
+            sizes = f"{self._width}x{self._height} to {frame.width}x{frame.height}"
+            raise QuarantinedError("unreadable", f"the frame size changes from {sizes}")
+        if time.monotonic() > self._deadline:
+            raise QuarantinedError("hostile", timeout_detail(self._limits))
+        self._num_damaged += frame.is_corrupt
+        self._num_frames += 1
+        self._check_frame_count(self._num_frames)
+        if self._visit is not None:
+            self._visit(frame)
+
+    def _check_complete(self, failure: str | None) -> None:
+        # Frames that an edit list hides are declared but rightly not shown.
+        declared = self._stream.frames - self._discarded
+        seconds = (self._container.duration or 0) / av.time_base
+        if failure is None and self._num_damaged:
+            failure = f"{self._num_damaged} of {self._num_frames} frames are damaged"
+        because = f" ({failure})" if failure else ""
+        if self._num_frames < declared:
+            detail = f"{self._num_frames} of {declared} declared frames can be decoded{because}"
+            raise QuarantinedError("truncated", detail)
+        least_seconds = seconds * (1 - _SLACK) - 2 / (self._fps or 1.0)
+        if not self._stream.frames and self._end_seconds < least_seconds:
+            detail = f"ends after {self._end_seconds:.2f} of {seconds:.2f} declared seconds"
+            raise QuarantinedError("truncated", detail)
+        if failure:
+            raise _DecodingError(failure)
+        if not self._num_frames:
+            raise QuarantinedError("zero_length", "the video stream holds no frame")
+        if self._fps <= 0:
+            raise QuarantinedError("unreadable", "no frame rate can be told")
+
+
+def timeout_detail(limits: LimitsConfig) -> str:
+    """Say that a file took too long."""
+    return f"not decoded within {limits.timeout_seconds:g} s (timeout_seconds)"
+
+
+def _video_stream(container: Any) -> Any:
+    if not container.streams.video:
+        kinds = sorted({stream.type for stream in container.streams})
+        raise QuarantinedError("no_video_stream", f"streams: {', '.join(kinds) or 'none'}")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise QuarantinedError("unreadable", "no decoder for its video codec")
+    if stream.disposition & stream.disposition.attached_pic:
+        raise QuarantinedError("no_video_stream", "only a cover picture")
+    return stream
+
+
+def _end_seconds(packet: Any) -> float:
+    if packet.pts is None or packet.time_base is None:
+        return 0.0
+    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
+
+
+def _refuse_playlist(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for mark in _PLAYLIST_MARKS:
+        if mark.lower() in head.lower() and b"\0" not in head:
+            raise QuarantinedError("hostile", f"a text that names other files ({mark.decode()})")
+
+
+def _ends_inside_a_box(path: Path) -> bool:
+    """Tell whether an MP4 or MOV file is cut off (ISO/IEC 14496-12: size, type, content)."""
+    end, position = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while position < end:
+            file.seek(position)
+            header = file.read(16)
+            if position == 0 and header[4:8] != b"ftyp":
+                return False
+            if len(header) < 8:  # noqa: PLR2004 (size and type)
+                return True
+            size = struct.unpack(">I", header[:4])[0]
+            if size == 1 and len(header) == 16:  # noqa: PLR2004 (64-bit size follows)
+                size = struct.unpack(">Q", header[8:16])[0]
+            if size < 8:  # noqa: PLR2004 (0: to the end; else malformed)
+                return False
+            position += size
+    return position > end
+
+
+def _why(error: Exception) -> str:
+    """Return libav's words without the file's name."""
+    strerror = getattr(error, "strerror", None)
+    return str(strerror or error)

