@@ -194,7 +194,8 @@ def test_a_superseded_attempt_commits_nothing(make_spec) -> None:
     supervisor = _start(spec)
     _wait_for_parts(spec, 1)
     store = open_store(spec.uri)
-    assert store.put_bytes_if_absent("attempts/000002.json", store.get_bytes("attempts/000001.json"))
+    later = store.get_bytes("attempts/000001.json")
+    assert store.put_bytes_if_absent("attempts/000002.json", later)
     assert supervisor.wait(30) == 1
     assert read_result(spec.uri) is None
 

@@ -1,0 +1,1 @@
+"""Pipeline component of the encode_latents step."""

@@ -1,0 +1,21 @@
+"""Judge the video VAE on held-out clips, and stop the run when it fails its gate."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="kinetoscope/trainer", install_kfp_package=False)
+def evaluate_vae(run_uri: str, name: str, clips: str, vae: str) -> str:
+    """Judge the video VAE on held-out clips, and stop the run when it fails its gate.
+
+    Args:
+        run_uri: where the run keeps its records and its resolved config.
+        name: the step's name in the run.
+        clips: URI of the prepare_data step.
+        vae: URI of the last VAE stage.
+
+    Returns:
+        URI of the step.
+    """
+    from kinetoscope.config.run_step import run_step
+
+    return run_step(run_uri, name, {"clips": clips, "vae": vae})

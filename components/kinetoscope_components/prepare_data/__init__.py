@@ -1,0 +1,1 @@
+"""Pipeline component of the prepare_data step."""

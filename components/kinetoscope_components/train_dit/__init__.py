@@ -1,0 +1,1 @@
+"""Pipeline component of the diffusion transformer's stages."""

@@ -1,0 +1,1 @@
+"""Pipeline component of the train_spatial_vae step."""

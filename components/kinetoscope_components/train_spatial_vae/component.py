@@ -1,0 +1,20 @@
+"""Train the frame VAE."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="kinetoscope/trainer", install_kfp_package=False)
+def train_spatial_vae(run_uri: str, name: str, clips: str) -> str:
+    """Train the frame VAE.
+
+    Args:
+        run_uri: where the run keeps its records and its resolved config.
+        name: the step's name in the run.
+        clips: URI of the prepare_data step.
+
+    Returns:
+        URI of the step.
+    """
+    from kinetoscope.config.run_step import run_step
+
+    return run_step(run_uri, name, {"clips": clips})

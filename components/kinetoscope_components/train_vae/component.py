@@ -1,0 +1,22 @@
+"""Train one stage of the video VAE."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="kinetoscope/trainer", install_kfp_package=False)
+def train_vae(run_uri: str, name: str, clips: str, previous: str = "") -> str:
+    """Train one stage of the video VAE.
+
+    Args:
+        run_uri: where the run keeps its records and its resolved config.
+        name: the step's name in the run, e.g. ``train_vae_2``.
+        clips: URI of the prepare_data step.
+        previous: URI of the stage before; empty where pretrained weights are the start.
+
+    Returns:
+        URI of the step.
+    """
+    from kinetoscope.config.run_step import run_step
+
+    inputs = {"clips": clips, "previous": previous}
+    return run_step(run_uri, name, {key: uri for key, uri in inputs.items() if uri})

@@ -1,0 +1,125 @@
+"""RunConfig: one value that describes a whole run, composed of the areas' own configs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from kinetoscope.core.config_model import Config
+from kinetoscope.data.config import PrepareDataConfig
+from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
+from kinetoscope.evaluation.config import (
+    ClipSize,
+    DiTEvaluation,
+    Registration,
+    VAEEvaluation,
+)
+from kinetoscope.models.config import (
+    SeededTableConfig,
+    STDiTConfig,
+    TextEncoderConfig,
+    VideoVAEConfig,
+)
+from kinetoscope.steps.contract import RuntimeConfig
+from kinetoscope.training.config import (
+    DiTStage,
+    LatentCacheConfig,
+    SpatialVAEStage,
+    TrainLoopConfig,
+    VAEStage,
+)
+
+
+class ModelsConfig(Config):
+    """The models that the run trains, and how they generate."""
+
+    vae: VideoVAEConfig = VideoVAEConfig()
+    dit: STDiTConfig = STDiTConfig()
+    text_encoder: TextEncoderConfig = SeededTableConfig()
+    flow: RectifiedFlowConfig = RectifiedFlowConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    sample_size: ClipSize = ClipSize()
+    """What is generated when nothing else is asked for."""
+    sample_fps: float = Field(default=24.0, gt=0)
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Self:
+        if self.text_encoder.width != self.dit.text_width:
+            raise ValueError(
+                f"text_encoder.width={self.text_encoder.width} must equal "
+                f"dit.text_width={self.dit.text_width}"
+            )
+        if self.vae.spatial.latent_channels != self.dit.in_channels:
+            raise ValueError(
+                f"dit.in_channels={self.dit.in_channels} must equal "
+                f"vae.spatial.latent_channels={self.vae.spatial.latent_channels}"
+            )
+        return self
+
+
+class RuntimesConfig(Config):
+    """Processes and threads of the steps; changes no result."""
+
+    training: RuntimeConfig = RuntimeConfig()
+    """The ``train_*`` steps; ``num_processes`` is the number of ranks (GPUs)."""
+    other: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _other_is_single(self) -> Self:
+        if self.other.num_processes != 1:
+            raise ValueError(
+                f"other.num_processes={self.other.num_processes}: only training runs on more than 1"
+            )
+        return self
+
+
+class RunConfig(Config):
+    """A whole run, from raw videos to a registered model."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,39}$")
+    seed: int = Field(default=42, ge=0)
+    models: ModelsConfig
+    prepare_data: PrepareDataConfig = PrepareDataConfig()
+    train_spatial_vae: SpatialVAEStage | None = None
+    """None: the frame VAE's weights come from ``spatial_weights``."""
+    spatial_weights: str | None = None
+    """Safetensors file with a pretrained frame VAE (diffusers' names)."""
+    train_vae: tuple[VAEStage, ...] = Field(min_length=1)
+    evaluate_vae: VAEEvaluation = VAEEvaluation()
+    encode_latents: LatentCacheConfig = LatentCacheConfig()
+    train_dit: tuple[DiTStage, ...] = Field(min_length=1)
+    evaluate_dit: DiTEvaluation = DiTEvaluation()
+    register_model: Registration = Registration()
+    runtimes: RuntimesConfig = RuntimesConfig()
+
+    @model_validator(mode="after")
+    def _spatial_vae_has_one_origin(self) -> Self:
+        if (self.train_spatial_vae is None) == (self.spatial_weights is None):
+            given = "both are" if self.spatial_weights else "neither is"
+            raise ValueError(
+                f"exactly one of train_spatial_vae and spatial_weights is needed; {given} given"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_divide_steps(self) -> Self:
+        ranks = self.runtimes.training.num_processes
+        for path, loop in self._loops():
+            count = loop.micro_batches_per_step
+            if count % ranks:
+                valid = [n for n in range(1, count + 1) if count % n == 0]
+                raise ValueError(
+                    f"runtimes.training.num_processes={ranks} must divide "
+                    f"{path}.loop.micro_batches_per_step={count}: one of {valid}"
+                )
+        return self
+
+    def _loops(self) -> Iterator[tuple[str, TrainLoopConfig]]:
+        if self.train_spatial_vae is not None:
+            yield "train_spatial_vae", self.train_spatial_vae.loop
+        for index, stage in enumerate(self.train_vae):
+            yield f"train_vae.{index}", stage.loop
+        for index, dit_stage in enumerate(self.train_dit):
+            yield f"train_dit.{index}", dit_stage.loop

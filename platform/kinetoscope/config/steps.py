@@ -1,0 +1,180 @@
+"""The steps of a run: the worker, piece of config, inputs and runtime of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kinetoscope.config.run import RunConfig
+from kinetoscope.core.config_model import Config
+from kinetoscope.core.errors import NotFoundError
+from kinetoscope.evaluation.config import EvaluateDiTConfig, EvaluateVAEConfig, RegisterConfig
+from kinetoscope.steps.contract import RuntimeConfig
+from kinetoscope.training.config import (
+    EncodeLatentsConfig,
+    TrainDiTConfig,
+    TrainSpatialVAEConfig,
+    TrainVAEConfig,
+)
+
+# What changes how a step runs but not what it makes: left out of its fingerprint.
+_NOT_CONTENT = frozenset(
+    {
+        "cache_mib",
+        "checkpoint_every_steps",
+        "keep_checkpoints",
+        "log_every_steps",
+        "num_workers",
+        "prefetch_steps",
+    }
+)
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step of a run's pipeline.
+
+    Args:
+        name: unique in the run, e.g. ``train_vae_2``.
+        component: name of the pipeline component that runs it, e.g. ``train_vae``.
+        worker: module that its ranks run.
+        piece: its own config.
+        inputs: names of upstream steps by input name.
+        runtime: processes and threads.
+    """
+
+    name: str
+    component: str
+    worker: str
+    piece: Config
+    inputs: dict[str, str]
+    runtime: RuntimeConfig
+
+
+def content(value: Any) -> Any:
+    """Return the part of a piece, as JSON, that decides what the step makes."""
+    if isinstance(value, dict):
+        return {k: content(v) for k, v in value.items() if k not in _NOT_CONTENT}
+    if isinstance(value, list):
+        return [content(item) for item in value]
+    return value
+
+
+def planned_step(config: RunConfig, name: str) -> PlannedStep:
+    """Return a step by name; raises ``NotFoundError``."""
+    steps = {step.name: step for step in planned_steps(config)}
+    if name not in steps:
+        raise NotFoundError(f"the run has no step {name!r}; its steps are {sorted(steps)}")
+    return steps[name]
+
+
+def planned_steps(config: RunConfig) -> list[PlannedStep]:
+    """Return the run's steps, each after all that it reads from."""
+    steps = [_prepare_data(config), *_vae_steps(config)]
+    vae = steps[-1].name
+    steps += [_evaluate_vae(config, vae), _encode_latents(config, vae), *_dit_steps(config, vae)]
+    dit = steps[-1].name
+    steps += _final_steps(config, vae, dit)
+    return steps
+
+
+def _prepare_data(config: RunConfig) -> PlannedStep:
+    return _step("prepare_data", "kinetoscope.data.prepare_data", config, config.prepare_data, {})
+
+
+def _vae_steps(config: RunConfig) -> list[PlannedStep]:
+    steps = []
+    previous = {}
+    if config.train_spatial_vae is not None:
+        piece = TrainSpatialVAEConfig(
+            model=config.models.vae.spatial, **dict(config.train_spatial_vae)
+        )
+        worker = "kinetoscope.training.train_spatial_vae"
+        inputs = {"clips": "prepare_data"}
+        steps.append(_step("train_spatial_vae", worker, config, piece, inputs))
+        previous = {"previous": "train_spatial_vae"}
+    for number, stage in enumerate(config.train_vae, start=1):
+        stage_piece = TrainVAEConfig(
+            model=config.models.vae,
+            spatial_weights=config.spatial_weights if number == 1 else None,
+            **dict(stage),
+        )
+        inputs = {"clips": "prepare_data", **previous}
+        name = f"train_vae_{number}"
+        steps.append(_step(name, "kinetoscope.training.train_vae", config, stage_piece, inputs))
+        previous = {"previous": name}
+    return steps
+
+
+def _evaluate_vae(config: RunConfig, vae: str) -> PlannedStep:
+    piece = EvaluateVAEConfig(vae=config.models.vae, **dict(config.evaluate_vae))
+    worker = "kinetoscope.evaluation.evaluate_vae"
+    return _step("evaluate_vae", worker, config, piece, {"clips": "prepare_data", "vae": vae})
+
+
+def _encode_latents(config: RunConfig, vae: str) -> PlannedStep:
+    piece = EncodeLatentsConfig(
+        model=config.models.vae,
+        text_encoder=config.models.text_encoder,
+        plans=tuple(stage.cached_plan for stage in config.train_dit),
+        **dict(config.encode_latents),
+    )
+    # The gate comes first: a poor VAE makes everything after it a waste.
+    inputs = {"clips": "prepare_data", "vae": vae, "vae_evaluation": "evaluate_vae"}
+    return _step("encode_latents", "kinetoscope.training.encode_latents", config, piece, inputs)
+
+
+def _dit_steps(config: RunConfig, vae: str) -> list[PlannedStep]:
+    steps = []
+    previous: dict[str, str] = {}
+    for number, stage in enumerate(config.train_dit, start=1):
+        piece = TrainDiTConfig(
+            model=config.models.dit,
+            flow=config.models.flow,
+            vae=config.models.vae,
+            text_encoder=config.models.text_encoder,
+            num_draws=config.encode_latents.num_draws,
+            **dict(stage),
+        )
+        inputs = {"clips": "prepare_data", "vae": vae, "latents": "encode_latents", **previous}
+        name = f"train_dit_{number}"
+        steps.append(_step(name, "kinetoscope.training.train_dit", config, piece, inputs))
+        previous = {"previous": name}
+    return steps
+
+
+def _final_steps(config: RunConfig, vae: str, dit: str) -> list[PlannedStep]:
+    models = config.models
+    generation = {
+        "vae": models.vae,
+        "dit": models.dit,
+        "text_encoder": models.text_encoder,
+        "flow": models.flow,
+        "sampler": models.sampler,
+        "sample_size": models.sample_size,
+        "sample_fps": models.sample_fps,
+        "conditioning": config.prepare_data.conditioning,
+    }
+    made = {"clips": "prepare_data", "vae": vae, "latents": "encode_latents", "dit": dit}
+    evaluation = EvaluateDiTConfig(**generation, **dict(config.evaluate_dit))
+    registration = RegisterConfig(**generation, **dict(config.register_model))
+    judged = {"vae_evaluation": "evaluate_vae", "dit_evaluation": "evaluate_dit"}
+    return [
+        _step("evaluate_dit", "kinetoscope.evaluation.evaluate_dit", config, evaluation, made),
+        _step(
+            "register_model",
+            "kinetoscope.evaluation.register_model",
+            config,
+            registration,
+            {**made, **judged},
+        ),
+    ]
+
+
+def _step(
+    name: str, worker: str, config: RunConfig, piece: Config, inputs: dict[str, str]
+) -> PlannedStep:
+    component = name.rstrip("0123456789").rstrip("_")
+    training = name.startswith("train_")
+    runtime = config.runtimes.training if training else config.runtimes.other
+    return PlannedStep(name, component, worker, piece, inputs, runtime)

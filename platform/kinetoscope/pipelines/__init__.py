@@ -1,0 +1,1 @@
+"""The Kubeflow pipeline of a run, and how it is run on this machine."""

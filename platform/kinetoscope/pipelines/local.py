@@ -1,0 +1,140 @@
+"""Start, follow and stop runs on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from kinetoscope.config.load import LoadedConfig
+from kinetoscope.config.steps import planned_steps
+from kinetoscope.core.code_version import code_version
+from kinetoscope.core.errors import ConfigError, DataError
+from kinetoscope.core.hashing import canonical_json
+from kinetoscope.core.ids import new_run_id
+from kinetoscope.core.settings import Workspace
+from kinetoscope.core.units import GIB, format_bytes
+from kinetoscope.data.sources import videos_digest
+from kinetoscope.steps.records import Run, RunRecord, Start, open_run
+
+_POLL_SECONDS = 0.5
+# A laptop run's checkpoints, latents and samples; what a big model needs, it finds out later.
+_MIN_FREE_BYTES = 2 * GIB
+
+
+def create_run(loaded: LoadedConfig, videos: Path, workspace: Workspace) -> Run:
+    """Check the machine and the input, and write the records of a new run.
+
+    Raises:
+        DataError: when the directory of videos is missing.
+        ConfigError: when the disk is too full.
+    """
+    if not videos.is_dir():
+        raise DataError(
+            f"{videos} is not a directory of videos",
+            hint="kino data synth DIR makes a small set",
+        )
+    check_disk(workspace)
+    run_id = new_run_id()
+    root_uri = workspace.store_uri
+    run = open_run(f"{root_uri}/runs/{run_id}")
+    steps = planned_steps(loaded.config)
+    record = RunRecord(
+        run_id=run_id,
+        name=loaded.config.name,
+        created_at=time.time(),
+        root_uri=root_uri,
+        videos=str(videos.resolve()),
+        videos_digest=videos_digest(videos.resolve(), workspace.root / "digests.json"),
+        steps=[step.name for step in steps],
+        code_version=code_version(*{step.worker for step in steps}),
+    )
+    run.create(record, canonical_json(loaded.config.to_json()).encode())
+    return run
+
+
+def check_disk(workspace: Workspace) -> None:
+    """Raise ``ConfigError`` when the workspace's disk is too full to begin."""
+    folder = workspace.root
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < _MIN_FREE_BYTES:
+        raise ConfigError(
+            f"{format_bytes(free)} are free at {workspace.root}; "
+            f"{format_bytes(_MIN_FREE_BYTES)} are needed",
+            hint="free some space, kino rm old runs, or set KINO_WORKSPACE to another disk",
+        )
+
+
+class Host:
+    """The process that hosts a run, seen from the one that started it."""
+
+    def __init__(self, run: Run, workspace: Workspace) -> None:
+        self.run = run
+        self.log_path = workspace.root / "logs" / f"{run.record.run_id}.log"
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as log:
+            # A session of its own, so that Ctrl-C in the terminal reaches only us: we then ask the
+            # run to stop, and its steps save.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "kinetoscope.pipelines.local_host", run.store.uri],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | {"KINO_WORKSPACE": str(workspace.root)},
+            )
+        run.begin(
+            Start(
+                host=socket.gethostname(),
+                pid=self._process.pid,
+                process_started_at=psutil.Process(self._process.pid).create_time(),
+                started_at=time.time(),
+            )
+        )
+
+    def follow(self, on_tick: Callable[[], None]) -> int:
+        """Wait for the run's end; return the host's exit code.
+
+        The first Ctrl-C or SIGTERM asks the run to save and stop, the second kills it.
+
+        Args:
+            on_tick: called about twice a second, and once at the end.
+        """
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while self._process.poll() is None:
+                on_tick()
+                time.sleep(_POLL_SECONDS)
+        finally:
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
+        on_tick()
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """Kill the host and all its processes at once."""
+        try:
+            family = psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            family = []
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.kill()
+
+    def _on_signal(self, *_: object) -> None:
+        if self.run.store.stat("stop.json") is None:
+            self.run.request_stop()
+        else:
+            self.kill()

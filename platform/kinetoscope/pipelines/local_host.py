@@ -1,0 +1,82 @@
+"""The host of a run on this machine: ``python -m kinetoscope.pipelines.local_host RUN_URI``.
+
+It runs the pipeline in kfp's local runner and mirrors its metrics to MLflow. Its steps stop when it
+dies; it stops its steps when whoever started it dies.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+
+from kinetoscope.config.run import RunConfig
+from kinetoscope.core.settings import workspace
+from kinetoscope.evaluation.run_report import finish_run
+from kinetoscope.pipelines.build import build_pipeline
+from kinetoscope.pipelines.mirror import Mirror
+from kinetoscope.steps.records import Run, open_run
+from kinetoscope.telemetry.logging_setup import setup_logging
+
+_LOOK_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def host(run_uri: str) -> int:
+    """Run the pipeline of a run to its end; return 0 when it succeeded."""
+    setup_logging()
+    run = open_run(run_uri)
+    config = RunConfig.model_validate(json.loads(run.store.get_bytes("config.json")))
+    os.environ["KINO_HOST_PID"] = str(os.getpid())
+    _stop_when_orphaned(run)
+    mirror = Mirror(run, config)
+    mirror.start()
+    try:
+        _run_pipeline(run_uri, config)
+    except Exception:  # kfp raises RuntimeError for a failed task; the run's records say why
+        _log.exception("the pipeline did not run to its end")
+    end = run.end()
+    if end is None:  # the exit handler itself could not run
+        finish_run(run_uri)
+    mirror.finish()
+    return 0 if run.state() == "succeeded" else 1
+
+
+def _run_pipeline(run_uri: str, config: RunConfig) -> None:
+    from kfp import local
+
+    root = workspace().scratch_path / f"kfp-{os.getpid()}"
+    # No virtual environment per task, no kfp cache: the steps run in this environment, and what is
+    # done already is the step contract's to know.
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(root),
+        raise_on_error=True,
+        enable_caching=False,
+    )
+    try:
+        build_pipeline(config)(run_uri=run_uri)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _stop_when_orphaned(run: Run) -> None:
+    parent = os.getppid()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_LOOK_SECONDS):
+            if os.getppid() != parent:
+                _log.warning("the process that started this run is gone: stopping")
+                run.request_stop()
+                return
+
+    threading.Thread(target=watch, name="orphan-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(host(sys.argv[1]))

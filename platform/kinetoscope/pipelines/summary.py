@@ -1,0 +1,71 @@
+"""What a run made, as plain values: what `kino show` tells."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from kinetoscope.core.errors import NotFoundError
+from kinetoscope.steps.contract import StepResult
+from kinetoscope.steps.records import Run
+from kinetoscope.steps.view import run_status, step_results
+from kinetoscope.storage.store import open_store
+
+
+def run_summary(run: Run) -> dict[str, Any]:
+    """Return what a finished run made: steps, model, sample, report, clips, quarantine, scores."""
+    results = step_results(run)
+    scores: dict[str, float] = {}
+    for name in ("evaluate_vae", "evaluate_dit"):
+        if name in results:
+            scores |= results[name].metrics
+    report = run.store.local_path("report.html")
+    return {
+        **run_status(run),
+        "model": _model(results.get("register_model")),
+        "sample": _output(results.get("evaluate_dit"), "samples", "sample.mp4"),
+        "report": str(report) if report and report.exists() else None,
+        "clips": _output(results.get("evaluate_dit"), "samples", "clips.jsonl"),
+        "quarantine": _quarantine(results.get("prepare_data")),
+        "scores": scores,
+    }
+
+
+def uri_to_path(uri: str) -> str:
+    """Return the path of a ``file:`` URI, any other URI as it is: what a person can open."""
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else uri
+
+
+def _output(result: StepResult | None, artifact: str, name: str) -> str | None:
+    if result is None or artifact not in result.artifacts:
+        return None
+    uri = result.artifact(artifact).uri
+    return uri_to_path(f"{uri}/{name}") if open_store(uri).stat(name) else None
+
+
+def _quarantine(result: StepResult | None) -> list[dict[str, Any]]:
+    if result is None:
+        return []
+    root, _, key = result.artifact("quarantine").uri.rpartition("/")
+    store = open_store(root)
+    stats = [stat for stat in store.list(key) if stat.key.endswith(".jsonl")]
+    lines = [line for stat in stats for line in store.get_bytes(stat.key).splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def _model(result: StepResult | None) -> dict[str, Any] | None:
+    """Return the registered version with the aliases that it has now."""
+    if result is None:
+        return None
+    from kinetoscope.core.settings import tracking_uri
+    from kinetoscope.tracking.registry import ModelRegistry
+
+    name, version = str(result.summary["name"]), str(result.summary["version"])
+    try:
+        found = ModelRegistry(tracking_uri()).get_version(f"{name}/{version}")
+    except NotFoundError:
+        return {"name": name, "version": version, "aliases": [], "deleted": True}
+    aliases = list(found.aliases)
+    return {"name": name, "version": version, "aliases": aliases, "uri": found.bundle_uri}

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kinetoscope.config.load import json_schema, list_recipes, load_config, recipe_summary
+from kinetoscope.config.run import RunConfig
+from kinetoscope.config.steps import content, planned_step, planned_steps
+from kinetoscope.core.errors import ConfigError, NotFoundError
+
+
+@pytest.mark.parametrize("recipe", list_recipes())
+def test_every_recipe_parses_says_what_it_is_and_survives_json(recipe: str) -> None:
+    config = load_config(recipe).config
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+    assert recipe_summary(recipe)
+    names = [step.name for step in planned_steps(config)]
+    for step in planned_steps(config):
+        assert all(names.index(up) < names.index(step.name) for up in step.inputs.values())
+
+
+def test_the_pipeline_has_every_step_of_the_design() -> None:
+    assert [step.name for step in planned_steps(load_config("tiny").config)] == [
+        "prepare_data",
+        "train_spatial_vae",
+        "train_vae_1",
+        "train_vae_2",
+        "train_vae_3",
+        "evaluate_vae",
+        "encode_latents",
+        "train_dit_1",
+        "evaluate_dit",
+        "register_model",
+    ]
+    faithful = [step.name for step in planned_steps(load_config("open-sora-1.2").config)]
+    assert "train_spatial_vae" not in faithful
+    assert faithful[-5:-2] == ["train_dit_1", "train_dit_2", "train_dit_3"]
+
+
+def test_an_override_changes_just_its_value_and_says_so() -> None:
+    plain = load_config("tiny")
+    loaded = load_config("tiny", ["train_vae.1.loop.num_steps=7"])
+    assert loaded.config.train_vae[1].loop.num_steps == 7
+    assert loaded.config.train_vae[0] == plain.config.train_vae[0]
+    assert loaded.config.train_vae[2] == plain.config.train_vae[2]
+    assert loaded.origins["train_vae.1.loop.num_steps"] == "--set"
+    assert loaded.origins["train_vae.0.loop.num_steps"] == "tiny"
+    rows = {path: origin for path, _, origin in loaded.rows()}
+    assert rows["seed"] == "tiny"
+    assert rows["prepare_data.limits.min_frames"] == "default"
+
+
+def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
+    config = load_config("smoke", ["train_vae.0.loop.num_steps=3"]).config
+    assert [stage.loop.num_steps for stage in config.train_vae] == [3, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train_vae.0.loop.num_step=3", r"num_step: unknown key; did you mean 'num_steps'\?"),
+        ("foo=1", "foo: unknown key; allowed here: encode_latents"),
+        ("seed=-1", r"seed: Input should be greater than or equal to 0 \(given: -1\)"),
+        ("seed=many", r"seed: .*valid integer.*\(given: 'many'\)"),
+        ("train_vae.9.loop.num_steps=3", "'9' is no index of a list of 3; 0 to 2 are"),
+        ("seed", "is not of the form a.b=value"),
+        ("seed.x=1", "'seed' is the value 42 and has no keys"),
+        ("seed=[1", "is not valid YAML"),
+        ("runtimes.training.num_processes=3", "num_processes=3 must divide train_spatial_vae"),
+        ("runtimes.other.num_processes=2", "only training runs on more than 1"),
+        ("spatial_weights=a.safetensors", "exactly one of train_spatial_vae and spatial_weights"),
+        ("models.dit.text_width=32", "text_encoder.width=64 must equal dit.text_width=32"),
+        ("train_vae=[]", "train_vae: .*at least 1"),
+    ],
+)
+def test_a_bad_value_is_refused_with_key_value_and_what_is_allowed(
+    override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("smoke", [override])
+
+
+def test_recipes_extend_files_and_each_other(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("extends: tiny\nseed: 3\n")
+    (tmp_path / "mine.yaml").write_text("extends: base.yaml\nname: mine\nmodels: {dit: {depth: 2}}\n")
+    loaded = load_config(str(tmp_path / "mine.yaml"))
+    assert (loaded.config.seed, loaded.config.models.dit.depth) == (3, 2)
+    assert loaded.config.models.dit.width == load_config("tiny").config.models.dit.width
+    assert loaded.origins["seed"] == "base"
+    assert loaded.origins["models.dit.depth"] == "mine"
+    assert loaded.origins["models.dit.width"] == "tiny"
+
+
+def test_recipes_in_a_circle_and_missing_ones_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(ConfigError, match="circle"):
+        load_config(str(tmp_path / "a.yaml"))
+    with pytest.raises(NotFoundError, match="no recipe 'huge'") as caught:
+        load_config("huge")
+    assert "smoke" in (caught.value.hint or "")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="a mapping"):
+        load_config(str(tmp_path / "list.yaml"))
+
+
+def test_the_schema_names_every_key() -> None:
+    schema = json_schema()
+    assert set(RunConfig.model_fields) | {"extends"} == set(schema["properties"])
+    assert "required" not in schema
+
+
+def test_settings_that_change_no_result_are_not_content() -> None:
+    plain = planned_step(load_config("tiny").config, "train_dit_1").piece.to_json()
+    faster = load_config("tiny", ["train_dit.0.loop.checkpoint_every_steps=7"]).config
+    other = load_config("tiny", ["train_dit.0.loop.num_steps=7"]).config
+    assert content(planned_step(faster, "train_dit_1").piece.to_json()) == content(plain)
+    assert content(planned_step(other, "train_dit_1").piece.to_json()) != content(plain)
+    with pytest.raises(NotFoundError, match="no step 'train_dit_2'"):
+        planned_step(faster, "train_dit_2")
