@@ -7,7 +7,7 @@ SHELL := bash
 PYTHON ?= python3.11
 WORKSPACE ?= kino-workspace
 SEED ?= 0
-DEMO_VIDEOS ?= $(WORKSPACE)/demo-videos
+DEMO_VIDEOS ?= $(WORKSPACE)/demo-videos-$(SEED)
 
 # Targets name files below .venv, so that an activated environment never changes what they use.
 BIN := .venv/bin
@@ -25,7 +25,7 @@ setup: .venv/.complete ## Fill .venv with the locked packages and this checkout 
 
 setup-colossalai: .venv-colossalai/.complete ## Fill .venv-colossalai: torch 2.5.1 and ColossalAI
 
-demo: setup ## From raw videos to a registered model and a generated clip (about 15 minutes on 2 cores)
+demo: setup ## From raw videos to a registered model and a generated clip
 	test -e $(DEMO_VIDEOS)/captions.csv || $(KINO) data synth --out $(DEMO_VIDEOS) --seed $(SEED)
 	$(KINO) run --recipe tiny --videos $(DEMO_VIDEOS) --set seed=$(SEED)
 	$(KINO) show last

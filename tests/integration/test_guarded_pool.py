@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,33 +24,36 @@ if __name__ == "__main__":
 """
 
 
-def results(pool: GuardedPool[int, object], tasks: list[int]) -> dict[int, object]:
+def results(pool: GuardedPool[Any, Any], tasks: list[Any]) -> dict[int, Any]:
     return dict(done for done in pool.run(tasks) if done is not None)
 
 
 def test_every_task_has_its_result() -> None:
-    with GuardedPool(abs, 2, 60.0) as pool:
+    pool: GuardedPool[int, int] = GuardedPool(abs, 2, 60.0)
+    with pool:
         assert results(pool, [-1, 2, -3, 4, -5]) == {0: 1, 1: 2, 2: 3, 3: 4, 4: 5}
     assert not [child for child in psutil.Process().children() if "spawn_main" in str(child)]
 
 
 def test_a_worker_that_dies_costs_one_task() -> None:
-    with GuardedPool(os._exit, 1, 60.0) as pool:
-        outcomes = results(pool, [3, 4])  # type: ignore[arg-type]
+    pool: GuardedPool[int, Any] = GuardedPool(os._exit, 1, 60.0)
+    with pool:
+        outcomes = results(pool, [3, 4])
     assert outcomes == {0: Casualty(False, 3), 1: Casualty(False, 4)}
 
 
 def test_a_task_that_hangs_is_killed() -> None:
     started = time.monotonic()
     with GuardedPool(time.sleep, 1, 1.0) as pool:
-        outcomes = dict(done for done in pool.run([60.0, 0.0]) if done is not None)
+        outcomes = results(pool, [60.0, 0.0])
     assert outcomes == {0: Casualty(True, -signal.SIGKILL), 1: None}
     assert time.monotonic() - started < 30
 
 
 def test_an_exception_is_raised_here() -> None:
-    with pytest.raises(TypeError, match="bad operand"), GuardedPool(abs, 1, 60.0) as pool:
-        list(pool.run(["x"]))  # type: ignore[list-item]
+    pool: GuardedPool[Any, Any] = GuardedPool(abs, 1, 60.0)
+    with pytest.raises(TypeError, match="bad operand"), pool:
+        results(pool, ["x"])
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:

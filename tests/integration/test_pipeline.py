@@ -99,8 +99,10 @@ def test_mlflow_has_the_run_its_steps_curves_and_lineage(smoke: Any) -> None:
     assert parent.data.params["seed"] == "42"
     curve = client.get_metric_history(nested["train_dit_1"].info.run_id, "train.loss")
     assert [point.step for point in curve] == [2, 4, 6, 8, 10]
-    assert nested["train_dit_1"].data.tags["kinetoscope.dev/input.vae"].endswith(
-        Path(nested["train_vae_3"].data.tags["kinetoscope.dev/step-uri"]).name
+    assert (
+        nested["train_dit_1"]
+        .data.tags["kinetoscope.dev/input.vae"]
+        .endswith(Path(nested["train_vae_3"].data.tags["kinetoscope.dev/step-uri"]).name)
     )
     version = client.get_model_version_by_alias("smoke", "champion")
     assert version.tags

@@ -8,13 +8,15 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from kinetoscope.core.errors import DataError, PreemptedError
+from kinetoscope.core.errors import DataError, ExitCode, PreemptedError
 from kinetoscope.data import shapes
 from kinetoscope.data.clip_table import ClipTable, read_clip_table
 from kinetoscope.data.config import FiltersConfig, PrepareDataConfig, SynthConfig
@@ -22,6 +24,7 @@ from kinetoscope.data.prepare import Hooks, Prepared, prepare
 from kinetoscope.data.sources import videos_digest
 from kinetoscope.data.synth import synthesize
 from kinetoscope.data.video_io import write_video
+from kinetoscope.steps.contract import StepSpec, read_result, read_status
 from kinetoscope.storage.store import open_store
 
 IN_PROCESS = PrepareDataConfig(num_workers=1)
@@ -280,3 +283,41 @@ def test_a_file_that_hangs_the_decoder_is_quarantined_alone(
     with pytest.raises(DataError, match="hostile: 30"):
         run(synthetic, tmp_path / "out", PrepareDataConfig.model_validate(values))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_step_commits_what_it_prepared(synthetic: Path, tmp_path: Path) -> None:
+    (synthetic / "empty.mp4").touch()
+    digest = videos_digest(synthetic, tmp_path / "digests.json")
+    assert run_step(tmp_path / "one", synthetic, digest) == ExitCode.DONE
+    result = read_result((tmp_path / "one" / "steps" / "prepare_data" / "f00").as_uri())
+    assert result is not None
+    assert (result.metrics["clips.total"], result.metrics["clips.quarantined"]) == (30, 1)
+    assert result.summary["quarantine"][0]["reason"] == "zero_length"
+    clips = open_store(result.artifact("clips").uri).get_bytes("clips.parquet")
+    run(synthetic, tmp_path / "plain")
+    assert clips == outputs(tmp_path / "plain")[0]
+
+
+def test_the_step_refuses_videos_that_changed(synthetic: Path, tmp_path: Path) -> None:
+    assert run_step(tmp_path / "two", synthetic, "sha256:0") == ExitCode.USER_ERROR
+    status = read_status((tmp_path / "two" / "steps" / "prepare_data" / "f00").as_uri())
+    assert status is not None
+    assert "changed after the run was planned" in status.reason
+
+
+def run_step(root: Path, videos: Path, digest: str) -> int:
+    """Run the step under the supervisor, as a run does."""
+    spec = StepSpec(
+        name="prepare_data",
+        worker="kinetoscope.data.prepare_data",
+        run_id="rtest123",
+        root_uri=root.as_uri(),
+        config=IN_PROCESS.to_json() | {"videos": str(videos), "videos_digest": digest},
+        seed=0,
+        inputs={},
+        fingerprint="f00",
+    )
+    open_store(root.as_uri()).put_bytes("specs/step.json", spec.to_bytes())
+    uri = f"{root.as_uri()}/specs/step.json"
+    command = [sys.executable, "-m", "kinetoscope.steps.supervisor", uri]
+    return subprocess.run(command, check=False).returncode

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,6 +25,7 @@ from kinetoscope.steps.attempts import num_attempts
 from kinetoscope.steps.contract import (
     RuntimeConfig,
     StepSpec,
+    StepStatus,
     fingerprint,
     read_result,
     read_status,
@@ -31,9 +34,11 @@ from kinetoscope.steps.execute import execute
 from kinetoscope.steps.records import open_run
 from kinetoscope.storage.store import open_store
 
+MakeSpec = Callable[..., StepSpec]
+
 ROOT = Path(__file__).resolve().parents[2]
 
-WORKER = '''
+WORKER = """
 import os, time, signal
 from kinetoscope.core.errors import DataError, PreemptedError
 from kinetoscope.steps.worker import Outputs, run_worker
@@ -66,19 +71,19 @@ def main(ctx):
 
 if __name__ == "__main__":
     run_worker(main)
-'''
+"""
 
 
 @pytest.fixture
-def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSpec:
     (tmp_path / "toy_worker.py").write_text(WORKER)
     paths = [str(tmp_path), str(ROOT / "platform"), str(ROOT / "components")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path / "workspace"))
 
-    def make(run_id: str = "raaaaaaa", **config) -> StepSpec:
-        runtime = RuntimeConfig(**config.pop("runtime", {}))
-        config = {"what": "plain", "parts": 3} | config
+    def make(run_id: str = "raaaaaaa", **given: Any) -> StepSpec:
+        runtime = RuntimeConfig(**given.pop("runtime", {}))
+        config = {"what": "plain", "parts": 3} | given
         return StepSpec(
             name="toy",
             worker="toy_worker",
@@ -94,27 +99,27 @@ def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-def test_a_step_runs_once_and_is_found_done_after_that(make_spec) -> None:
+def test_a_step_runs_once_and_is_found_done_after_that(make_spec: MakeSpec) -> None:
     spec = make_spec()
     first = execute(spec)
     assert open_store(first.artifact("thing").uri).get_bytes("a.txt") == b"plain"
     assert execute(spec) == first
     assert num_attempts(open_store(spec.uri)) == 1
-    status = read_status(spec.uri)
+    status = _status(spec)
     assert (status.state, status.code, status.progress.done) == ("done", 0, 3)
     assert open_store(spec.uri).get_bytes("metrics/000001.jsonl").count(b"\n") == 3
 
 
-def test_two_ranks_make_one_result(make_spec) -> None:
+def test_two_ranks_make_one_result(make_spec: MakeSpec) -> None:
     spec = make_spec(runtime={"num_processes": 2})
     execute(spec)
     logs = [stat.key for stat in open_store(spec.uri).list("logs")]
     assert logs == ["logs/000001/rank-0.log", "logs/000001/rank-1.log"]
     assert open_store(spec.uri).get_bytes(logs[1]) == b"rank 1 of 2\n"
-    assert read_result(spec.uri).generation == 1
+    assert _generation(spec) == 1
 
 
-def test_a_crashed_rank_is_restarted_and_goes_on_from_its_parts(make_spec) -> None:
+def test_a_crashed_rank_is_restarted_and_goes_on_from_its_parts(make_spec: MakeSpec) -> None:
     spec = make_spec(what="crash_once", parts=4)
     execute(spec)
     parts = [stat.key for stat in open_store(spec.uri).list("parts")]
@@ -126,16 +131,16 @@ def test_a_crashed_rank_is_restarted_and_goes_on_from_its_parts(make_spec) -> No
     ]
 
 
-def test_wrong_input_is_told_and_not_tried_again(make_spec) -> None:
+def test_wrong_input_is_told_and_not_tried_again(make_spec: MakeSpec) -> None:
     spec = make_spec(what="bad")
     with pytest.raises(UserError, match="no clip is usable") as caught:
         execute(spec)
     assert caught.value.hint == "give other videos"
     assert num_attempts(open_store(spec.uri)) == 1
-    assert read_status(spec.uri).code == DataError.exit_code
+    assert _status(spec).code == DataError.exit_code
 
 
-def test_a_bug_is_tried_again_within_the_budget(make_spec) -> None:
+def test_a_bug_is_tried_again_within_the_budget(make_spec: MakeSpec) -> None:
     spec = make_spec(what="bug", runtime={"max_restarts": 1})
     with pytest.raises(KinetoscopeError, match="ValueError: seven"):
         execute(spec)
@@ -143,22 +148,22 @@ def test_a_bug_is_tried_again_within_the_budget(make_spec) -> None:
     assert "seven" in open_store(spec.uri).get_bytes("logs/000002/rank-0.log").decode()
 
 
-def test_a_step_that_makes_no_progress_is_stopped_with_its_stacks(make_spec) -> None:
+def test_a_step_that_makes_no_progress_is_stopped_with_its_stacks(make_spec: MakeSpec) -> None:
     spec = make_spec(what="hang", runtime={"stall_seconds": 1.0, "max_restarts": 0})
     with pytest.raises(KinetoscopeError, match="no progress"):
         execute(spec)
     assert "toy_worker.py" in open_store(spec.uri).get_bytes("logs/000001/rank-0.log").decode()
-    assert read_status(spec.uri).code == 76
+    assert _status(spec).code == 76
 
 
-def test_a_stop_request_saves_and_the_next_start_goes_on(make_spec) -> None:
+def test_a_stop_request_saves_and_the_next_start_goes_on(make_spec: MakeSpec) -> None:
     spec = make_spec(what="slow", parts=25)
     run = open_run(spec.run_uri)
     supervisor = _start(spec)
     _wait_for_parts(spec, 2)
     run.request_stop()
     assert supervisor.wait(30) == PreemptedError.exit_code
-    assert read_status(spec.uri).state == "stopped"
+    assert _status(spec).state == "stopped"
     done = len(open_store(spec.uri).list("parts"))
     run.store.delete("stop.json")
     execute(spec)
@@ -167,7 +172,9 @@ def test_a_stop_request_saves_and_the_next_start_goes_on(make_spec) -> None:
     assert sum(key.endswith("attempt-1") for key in parts) == done
 
 
-def test_the_ranks_die_with_a_killed_supervisor_and_the_lease_is_free_at_once(make_spec) -> None:
+def test_ranks_die_with_their_supervisor_and_its_lease_is_free(
+    make_spec: MakeSpec,
+) -> None:
     spec = make_spec(what="slow", parts=10)
     supervisor = _start(spec)
     _wait_for_parts(spec, 1)
@@ -176,10 +183,10 @@ def test_the_ranks_die_with_a_killed_supervisor_and_the_lease_is_free_at_once(ma
     supervisor.wait()
     assert psutil.wait_procs(ranks, timeout=10)[1] == []
     execute(spec)
-    assert read_result(spec.uri).generation == 2
+    assert _generation(spec) == 2
 
 
-def test_two_runs_that_need_the_same_step_make_it_once(make_spec) -> None:
+def test_two_runs_that_need_the_same_step_make_it_once(make_spec: MakeSpec) -> None:
     spec, twin = make_spec(what="slow", parts=10), make_spec("rbbbbbbb", what="slow", parts=10)
     first = _start(spec)
     _wait_for_parts(spec, 1)
@@ -189,7 +196,7 @@ def test_two_runs_that_need_the_same_step_make_it_once(make_spec) -> None:
     assert num_attempts(open_store(spec.uri)) == 1
 
 
-def test_a_superseded_attempt_commits_nothing(make_spec) -> None:
+def test_a_superseded_attempt_commits_nothing(make_spec: MakeSpec) -> None:
     spec = make_spec(what="slow", parts=15, runtime={"max_restarts": 0})
     supervisor = _start(spec)
     _wait_for_parts(spec, 1)
@@ -200,9 +207,21 @@ def test_a_superseded_attempt_commits_nothing(make_spec) -> None:
     assert read_result(spec.uri) is None
 
 
-def test_a_missing_artifact_is_named(make_spec) -> None:
+def test_a_missing_artifact_is_named(make_spec: MakeSpec) -> None:
     with pytest.raises(NotFoundError, match="no artifact 'other', only"):
         execute(make_spec()).artifact("other")
+
+
+def _status(spec: StepSpec) -> StepStatus:
+    status = read_status(spec.uri)
+    assert status is not None
+    return status
+
+
+def _generation(spec: StepSpec) -> int:
+    result = read_result(spec.uri)
+    assert result is not None
+    return result.generation
 
 
 def _start(spec: StepSpec) -> subprocess.Popen[bytes]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,16 +159,18 @@ def _verdicts(
     }
     todo = [(digest, path) for digest, path in wanted.items() if digest not in verdicts]
     hooks.progress(len(verdicts), len(wanted))
-    for done in _analyses([path for _, path in todo], config):
-        if done is not None:
-            index, verdict, lasting = done
-            digest = todo[index][0]
-            verdicts[digest] = verdict
-            if lasting:
-                store.put_bytes(_part_key(digest), verdict.to_bytes())
-            hooks.progress(len(verdicts), len(wanted))
-        if hooks.stop_requested():
-            raise PreemptedError(f"stopped after {len(verdicts)} of {len(wanted)} videos")
+    # Closed at once: the worker processes must not outlive a stop or an error.
+    with closing(_analyses([path for _, path in todo], config)) as analyses:
+        for done in analyses:
+            if done is not None:
+                index, verdict, lasting = done
+                digest = todo[index][0]
+                verdicts[digest] = verdict
+                if lasting:
+                    store.put_bytes(_part_key(digest), verdict.to_bytes())
+                hooks.progress(len(verdicts), len(wanted))
+            if hooks.stop_requested():
+                raise PreemptedError(f"stopped after {len(verdicts)} of {len(wanted)} videos")
     return verdicts
 
 
@@ -177,7 +180,7 @@ def _part_key(digest: str) -> str:
 
 def _analyses(
     paths: Sequence[Path], config: PrepareDataConfig
-) -> Iterator[tuple[int, VideoAnalysis, bool] | None]:
+) -> Generator[tuple[int, VideoAnalysis, bool] | None]:
     """Yield ``(index, verdict, whether it may be kept)`` as they come, None while nothing does."""
     if config.num_workers == 1:
         for index, path in enumerate(paths):

@@ -13,6 +13,8 @@ from kinetoscope.storage.store import ObjectStore, open_store
 
 RESULT_KEY = "result.json"
 STATUS_KEY = "status.json"
+# Artifacts that no step reads: a new row in the quarantine list re-trains nothing.
+FOR_PEOPLE = frozenset({"grid", "quarantine", "report"})
 
 R = TypeVar("R", bound=Record)
 
@@ -56,9 +58,9 @@ class StepResult(Record):
 
     @property
     def digest(self) -> str:
-        """Digest of the content, whoever made it and when."""
-        artifacts = {name: artifact.digest for name, artifact in self.artifacts.items()}
-        return digest_json({"artifacts": artifacts, "metrics": self.metrics})
+        """Digest of what downstream steps read, whoever made it and when."""
+        artifacts = self.artifacts.items()
+        return digest_json({name: a.digest for name, a in artifacts if name not in FOR_PEOPLE})
 
     def artifact(self, name: str) -> Artifact:
         """Return an artifact by name; raises ``NotFoundError``."""

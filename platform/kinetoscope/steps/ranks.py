@@ -101,6 +101,9 @@ def _environment(spec: StepSpec) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
         "OMP_NUM_THREADS": str(threads),
+        # Threads that wait by spinning starve each other where the cores are shared: measured 0.8
+        # against 6.5 training steps a second beside four busy processes on two cores.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
         "PYTHONUNBUFFERED": "1",
     }
 

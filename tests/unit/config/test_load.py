@@ -83,7 +83,9 @@ def test_a_bad_value_is_refused_with_key_value_and_what_is_allowed(
 
 def test_recipes_extend_files_and_each_other(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("extends: tiny\nseed: 3\n")
-    (tmp_path / "mine.yaml").write_text("extends: base.yaml\nname: mine\nmodels: {dit: {depth: 2}}\n")
+    (tmp_path / "mine.yaml").write_text(
+        "extends: base.yaml\nname: mine\nmodels: {dit: {depth: 2}}\n"
+    )
     loaded = load_config(str(tmp_path / "mine.yaml"))
     assert (loaded.config.seed, loaded.config.models.dit.depth) == (3, 2)
     assert loaded.config.models.dit.width == load_config("tiny").config.models.dit.width

@@ -87,7 +87,7 @@ def test_a_changed_line_changes_the_version_of_just_what_reaches_it(
     (tmp_path / "c.py").write_text("x = 2\n")
     changed = [old != new for old, new in zip(before, all_versions(), strict=True)]
     assert changed == [True, True, True, True, False]
-    with pytest.raises(ModuleNotFoundError, match="kinetoscope.zzz"):
+    with pytest.raises(ModuleNotFoundError, match=r"kinetoscope\.zzz"):
         versions.code_version("kinetoscope.zzz")
 
 

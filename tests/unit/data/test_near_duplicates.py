@@ -31,7 +31,7 @@ def test_another_encode_size_or_brightness_is_near() -> None:
     frames = natural(0)
     jpeg = [cv2.imdecode(cv2.imencode(".jpg", f, [1, 15])[1], 1) for f in frames]
     assert distance(frames, [np.asarray(f, dtype=np.uint8) for f in jpeg]) < MAX_DISTANCE
-    assert distance(frames, [cv2.resize(f, (64, 36)) for f in frames]) < MAX_DISTANCE  # type: ignore[misc]
+    assert distance(frames, [cv2.resize(f, (64, 36)) for f in frames]) < MAX_DISTANCE
     darker = [(f * 0.8 + 5).astype(np.uint8) for f in frames]
     assert distance(frames, darker) < MAX_DISTANCE
 

@@ -132,7 +132,7 @@ def test_gradients_equal_the_reference(name: str, case: str, checkpointing: str)
     model = golden.model(activation_checkpointing=checkpointing)
     golden.given["x"].requires_grad_(True)
     loss = golden.run(model).square().mean()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch
+    loss.backward()
 
     torch.testing.assert_close(loss.detach(), golden.out["loss"], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(

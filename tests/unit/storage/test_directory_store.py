@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from kinetoscope.core.errors import ConfigError, NotFoundError, StorageError
-from kinetoscope.storage.store import ObjectStat, as_local, join_uri, open_store
+from kinetoscope.storage.store import ObjectStat, ObjectStore, as_local, join_uri, open_store
 
 
 @pytest.fixture
-def store(tmp_path: Path):
+def store(tmp_path: Path) -> ObjectStore:
     return open_store((tmp_path / "a store").as_uri())
 
 
-def test_what_is_put_is_read_listed_and_deleted(store, tmp_path: Path) -> None:
+def test_what_is_put_is_read_listed_and_deleted(store: ObjectStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     store.put_bytes("a/b.txt", b"abc")
     store.put_file("a/c/d.bin", tmp_path / "file")
@@ -31,13 +31,13 @@ def test_what_is_put_is_read_listed_and_deleted(store, tmp_path: Path) -> None:
     assert [stat.key for stat in store.list()] == ["ab"]
 
 
-def test_a_uri_below_a_store_is_a_store(store) -> None:
+def test_a_uri_below_a_store_is_a_store(store: ObjectStore) -> None:
     store.put_bytes("a/with space/b", b"x")
     inner = open_store(join_uri(store.uri, "a/with space"))
     assert inner.get_bytes("b") == b"x"
 
 
-def test_a_missing_object_is_named(store, tmp_path: Path) -> None:
+def test_a_missing_object_is_named(store: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="'x/y'"):
         store.get_bytes("x/y")
     with pytest.raises(NotFoundError, match="'x/y'"):
@@ -45,7 +45,7 @@ def test_a_missing_object_is_named(store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "/a", "../a", "a/../b", "a//b", "a/", "a\\b", "a\0b", "./a"])
-def test_a_key_cannot_leave_the_store(store, key: str) -> None:
+def test_a_key_cannot_leave_the_store(store: ObjectStore, key: str) -> None:
     with pytest.raises(StorageError, match="bad object key"):
         store.put_bytes(key, b"")
 
@@ -56,7 +56,7 @@ def test_an_unknown_kind_of_store_is_refused(uri: str) -> None:
         open_store(uri)
 
 
-def test_one_of_many_creators_wins_and_its_object_is_whole(store) -> None:
+def test_one_of_many_creators_wins_and_its_object_is_whole(store: ObjectStore) -> None:
     won: list[int] = []
 
     def create(number: int) -> None:
@@ -72,20 +72,24 @@ def test_one_of_many_creators_wins_and_its_object_is_whole(store) -> None:
     assert store.get_bytes("lease") == bytes(won) * 10_000
 
 
-def test_a_failed_upload_leaves_the_old_object_and_no_rest(store, tmp_path: Path) -> None:
+def test_a_failed_upload_leaves_the_old_object(store: ObjectStore, tmp_path: Path) -> None:
     store.put_bytes("k", b"old")
     with pytest.raises(FileNotFoundError):
         store.put_file("k", tmp_path / "missing")
     assert store.get_bytes("k") == b"old"
-    assert list(store.local_path("k").parent.iterdir()) == [store.local_path("k")]
+    path = store.local_path("k")
+    assert path is not None
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_unfinished_writes_are_not_listed(store) -> None:
+def test_unfinished_writes_are_not_listed(store: ObjectStore) -> None:
     store.put_bytes("a/k", b"x")
-    (store.local_path("a/k").parent / ".partial-killed").write_bytes(b"half")
+    path = store.local_path("a/k")
+    assert path is not None
+    (path.parent / ".partial-killed").write_bytes(b"half")
     assert [stat.key for stat in store.list()] == ["a/k"]
 
 
-def test_a_directory_store_gives_its_own_file(store, tmp_path: Path) -> None:
+def test_a_directory_store_gives_its_own_file(store: ObjectStore, tmp_path: Path) -> None:
     store.put_bytes("a", b"x")
     assert as_local(store, "a", tmp_path) == store.local_path("a")

@@ -1,0 +1,54 @@
+"""Run a run to its end before the user's eyes, and say how it ended."""
+
+from __future__ import annotations
+
+import typer
+
+from kinetoscope.cli.live import display
+from kinetoscope.cli.output import emit_json
+from kinetoscope.cli.overview import overview
+from kinetoscope.core.errors import ExitCode, KinetoscopeError
+from kinetoscope.core.settings import workspace
+from kinetoscope.pipelines.local import Host
+from kinetoscope.pipelines.summary import run_summary
+from kinetoscope.steps.records import End, Run
+
+
+def follow(run: Run, *, as_json: bool) -> None:
+    """Start the run's host, show its progress on stderr, and its summary on stdout at the end.
+
+    Raises:
+        KinetoscopeError: with the exit code of the step that ended the run.
+    """
+    run_id = run.record.run_id
+    if not as_json:
+        typer.echo(f"run {run_id}")
+    host = Host(run, workspace())
+    with display(run) as shown:
+        host.follow(shown.update)
+    end = run.end()
+    if end is None or end.state != "succeeded":
+        raise _error(run_id, end)
+    if as_json:
+        emit_json(run_summary(run))
+    else:
+        typer.echo(overview(run_summary(run)))
+
+
+def _error(run_id: str, end: End | None) -> KinetoscopeError:
+    resume = f"kino resume {run_id}"
+    if end is None:
+        return KinetoscopeError(f"run {run_id} was interrupted", hint=f"{resume} continues it")
+    if end.state == "stopped":
+        error = KinetoscopeError(
+            f"run {run_id} was stopped; its finished work is saved", hint=f"{resume} continues it"
+        )
+        error.exit_code = ExitCode.PREEMPTED
+        return error
+    where = f"step {end.step} of run {run_id} failed" if end.step else f"run {run_id} failed"
+    after = f"kino logs {run_id} {end.step}".rstrip() + f" shows more; {resume} tries again"
+    hint = f"{end.hint}\n      {after}" if end.hint else after
+    error = KinetoscopeError(f"{where}: {end.reason}", hint=hint)
+    if end.code and end.code in list(ExitCode):
+        error.exit_code = ExitCode(end.code)
+    return error

@@ -1,0 +1,167 @@
+"""``kino data``: make, prepare and inspect training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kinetoscope.cli.verbs.options import Json, Overrides, Recipe, RunName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+app = typer.Typer(
+    name="data", help="Make, prepare and inspect training data.", no_args_is_help=True
+)
+
+SynthOut = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+Clips = Annotated[int | None, typer.Option("--clips", min=1, help="Number of clips.")]
+Frames = Annotated[int | None, typer.Option("--frames", min=2, help="Frames of each clip.")]
+Size = Annotated[int | None, typer.Option("--size", min=16, help="Height and width in pixels.")]
+Fps = Annotated[int | None, typer.Option("--fps", min=1, help="Frames per second.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of what is drawn.")]
+HeldOut = Annotated[
+    int | None, typer.Option("--held-out", min=0, help="Combinations that are never drawn.")
+]
+Directory = Annotated[
+    Path, typer.Argument(metavar="VIDEOS", help="Folder with videos and their captions.")
+]
+PreparedOut = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+
+
+@app.command(epilog="Example: kino data synth --out videos --clips 96 --seed 1")
+def synth(
+    out: SynthOut = Path("videos"),
+    clips: Clips = None,
+    frames: Frames = None,
+    size: Size = None,
+    fps: Fps = None,
+    seed: Seed = None,
+    held_out: HeldOut = None,
+) -> None:
+    """Write captioned MP4 clips of moving shapes ("a red circle moving left")."""
+    from pydantic import ValidationError
+
+    from kinetoscope.core.errors import ConfigError
+    from kinetoscope.data.config import SynthConfig
+    from kinetoscope.data.synth import synthesize
+
+    given = {
+        "num_clips": clips,
+        "num_frames": frames,
+        "size_px": size,
+        "fps": fps,
+        "seed": seed,
+        "held_out": held_out,
+    }
+    try:
+        config = SynthConfig.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
+    with _Counter("clips") as progress:
+        paths = synthesize(out, config, progress)
+    typer.echo(f"{len(paths)} clips and their captions in {out}")
+
+
+@app.command(epilog="Example: kino data prepare videos --out prepared --recipe smoke")
+def prepare(
+    videos: Directory,
+    out: PreparedOut = Path("prepared"),
+    recipe: Recipe = "tiny",
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Prepare a folder of videos as the pipeline's first step would, without a run."""
+    from dataclasses import asdict
+
+    from kinetoscope.cli.output import emit_json
+    from kinetoscope.config.load import load_config
+    from kinetoscope.core.errors import DataError
+    from kinetoscope.data.prepare import REPORT_KEY, Hooks
+    from kinetoscope.data.prepare import prepare as prepare_videos
+    from kinetoscope.storage.directory import DirectoryStore
+
+    if not videos.is_dir():
+        raise DataError(f"{videos} is not a folder", hint="kino data synth makes a small set")
+    config = load_config(recipe, overrides or ()).config
+    with _Counter("videos") as progress:
+        prepared = prepare_videos(
+            videos,
+            DirectoryStore(out.resolve()),
+            config.prepare_data,
+            seed=config.seed,
+            hooks=Hooks(progress=progress),
+        )
+    told = asdict(prepared) | {"report": str(out.resolve() / REPORT_KEY)}
+    if as_json:
+        emit_json(told)
+    else:
+        typer.echo(_prepared_text(told))
+
+
+@app.command(epilog="Example: kino data report last")
+def report(run: RunName = "last", as_json: Json = False) -> None:
+    """Tell what a run's data preparation kept, dropped and put in quarantine."""
+    from kinetoscope.cli.output import emit_json
+    from kinetoscope.core.errors import NotFoundError
+    from kinetoscope.core.settings import workspace
+    from kinetoscope.pipelines.summary import uri_to_path
+    from kinetoscope.steps.records import find_run
+    from kinetoscope.steps.view import step_results
+
+    found = find_run(workspace().store_uri, run)
+    result = step_results(found).get("prepare_data")
+    if result is None:
+        raise NotFoundError(
+            f"run {found.record.run_id} has not prepared its data",
+            hint=f"kino status {found.record.run_id} shows how far it is",
+        )
+    told = {
+        "num_videos": result.summary["videos"],
+        "num_train": int(result.metrics["clips.train"]),
+        "num_heldout": int(result.metrics["clips.heldout"]),
+        "dropped": result.summary["dropped"],
+        "quarantine": result.summary["quarantine"],
+        "report": uri_to_path(result.artifact("report").uri),
+    }
+    if as_json:
+        emit_json(told)
+    else:
+        typer.echo(_prepared_text(told))
+
+
+def _prepared_text(told: dict[str, Any]) -> str:
+    lines = [
+        f"{told['num_videos']} videos: {told['num_train']} clips to train on, "
+        f"{told['num_heldout']} held out"
+    ]
+    lines += [f"dropped, {reason}: {count}" for reason, count in told["dropped"].items()]
+    lines += [
+        f"quarantine, {row['path']}: {row['reason']} ({row['detail']})"
+        for row in told["quarantine"]
+    ]
+    return "\n".join([*lines, f"report: {told['report']}"])
+
+
+class _Counter:
+    """Counts on a terminal's stderr; says nothing elsewhere."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        import sys
+
+        self._shown = sys.stderr.isatty()
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            typer.echo(err=True)
+
+    def _show(self, done: int, total: int) -> None:
+        if self._shown:
+            typer.echo(f"\r{done}/{total} {self._unit}", err=True, nl=False)

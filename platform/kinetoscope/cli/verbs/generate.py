@@ -1,0 +1,118 @@
+"""``kino generate``: a clip from a prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinetoscope.cli.verbs.options import Json
+
+if TYPE_CHECKING:
+    from kinetoscope.inference.bundle import Bundle
+    from kinetoscope.inference.config import ClipRequest
+    from kinetoscope.tracking.registry import ModelVersion
+
+EXAMPLE = 'Example: kino generate "a red circle moving left" --out circle.mp4'
+
+Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the clip shows.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="NAME (its champion), NAME/VERSION or NAME@ALIAS; default: the newest model's name.",
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="MP4 file to write.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise.")]
+Frames = Annotated[int | None, typer.Option("--frames", min=1, help="Number of frames.")]
+Height = Annotated[int | None, typer.Option("--height", min=2, help="Height in pixels.")]
+Width = Annotated[int | None, typer.Option("--width", min=2, help="Width in pixels.")]
+Fps = Annotated[float | None, typer.Option("--fps", min=0.1, help="Frames per second.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps.")]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", min=0, help="Weight of the prompt; 1 is without.")
+]
+
+
+def generate(
+    prompt: Prompt,
+    model: Model = None,
+    out: Out = Path("clip.mp4"),
+    seed: Seed = 0,
+    frames: Frames = None,
+    height: Height = None,
+    width: Width = None,
+    fps: Fps = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    as_json: Json = False,
+) -> None:
+    """Generate a clip with a registered model.
+
+    What is left out is the model's default. The same model, prompt and seed give the same clip.
+    """
+    from kinetoscope.cli.output import emit_json
+    from kinetoscope.inference.config import ClipRequest
+
+    version = _find_version(model)
+    request = ClipRequest(
+        prompt=prompt,
+        seed=seed,
+        num_frames=frames,
+        height=height,
+        width=width,
+        fps=fps,
+        num_steps=steps,
+        guidance=guidance,
+    )
+    _write_clip(version, request, out)
+    name = f"{version.name}/{version.version}"
+    if as_json:
+        emit_json({"path": str(out.resolve()), "model": name, "prompt": prompt, "seed": seed})
+    else:
+        typer.echo(f"{out} ({name}, seed {seed})")
+
+
+def _find_version(model: str | None) -> ModelVersion:
+    from kinetoscope.core.errors import NotFoundError
+    from kinetoscope.core.settings import tracking_uri
+    from kinetoscope.tracking.registry import ModelRegistry
+
+    registry = ModelRegistry(tracking_uri())
+    if model is None:
+        versions = registry.list_models()
+        if not versions:
+            raise NotFoundError("no model is registered yet", hint="kino run trains one")
+        model = max(versions, key=lambda version: version.created_at).name
+    return registry.get_version(model)
+
+
+def _write_clip(version: ModelVersion, request: ClipRequest, out: Path) -> None:
+    import sys
+
+    from kinetoscope.data.video_io import write_video
+    from kinetoscope.evaluation.sampling import CLIP_CRF
+    from kinetoscope.inference.pipeline import TextToVideo, default_device
+
+    def show_step(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            typer.echo(f"\rstep {done}/{total}", err=True, nl=done == total)
+
+    bundle = _load_bundle(version)
+    clip = TextToVideo(bundle, device=default_device()).generate(request, on_step=show_step)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Compressed as the scored samples are, so that the same request gives the same file.
+    write_video(out, clip, request.fps or bundle.spec.fps, crf=CLIP_CRF)
+
+
+def _load_bundle(version: ModelVersion) -> Bundle:
+    import tempfile
+
+    from kinetoscope.inference.bundle import load_bundle
+    from kinetoscope.storage.store import open_store
+
+    with tempfile.TemporaryDirectory() as scratch:
+        return load_bundle(open_store(version.bundle_uri), Path(scratch))

@@ -1,0 +1,24 @@
+"""``kino show``: what a run made."""
+
+from __future__ import annotations
+
+import typer
+
+from kinetoscope.cli.verbs.options import Json, RunName
+
+EXAMPLE = "Example: kino show last --json"
+
+
+def show(run: RunName = "last", as_json: Json = False) -> None:
+    """Show a run's steps, scores, model version, sample and report."""
+    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.overview import overview
+    from kinetoscope.core.settings import workspace
+    from kinetoscope.pipelines.summary import run_summary
+    from kinetoscope.steps.records import find_run
+
+    summary = run_summary(find_run(workspace().store_uri, run))
+    if as_json:
+        emit_json(summary)
+    else:
+        typer.echo(overview(summary))

@@ -1,0 +1,41 @@
+"""``kino stop``: save and stop a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kinetoscope.cli.verbs.options import RunName
+
+EXAMPLE = "Example: kino stop last"
+_POLL_SECONDS = 0.5
+
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for the end.")
+]
+
+
+def stop(run: RunName = "last", timeout_seconds: Timeout = 180.0) -> None:
+    """Ask a run to save and stop, and wait until it has."""
+    import time
+
+    from kinetoscope.core.errors import KinetoscopeError
+    from kinetoscope.core.settings import workspace
+    from kinetoscope.steps.records import find_run
+
+    found = find_run(workspace().store_uri, run)
+    run_id = found.record.run_id
+    if found.state() != "running":
+        typer.echo(f"run {run_id} does not run: {found.state()}")
+        return
+    found.request_stop()
+    ends_at = time.monotonic() + timeout_seconds
+    while found.state() == "running":
+        if time.monotonic() >= ends_at:
+            raise KinetoscopeError(
+                f"run {run_id} did not stop within {timeout_seconds:g} s; it was asked to",
+                hint=f"kino status {run_id} shows what it does",
+            )
+        time.sleep(_POLL_SECONDS)
+    typer.echo(f"run {run_id}: {found.state()}; kino resume {run_id} continues it")

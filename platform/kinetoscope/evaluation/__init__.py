@@ -1,0 +1,1 @@
+"""Image metrics, adherence, the loss grid, quality gates, reports, registration of models."""

@@ -1,0 +1,163 @@
+"""Configs of the evaluation steps and of registration.
+
+``VAEEvaluation``, ``DiTEvaluation`` and ``Registration`` are what a run config says; the steps' own
+pieces add the models.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from kinetoscope.core.config_model import Config
+from kinetoscope.data.config import ScoreName
+from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
+from kinetoscope.inference.config import ClipSize as ClipSize
+from kinetoscope.models.config import (
+    SeededTableConfig,
+    STDiTConfig,
+    TextEncoderConfig,
+    VideoVAEConfig,
+)
+
+SSIM_WINDOW_PX = 11
+"""Side of the window of structural similarity."""
+
+
+class VAEGateConfig(Config):
+    """Thresholds below (or above) which a VAE is refused; ``None`` asks nothing."""
+
+    psnr_min: float | None = Field(default=None, ge=0)
+    """dB."""
+    ssim_min: float | None = Field(default=None, ge=-1, le=1)
+    lpips_max: float | None = Field(default=None, ge=0)
+
+
+class VAEEvaluation(Config):
+    """How the reconstruction of held-out clips is judged."""
+
+    num_clips: PositiveInt = 64
+    """At most; fewer when fewer are held out."""
+    size: ClipSize = ClipSize()
+    gate: VAEGateConfig = VAEGateConfig()
+    lpips_weights: str | None = None
+    """File with AlexNet's torchvision weights; without it LPIPS is not measured."""
+    grid_clips: PositiveInt = 8
+    """Clips shown in the comparison video."""
+
+    @model_validator(mode="after")
+    def _gate_can_be_measured(self) -> Self:
+        if self.gate.lpips_max is not None and self.lpips_weights is None:
+            raise ValueError("gate.lpips_max needs lpips_weights: LPIPS is not measured without")
+        return self
+
+    @model_validator(mode="after")
+    def _size_fits_ssim(self) -> Self:
+        if min(self.size.height, self.size.width) < SSIM_WINDOW_PX:
+            raise ValueError(
+                f"size.height={self.size.height} and size.width={self.size.width} must be at least "
+                f"{SSIM_WINDOW_PX}, the window of SSIM"
+            )
+        return self
+
+
+class EvaluateVAEConfig(VAEEvaluation):
+    """The piece of ``evaluate_vae``."""
+
+    vae: VideoVAEConfig = VideoVAEConfig()
+
+
+class RFLossConfig(Config):
+    """The rectified-flow loss over sizes, lengths and times."""
+
+    sizes: tuple[ClipSize, ...] = (ClipSize(),)
+    num_clips: PositiveInt = 32
+    """Held-out clips per size, at most."""
+    num_times: PositiveInt = 10
+    """Interior points of ``linspace(0, 1, num_times + 2)``."""
+    batch_size: PositiveInt = 8
+
+
+class AdherenceConfig(Config):
+    """How well generated clips show the shape, colour and motion of their prompt."""
+
+    enabled: bool = True
+    """Applies only when the training captions are those of the synthetic clips."""
+    num_clips: PositiveInt = 120
+    """Clips for combinations that were trained on."""
+    num_untrained: int = Field(default=20, ge=0)
+    """Clips from a model with its initial weights."""
+    num_per_heldout: int = Field(default=4, ge=0)
+    """Clips per combination that was never trained on."""
+
+
+class GenerationConfig(Config):
+    """All that turns a prompt into a clip."""
+
+    vae: VideoVAEConfig = VideoVAEConfig()
+    dit: STDiTConfig = STDiTConfig()
+    text_encoder: TextEncoderConfig = SeededTableConfig()
+    flow: RectifiedFlowConfig = RectifiedFlowConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    sample_size: ClipSize = ClipSize()
+    """What is generated unless asked otherwise."""
+    sample_fps: PositiveFloat = 8.0
+    conditioning: tuple[ScoreName, ...] = ()
+    """Scores that training captions carry (prepare_data's own list)."""
+
+
+class DiTEvaluation(Config):
+    """How the diffusion transformer is judged: loss grid, samples, adherence."""
+
+    rf_loss: RFLossConfig = RFLossConfig()
+    adherence: AdherenceConfig = AdherenceConfig()
+    num_samples: PositiveInt = 4
+    """Clips for held-out captions where adherence does not apply."""
+    grid_clips: PositiveInt = 16
+    """Clips shown in the video grid."""
+    sample_height_px: PositiveInt = 256
+    """Height to which ``sample.mp4`` is enlarged."""
+
+
+class EvaluateDiTConfig(DiTEvaluation, GenerationConfig):
+    """The piece of ``evaluate_dit``."""
+
+
+class Gate(Config):
+    """A metric that a model must reach before it can be promoted."""
+
+    metric: str
+    """E.g. ``vae.psnr`` or ``adherence.all``."""
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError(f"gate on {self.metric!r} needs min or max")
+        return self
+
+
+class ChampionMetric(Config):
+    """A metric by which a candidate is compared with the champion."""
+
+    metric: str
+    direction: Literal["max", "min"] = "max"
+
+
+class Registration(Config):
+    """Under which name a model is registered, and when it becomes the champion."""
+
+    model_name: str = Field(default="kinetoscope", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    gates: tuple[Gate, ...] = ()
+    """A model that fails one is registered as candidate, never promoted."""
+    champion: tuple[ChampionMetric, ...] = (
+        ChampionMetric(metric="adherence.all"),
+        ChampionMetric(metric="rf_loss.mean", direction="min"),
+    )
+    """The first one that both models have decides; equal scores leave the champion."""
+
+
+class RegisterConfig(Registration, GenerationConfig):
+    """The piece of ``register_model``."""

@@ -1,0 +1,147 @@
+"""The step evaluate_vae: how well the video VAE gives back clips that it never saw."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import torch
+
+from kinetoscope.checkpoints.read import read_checkpoint
+from kinetoscope.core.errors import DataError, GateError, PreemptedError
+from kinetoscope.data.frames import ClipReader, to_frames, to_pixels
+from kinetoscope.data.video_io import write_video
+from kinetoscope.evaluation.config import EvaluateVAEConfig, VAEGateConfig
+from kinetoscope.evaluation.heldout_clips import heldout, read_clips
+from kinetoscope.evaluation.image_metrics import psnr, ssim
+from kinetoscope.evaluation.video_grid import enlarge, tile
+from kinetoscope.inference.pipeline import default_device
+from kinetoscope.models.perceptual import PerceptualDistance
+from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.steps.worker import Outputs, StepContext, run_worker
+from kinetoscope.storage.store import open_store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kinetoscope.data.video_io import Frames
+
+_CELL_PX = 96
+
+
+def main(ctx: StepContext) -> Outputs | None:
+    """Measure PSNR, SSIM and (with weights) LPIPS on held-out clips, and apply the gate."""
+    if ctx.rank != 0:
+        return None
+    config = EvaluateVAEConfig.model_validate(ctx.config)
+    table = heldout(read_clips(ctx.inputs["clips"], ctx.scratch), config.num_clips)
+    if not len(table):
+        raise DataError("no held-out clip to evaluate the VAE on", hint="add videos")
+    vae = _load_vae(ctx, config)
+    distance = _perceptual(config)
+    reader = ClipReader(table, cache_bytes=0)
+    size = (config.size.height, config.size.width)
+    rows, shown = [], []
+    for index, clip in enumerate(table):
+        if ctx.stop_requested:
+            raise PreemptedError("stopped while evaluating the VAE; it starts over")
+        num_frames = min(config.size.num_frames, clip.num_frames)
+        frames = reader.read(index, 0, num_frames, size=size)
+        decoded = reconstruct(vae, to_pixels(frames))
+        row = measure(decoded, to_pixels(frames), distance)
+        rows.append({"frames": float(num_frames), **row})
+        if index < config.grid_clips:
+            shown.append((frames, to_frames(decoded)))
+        ctx.progress(index + 1, len(table), "clips", psnr=row["psnr"])
+    metrics = frame_weighted_means(rows)
+    _write_metrics(ctx, metrics, table.clip_id, rows)
+    _write_grid(ctx, shown, float(table.fps[0]))
+    check_gate(metrics, config.gate)
+    lpips = "measured" if distance else "not measured: no lpips_weights were given"
+    return Outputs(
+        artifacts={"metrics": "outputs/metrics", "grid": "outputs/grid"},
+        metrics=metrics,
+        summary={"clips": len(rows), "lpips": lpips, "gate": config.gate.to_json()},
+    )
+
+
+@torch.no_grad()
+def reconstruct(vae: VideoVAE, video_CTHW: Tensor) -> Tensor:
+    """Return a clip ``C T H W`` after encoding (the posterior's mode) and decoding, in [-1, 1]."""
+    device = vae.shift.device
+    posterior = vae.encode(video_CTHW[None].to(device))
+    decoded = vae.decode(vae.normalize(posterior.mode()), video_CTHW.shape[1])
+    return decoded[0].clamp(-1, 1).cpu()
+
+
+@torch.no_grad()
+def measure(
+    video_CTHW: Tensor, reference_CTHW: Tensor, distance: PerceptualDistance | None = None
+) -> dict[str, float]:
+    """Return the means over frames of ``psnr`` (dB), ``ssim`` and, with a distance, ``lpips``."""
+    frames, reference = video_CTHW.transpose(0, 1), reference_CTHW.transpose(0, 1)
+    unit, unit_reference = (frames + 1) / 2, (reference + 1) / 2
+    row = {
+        "psnr": float(psnr(unit, unit_reference).mean()),
+        "ssim": float(ssim(unit, unit_reference).mean()),
+    }
+    if distance is not None:
+        row["lpips"] = float(distance(frames, reference).mean())
+    return row
+
+
+def frame_weighted_means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Return the mean over all frames of each measure, as ``vae.<measure>``."""
+    total = sum(row["frames"] for row in rows)
+    names = [name for name in ("psnr", "ssim", "lpips") if name in rows[0]]
+    return {f"vae.{name}": sum(row[name] * row["frames"] for row in rows) / total for name in names}
+
+
+def check_gate(metrics: dict[str, float], gate: VAEGateConfig) -> None:
+    """Raise ``GateError`` naming every value that is beyond its threshold."""
+    failed = []
+    for name, low in (("psnr", gate.psnr_min), ("ssim", gate.ssim_min)):
+        if low is not None and not metrics[f"vae.{name}"] >= low:
+            failed.append(f"vae.{name} is {metrics[f'vae.{name}']:.4g}, at least {low:g} is asked")
+    if gate.lpips_max is not None and not metrics["vae.lpips"] <= gate.lpips_max:
+        failed.append(
+            f"vae.lpips is {metrics['vae.lpips']:.4g}, at most {gate.lpips_max:g} is asked"
+        )
+    if failed:
+        raise GateError(
+            "the video VAE did not pass its gate: " + "; ".join(failed),
+            hint="train the VAE longer or lower evaluate_vae.gate",
+        )
+
+
+def _load_vae(ctx: StepContext, config: EvaluateVAEConfig) -> VideoVAE:
+    store = open_store(ctx.inputs["vae"].artifact("checkpoint").uri)
+    vae = VideoVAE(config.vae)
+    vae.load_state_dict(read_checkpoint(store, groups=["weights"]).tensors["weights"])
+    return vae.eval().requires_grad_(False).to(default_device())
+
+
+def _perceptual(config: EvaluateVAEConfig) -> PerceptualDistance | None:
+    if config.lpips_weights is None:
+        return None
+    return PerceptualDistance("alex", config.lpips_weights)
+
+
+def _write_metrics(
+    ctx: StepContext, metrics: dict[str, float], clip_ids: list[str], rows: list[dict[str, float]]
+) -> None:
+    named = [{"clip_id": name, **row} for name, row in zip(clip_ids, rows, strict=True)]
+    told = {"metrics": metrics, "clips": named}
+    ctx.store.put_bytes("outputs/metrics/metrics.json", json.dumps(told, indent=1).encode())
+
+
+def _write_grid(ctx: StepContext, shown: list[tuple[Frames, Frames]], fps: float) -> None:
+    """Store a video with originals above their reconstructions."""
+    clips = [pair[0] for pair in shown] + [pair[1] for pair in shown]
+    path = ctx.scratch / "grid.mp4"
+    write_video(path, tile([enlarge(clip, _CELL_PX) for clip in clips], len(shown)), fps)
+    ctx.store.put_file("outputs/grid/reconstructions.mp4", path)
+
+
+if __name__ == "__main__":
+    run_worker(main)

@@ -1,0 +1,104 @@
+"""The step register_model: a bundle in the object store, a version in the registry, promotion."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kinetoscope.core.errors import NotFoundError
+from kinetoscope.core.hashing import digest_bytes, digest_json
+from kinetoscope.core.settings import tracking_uri, workspace
+from kinetoscope.evaluation.config import RegisterConfig
+from kinetoscope.evaluation.heldout_clips import read_clips
+from kinetoscope.evaluation.promotion import Decision, decide
+from kinetoscope.evaluation.trained_model import trained_bundle
+from kinetoscope.inference.bundle import MANIFEST, write_bundle
+from kinetoscope.steps.worker import Outputs, StepContext, run_worker
+from kinetoscope.storage.store import join_uri
+from kinetoscope.tracking.registry import ModelRegistry, ModelVersion
+from kinetoscope.tracking.tracker import Tracker
+
+_TAG = "kinetoscope.dev"
+_MODEL = "outputs/model/model.json"
+
+
+def main(ctx: StepContext) -> Outputs | None:
+    """Register the model; a repeated attempt finds the version of the first one."""
+    if ctx.rank != 0:
+        return None
+    config = RegisterConfig.model_validate(ctx.config)
+    bundle = trained_bundle(ctx.inputs, read_clips(ctx.inputs["clips"], ctx.scratch), config)
+    prefix = write_bundle(ctx.root_store, f"models/{config.model_name}", bundle, ctx.scratch)
+    digest = digest_bytes(ctx.root_store.get_bytes(f"{prefix}/{MANIFEST}"))
+    scores = {
+        **ctx.inputs["vae_evaluation"].metrics,
+        **ctx.inputs["dit_evaluation"].metrics,
+    }
+    ctx.superseded_check()
+    uri = tracking_uri()
+    tracked = Tracker(uri, workspace().artifacts_path).find_run(ctx.run_id)
+    registry = ModelRegistry(uri)
+    with registry.exclusive():
+        version = registry.register_version(
+            config.model_name,
+            bundle_uri=join_uri(ctx.root_store.uri, prefix),
+            tags=_lineage(ctx, digest, bundle.spec.lineage),
+            scores=scores,
+            tracked_run=tracked,
+        )
+        version, decision = _promote(registry, version, config)
+    model = {
+        "name": version.name,
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "bundle_uri": version.bundle_uri,
+        "bundle_digest": digest,
+        "promoted": decision.promote,
+        "reason": decision.reason,
+    }
+    ctx.log.info("%s version %s: %s", version.name, version.version, decision.reason)
+    ctx.store.put_bytes(_MODEL, json.dumps({**model, "scores": scores}, indent=1).encode())
+    return Outputs(artifacts={"model": _MODEL}, summary=model)
+
+
+def _promote(
+    registry: ModelRegistry, version: ModelVersion, config: RegisterConfig
+) -> tuple[ModelVersion, Decision]:
+    champion = registry.champion(version.name)
+    if champion is not None and champion.version == version.version:
+        return version, Decision(True, "an earlier attempt of this step promoted it")
+    decision = decide(version.scores, champion.scores if champion else None, config)
+    if decision.promote:
+        version = registry.promote(f"{version.name}/{version.version}")
+    return version, decision
+
+
+def _lineage(ctx: StepContext, digest: str, parents: dict[str, str]) -> dict[str, str]:
+    """Return where the model comes from, as tags of its version."""
+    tags = {
+        f"{_TAG}/run": ctx.run_id,
+        f"{_TAG}/bundle-digest": digest,
+        f"{_TAG}/data-digest": parents["clips"],
+        f"{_TAG}/parent.vae": parents["vae"],
+        f"{_TAG}/parent.latents": parents["latents"],
+        f"{_TAG}/parent.dit": parents["dit"],
+    }
+    config = _run_file(ctx, "config.json")
+    if config is not None:
+        tags[f"{_TAG}/config-hash"] = digest_json(config)
+    record = _run_file(ctx, "run.json") or {}
+    if record.get("code_version"):
+        tags[f"{_TAG}/code-version"] = str(record["code_version"])
+    return tags
+
+
+def _run_file(ctx: StepContext, name: str) -> dict[str, Any] | None:
+    try:
+        value: dict[str, Any] = json.loads(ctx.root_store.get_bytes(f"runs/{ctx.run_id}/{name}"))
+    except NotFoundError:
+        return None
+    return value
+
+
+if __name__ == "__main__":
+    run_worker(main)

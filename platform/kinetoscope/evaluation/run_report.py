@@ -1,0 +1,133 @@
+"""The end of a run: its state, and a report that one can read offline and send around."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from kinetoscope.core.errors import NotFoundError
+from kinetoscope.core.units import format_bytes, format_seconds
+from kinetoscope.steps.contract import StepResult, read_status
+from kinetoscope.steps.records import End, Run, RunState, open_run, stop_requested
+from kinetoscope.steps.view import run_row, step_results, step_row
+from kinetoscope.storage.store import open_store
+
+_MAX_EMBEDDED_BYTES = 8 << 20
+_CHART_PX = (640, 160)
+_CHART_POINTS = 400
+
+
+def finish_run(run_uri: str) -> str:
+    """Note how the run ended and write ``report.html`` beside its records; return the state."""
+    run = open_run(run_uri)
+    end = _end(run)
+    run.store.put_bytes("report.html", _render(run, end).encode())
+    run.finish(end)
+    return end.state
+
+
+def _end(run: Run) -> End:
+    done = step_results(run)
+    open_steps = [name for name in run.record.steps if name not in done]
+    state: RunState = "succeeded" if not open_steps else "failed"
+    told: dict[str, Any] = {}
+    if open_steps:
+        record = run.step(open_steps[0])
+        status = read_status(record.uri) if record is not None else None
+        told["step"] = open_steps[0]
+        if status is not None and status.code:
+            told |= {"reason": status.reason, "hint": status.hint, "code": status.code}
+        if stop_requested(run.store.uri) or (status is not None and status.state == "stopped"):
+            state = "stopped"
+            told |= {"reason": "stopped on request; its state is saved"}
+        elif not told.get("reason"):
+            told["reason"] = "the step was never run to an end; the run's log may say why"
+    return End(state=state, finished_at=time.time(), **told)
+
+
+def _render(run: Run, end: End) -> str:
+    results = step_results(run)
+    environment = Environment(
+        loader=PackageLoader("kinetoscope.evaluation"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"seconds": format_seconds, "bytes": format_bytes}
+    return environment.get_template("run_report.html").render(
+        run=run_row(run) | {"state": end.state},
+        record=run.record,
+        end=end,
+        created=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run.record.created_at)),
+        steps=[step_row(run, name) for name in run.record.steps],
+        results=results,
+        scores=_scores(results),
+        charts=[_chart(name, result) for name, result in results.items() if _is_training(name)],
+        videos=_videos(results),
+        config=json.dumps(json.loads(run.store.get_bytes("config.json")), indent=1),
+    )
+
+
+def _scores(results: dict[str, StepResult]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for name in ("evaluate_vae", "evaluate_dit"):
+        if name in results:
+            scores |= results[name].metrics
+    return scores
+
+
+def _is_training(name: str) -> bool:
+    return name.startswith("train_")
+
+
+def _chart(name: str, result: StepResult) -> dict[str, Any]:
+    """Return the loss curve of a training step as the points of an SVG polyline."""
+    store = open_store(result.uri)
+    losses: dict[int, float] = {}
+    for stat in store.list("metrics"):
+        for line in store.get_bytes(stat.key).splitlines():
+            row = json.loads(line)
+            if "train.loss" in row["metrics"]:
+                losses[row["step"]] = row["metrics"]["train.loss"]
+    steps = sorted(losses)[:: max(1, len(losses) // _CHART_POINTS)]
+    values = [losses[step] for step in steps]
+    if not values:
+        return {"name": name, "points": "", "low": 0.0, "high": 0.0, "last_step": 0}
+    low, high = min(values), max(values)
+    width, height = _CHART_PX
+    span = (high - low) or 1.0
+    points = [
+        f"{width * index / max(1, len(values) - 1):.1f},{height * (high - value) / span:.1f}"
+        for index, value in enumerate(values)
+    ]
+    return {
+        "name": name,
+        "points": " ".join(points),
+        "low": low,
+        "high": high,
+        "last_step": steps[-1],
+    }
+
+
+def _videos(results: dict[str, StepResult]) -> list[dict[str, str]]:
+    """Return the small MP4s that the evaluations show, embedded as data URIs."""
+    wanted = [
+        ("evaluate_vae", "grid", "Held-out clips above their reconstructions"),
+        ("evaluate_dit", "grid", "Generated clips"),
+    ]
+    found = []
+    for step, artifact, title in wanted:
+        try:
+            root, _, key = results[step].artifact(artifact).uri.rpartition("/")
+        except (KeyError, NotFoundError):
+            continue
+        store = open_store(root)
+        for stat in store.list(key):
+            if stat.key.endswith(".mp4") and stat.size_bytes <= _MAX_EMBEDDED_BYTES:
+                data = base64.b64encode(store.get_bytes(stat.key)).decode()
+                found.append({"title": title, "source": f"data:video/mp4;base64,{data}"})
+    return found

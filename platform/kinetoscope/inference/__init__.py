@@ -1,0 +1,1 @@
+"""Self-contained model bundles and sampling from them."""

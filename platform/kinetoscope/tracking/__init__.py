@@ -1,0 +1,1 @@
+"""MLflow: runs, curves and model versions. The only area that imports mlflow, inside functions."""

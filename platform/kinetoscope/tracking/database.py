@@ -1,0 +1,129 @@
+"""Opening MLflow's store safely from several processes at once.
+
+The embedded store is a sqlite file: two processes that open a fresh one both try to create its
+tables, and concurrent writers see "database is locked". A lock file and retries mend that.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from kinetoscope.core.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mlflow import MlflowClient
+
+EXPERIMENT = "kinetoscope"
+
+_BUSY = ("database is locked", "database table is locked", "database is busy")
+_GIVE_UP_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 2.0
+
+T = TypeVar("T")
+
+
+def connect(tracking_uri: str) -> MlflowClient:
+    """Return a client of the tracking store and registry; a fresh sqlite file gets its tables.
+
+    Raises:
+        StorageError: the store can't be opened.
+    """
+    # Read when mlflow is imported; a laptop run uses no network.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    for name in ("mlflow.store", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with exclusive(tracking_uri):
+        # Making the client opens the tracking store, the first query the registry's: each creates
+        # the tables that are missing.
+        client = call(MlflowClient, tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        call(client.search_registered_models, max_results=1)
+    return client
+
+
+@contextmanager
+def exclusive(tracking_uri: str) -> Iterator[None]:
+    """Keep other processes of this machine out while a sqlite store is created or changed.
+
+    A tracking server serialises by itself: nothing is locked then.
+    """
+    path = _sqlite_path(tracking_uri)
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(path.name + ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def call(function: Callable[..., T], *args: object, **kwargs: object) -> T:
+    """Call a client's method, and again while sqlite says that another process holds the database.
+
+    Raises:
+        StorageError: still locked after a minute.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    pause = 0.05
+    give_up_at = time.monotonic() + _GIVE_UP_SECONDS
+    while True:
+        try:
+            return function(*args, **kwargs)
+        except (MlflowException, OperationalError) as error:
+            if not any(text in str(error) for text in _BUSY):
+                raise
+            if time.monotonic() > give_up_at:
+                raise StorageError(
+                    f"MLflow's database stayed locked for {_GIVE_UP_SECONDS:.0f} seconds",
+                    hint="look for a process that hangs with the database open",
+                ) from error
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def experiment_id(client: MlflowClient, tracking_uri: str, artifacts_path: Path | None) -> str:
+    """Return the id of our experiment, made on first use.
+
+    Args:
+        client: from :func:`connect`.
+        tracking_uri: the store's URI.
+        artifacts_path: where the embedded store keeps artifacts; None leaves it to the server.
+    """
+    location = artifacts_path.as_uri() if artifacts_path else None
+    with exclusive(tracking_uri):
+        found = call(client.get_experiment_by_name, EXPERIMENT)
+        if found is None:
+            return str(call(_create_experiment, client, location))
+    return str(found.experiment_id)
+
+
+def _create_experiment(client: MlflowClient, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.create_experiment(EXPERIMENT, artifact_location=location)
+    except MlflowException as error:
+        # Another machine was faster at the same server.
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _sqlite_path(tracking_uri: str) -> Path | None:
+    parts = urlsplit(tracking_uri)
+    if parts.scheme != "sqlite":
+        return None
+    return Path(unquote(parts.path).removeprefix("/"))

@@ -1,0 +1,235 @@
+"""Verbs that read and delete runs, on records as runs leave them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from kinetoscope.cli.app import app
+from kinetoscope.core.settings import workspace
+from kinetoscope.steps.contract import (
+    RESULT_KEY,
+    STATUS_KEY,
+    Artifact,
+    Progress,
+    StepResult,
+    StepStatus,
+)
+from kinetoscope.steps.records import End, Run, RunRecord, Start, StepRecord, open_run
+from kinetoscope.storage.store import open_store
+
+runner = CliRunner()
+ATTEMPT = json.dumps(
+    {"generation": 1, "run_id": "x", "host": "x", "pid": 1, "process_started_at": 0.0}
+)
+
+
+def make_run(run_id: str, *, created_at: float = 1.0, prepared: str = "aa") -> Run:
+    """Write the records of a run whose first step is done and whose second has failed."""
+    root = workspace().store_uri
+    run = open_run(f"{root}/runs/{run_id}")
+    names = ["prepare_data", "train_spatial_vae", "train_vae_1"]
+    record = RunRecord(
+        run_id=run_id,
+        name="smoke",
+        created_at=created_at,
+        root_uri=root,
+        videos="/videos",
+        videos_digest="sha256:0",
+        steps=names,
+    )
+    run.create(record, b"{}")
+    _write_prepared(run, f"{root}/steps/prepare_data/{prepared}")
+    _write_failed(run, f"{root}/steps/train_spatial_vae/{run_id}")
+    run.finish(
+        End(state="failed", step="train_spatial_vae", reason="loss is nan", code=77, hint="slower")
+    )
+    return run
+
+
+def _write_prepared(run: Run, uri: str) -> None:
+    store = open_store(uri)
+    row = {"path": "a.mp4", "reason": "truncated", "detail": "3 of 9 frames"}
+    store.put_bytes("outputs/quarantine/quarantine.jsonl", json.dumps(row).encode() + b"\n")
+    store.put_bytes("outputs/report/report.html", b"<html>")
+    keys = {
+        "quarantine": "outputs/quarantine/quarantine.jsonl",
+        "report": "outputs/report/report.html",
+    }
+    artifacts = {
+        name: Artifact(uri=f"{uri}/{key}", digest="sha256:0", size_bytes=1)
+        for name, key in keys.items()
+    }
+    result = StepResult(
+        step="prepare_data",
+        fingerprint="aa",
+        generation=1,
+        uri=uri,
+        artifacts=artifacts,
+        metrics={"clips.train": 8.0, "clips.heldout": 2.0},
+        summary={"videos": 11, "dropped": {"too_short": 1}, "quarantine": [row]},
+        seconds=12.0,
+    )
+    store.put_bytes("attempts/000001.json", ATTEMPT.encode())
+    store.put_bytes(RESULT_KEY, result.to_bytes())
+    run.note_step(StepRecord(name="prepare_data", uri=uri, cached=True))
+
+
+def _write_failed(run: Run, uri: str) -> None:
+    store = open_store(uri)
+    store.put_bytes("attempts/000001.json", ATTEMPT.encode())
+    store.put_bytes("logs/000001/rank-0.log", b"step 7: loss nan\n")
+    status = StepStatus(
+        state="failed",
+        generation=1,
+        code=77,
+        reason="loss is nan",
+        seconds=3.0,
+        progress=Progress(done=7, total=20, unit="steps"),
+    )
+    store.put_bytes(STATUS_KEY, status.to_bytes())
+    run.note_step(StepRecord(name="train_spatial_vae", uri=uri, cached=False))
+
+
+def set_running(run: Run) -> None:
+    """Note a start by this very process, which runs."""
+    run.begin(
+        Start(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process_started_at=psutil.Process().create_time(),
+            started_at=time.time(),
+        )
+    )
+
+
+def test_ls_lists_the_newest_first() -> None:
+    make_run("raaaaaaa", created_at=1.0)
+    make_run("rbbbbbbb", created_at=2.0)
+    rows = json.loads(runner.invoke(app, ["ls", "--json"]).stdout)
+    assert [row["run"] for row in rows] == ["rbbbbbbb", "raaaaaaa"]
+    assert rows[0]["state"] == "failed"
+    assert (rows[0]["steps_done"], rows[0]["num_steps"]) == (1, 3)
+    assert "rbbbbbbb  smoke  failed  1/3" in runner.invoke(app, ["ls"]).stdout
+
+
+@pytest.mark.parametrize("name", ["raaaaaaa", "raa", "last"])
+def test_show_finds_a_run_by_id_prefix_and_last(name: str) -> None:
+    make_run("raaaaaaa")
+    told = json.loads(runner.invoke(app, ["show", name, "--json"]).stdout)
+    assert told["run"] == "raaaaaaa"
+    assert told["state"] == "failed"
+    wanted = {"steps", "model", "sample", "report", "clips", "quarantine", "scores"}
+    assert wanted <= told.keys()
+    done, failed, pending = told["steps"]
+    assert (done["name"], done["state"], done["cached"]) == ("prepare_data", "done", True)
+    assert (failed["state"], failed["attempts"], failed["seconds"]) == ("failed", 1, 3.0)
+    assert pending["state"] == "pending"
+    assert told["model"] is None
+    assert [(row["path"], row["reason"]) for row in told["quarantine"]] == [("a.mp4", "truncated")]
+
+
+def test_an_ambiguous_prefix_is_refused_with_the_candidates() -> None:
+    make_run("raaaaaaa")
+    make_run("raabbbbb")
+    result = runner.invoke(app, ["show", "raa"])
+    assert result.exit_code == 2
+    assert "2 runs match 'raa'" in result.stderr
+    assert "raaaaaaa" in result.stderr
+    assert "raabbbbb" in result.stderr
+
+
+def test_show_tells_people_why_a_run_failed() -> None:
+    make_run("raaaaaaa")
+    text = runner.invoke(app, ["show"]).stdout
+    assert "run raaaaaaa (smoke): failed" in text
+    assert "loss is nan" in text
+    assert "a.mp4: truncated" in text
+
+
+def test_status_of_a_killed_run_is_interrupted() -> None:
+    run = make_run("raaaaaaa")
+    set_running(run)
+    assert json.loads(runner.invoke(app, ["status", "--json"]).stdout)["state"] == "running"
+    start = run.latest_start()
+    assert start is not None
+    run.begin(start.model_copy(update={"process_started_at": 1.0}))
+    told = json.loads(runner.invoke(app, ["status", "--json"]).stdout)
+    assert told["state"] == "interrupted"
+    assert told["metrics"] == {}
+
+
+def test_logs_of_a_step_and_of_an_unknown_one() -> None:
+    make_run("raaaaaaa")
+    result = runner.invoke(app, ["logs", "last", "train_spatial_vae"])
+    assert "step 7: loss nan" in result.stdout
+    unknown = runner.invoke(app, ["logs", "last", "train_audio"])
+    assert unknown.exit_code == 2
+    assert "its steps are prepare_data" in unknown.stderr
+
+
+def test_data_report_tells_what_was_dropped() -> None:
+    make_run("raaaaaaa")
+    told = json.loads(runner.invoke(app, ["data", "report", "last", "--json"]).stdout)
+    assert (told["num_videos"], told["num_train"], told["num_heldout"]) == (11, 8, 2)
+    assert told["dropped"] == {"too_short": 1}
+    assert Path(told["report"]).read_text() == "<html>"
+
+
+def test_resume_refuses_a_run_that_runs() -> None:
+    set_running(make_run("raaaaaaa"))
+    result = runner.invoke(app, ["resume", "last"])
+    assert result.exit_code == 2
+    assert "is still running" in result.stderr
+
+
+def test_stop_of_a_run_that_does_not_run_says_so() -> None:
+    run = make_run("raaaaaaa")
+    result = runner.invoke(app, ["stop", "last"])
+    assert result.exit_code == 0
+    assert "does not run: failed" in result.stdout
+    assert run.store.stat("stop.json") is None
+
+
+def test_stop_asks_a_running_run_and_gives_up_after_the_timeout() -> None:
+    run = make_run("raaaaaaa")
+    set_running(run)
+    result = runner.invoke(app, ["stop", "last", "--timeout", "0"])
+    assert result.exit_code == 1
+    assert "did not stop within 0 s" in result.stderr
+    assert run.store.stat("stop.json") is not None
+
+
+def test_rm_deletes_a_run_and_what_no_other_run_uses() -> None:
+    make_run("raaaaaaa", prepared="shared")
+    make_run("rbbbbbbb", prepared="shared")
+    result = runner.invoke(app, ["rm", "raaaaaaa", "--yes"])
+    assert result.exit_code == 0, result.stderr
+    keys = [stat.key for stat in open_store(workspace().store_uri).list()]
+    assert not any("raaaaaaa" in key for key in keys)
+    assert f"steps/prepare_data/shared/{RESULT_KEY}" in keys
+    assert f"steps/train_spatial_vae/rbbbbbbb/{STATUS_KEY}" in keys
+    runner.invoke(app, ["rm", "rbbbbbbb", "--yes"])
+    assert open_store(workspace().store_uri).list() == []
+
+
+def test_rm_asks_first() -> None:
+    make_run("raaaaaaa")
+    result = runner.invoke(app, ["rm", "raaaaaaa"], input="n\n")
+    assert result.exit_code == 130
+    assert open_store(workspace().store_uri).list("runs/raaaaaaa") != []
+
+
+def test_rm_refuses_while_any_run_runs() -> None:
+    make_run("raaaaaaa")
+    set_running(make_run("rbbbbbbb"))
+    result = runner.invoke(app, ["rm", "raaaaaaa", "--yes"])
+    assert result.exit_code == 2
+    assert "run rbbbbbbb is running" in result.stderr

@@ -1,0 +1,135 @@
+"""Bundles: what is written is read back, and what was damaged is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from kinetoscope.core.errors import ConfigError, CorruptError, NotFoundError, UserError
+from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
+from kinetoscope.inference.bundle import Bundle, BundleSpec, load_bundle, write_bundle
+from kinetoscope.inference.config import ClipRequest, ClipSize
+from kinetoscope.inference.pipeline import TextToVideo
+from kinetoscope.models.config import (
+    SeededTableConfig,
+    SpatialVAEConfig,
+    STDiTConfig,
+    TemporalVAEConfig,
+    VideoVAEConfig,
+)
+from kinetoscope.models.stdit import STDiT
+from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.storage.store import ObjectStore, join_uri, open_store
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    torch.manual_seed(0)
+    spec = BundleSpec(
+        vae=VideoVAEConfig(
+            spatial=SpatialVAEConfig(block_widths=(8, 8, 8), layers_per_block=1, norm_groups=4),
+            temporal=TemporalVAEConfig(
+                base_width=8,
+                multipliers=(1, 1, 1),
+                num_res_blocks=1,
+                temporal_downsample=(True, True),
+                norm_groups=4,
+            ),
+        ),
+        dit=STDiTConfig(depth=1, width=16, num_heads=2, text_width=8, max_text_tokens=16),
+        text_encoder=SeededTableConfig(width=8),
+        flow=RectifiedFlowConfig(base_size_px=32),
+        sampler=SamplerConfig(num_steps=2, guidance=3.0),
+        size=ClipSize(num_frames=5),
+        fps=8.0,
+        scores={"motion": 2.5},
+        lineage={"vae": "sha256:1"},
+    )
+    return Bundle(spec, VideoVAE(spec.vae).state_dict(), STDiT(spec.dit).state_dict())
+
+
+@pytest.fixture
+def stored(bundle: Bundle, tmp_path: Path) -> ObjectStore:
+    root = open_store((tmp_path / "objects").as_uri())
+    return open_store(join_uri(root.uri, write_bundle(root, "models/toy", bundle, tmp_path)))
+
+
+def test_a_bundle_is_read_back_and_generates_the_same_clip(
+    bundle: Bundle, stored: ObjectStore, tmp_path: Path
+) -> None:
+    loaded = load_bundle(stored, tmp_path)
+    assert loaded.spec.lineage == bundle.spec.lineage
+    request = ClipRequest(prompt="a red circle", seed=3)
+    frames = TextToVideo(loaded).generate(request)
+    assert frames.shape == (5, 32, 32, 3)
+    assert (frames == TextToVideo(bundle).generate(request)).all()
+
+
+def test_equal_bundles_lie_at_the_same_place_and_others_elsewhere(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    store = open_store((tmp_path / "objects").as_uri())
+    first = write_bundle(store, "models/toy", bundle, tmp_path)
+    assert write_bundle(store, "models/toy", bundle, tmp_path) == first
+    changed = {name: tensor + 1e-3 for name, tensor in bundle.dit.items()}
+    assert (
+        write_bundle(store, "models/toy", Bundle(bundle.spec, bundle.vae, changed), tmp_path)
+        != first
+    )
+
+
+@pytest.mark.parametrize("name", ["vae.safetensors", "dit.safetensors"])
+def test_a_flipped_byte_is_refused(stored: ObjectStore, tmp_path: Path, name: str) -> None:
+    data = bytearray(stored.get_bytes(name))
+    data[-5] ^= 1
+    stored.put_bytes(name, bytes(data))
+    with pytest.raises(CorruptError, match=f"{name} does not match"):
+        load_bundle(stored, tmp_path)
+
+
+def test_missing_parts_and_newer_formats_are_refused(stored: ObjectStore, tmp_path: Path) -> None:
+    spec = json.loads(stored.get_bytes("bundle.json"))
+    stored.put_bytes("bundle.json", json.dumps(spec | {"format_version": 99}).encode())
+    with pytest.raises(UserError, match="format 99"):
+        load_bundle(stored, tmp_path)
+    stored.put_bytes("bundle.json", json.dumps(spec).encode())
+    stored.delete("dit.safetensors")
+    with pytest.raises(CorruptError, match="missing"):
+        load_bundle(stored, tmp_path)
+    stored.delete("bundle.json")
+    with pytest.raises(NotFoundError, match="no model bundle"):
+        load_bundle(stored, tmp_path)
+
+
+def test_weights_of_another_model_are_refused(bundle: Bundle) -> None:
+    deeper = bundle.spec.dit.model_copy(update={"depth": 2})
+    spec = bundle.spec.model_copy(update={"dit": deeper})
+    with pytest.raises(CorruptError, match="DiT"):
+        TextToVideo(Bundle(spec, bundle.vae, bundle.dit))
+
+
+def test_a_clip_depends_on_its_request_alone(bundle: Bundle) -> None:
+    pipeline = TextToVideo(bundle)
+    request = ClipRequest(prompt="a red circle", seed=3)
+    before = pipeline.generate(request)
+    other = pipeline.generate(ClipRequest(prompt="a red circle", seed=4))
+    assert (pipeline.generate(request) == before).all()
+    assert (other != before).any()
+    assert (pipeline.generate(request.model_copy(update={"guidance": 0.0})) != before).any()
+
+
+def test_sizes_come_from_the_request_and_bad_ones_name_what_is_allowed(bundle: Bundle) -> None:
+    pipeline = TextToVideo(bundle)
+    steps = []
+    frames = pipeline.generate(
+        ClipRequest(prompt="x", num_frames=1, height=24, width=40, num_steps=3),
+        on_step=lambda done, total: steps.append((done, total)),
+    )
+    assert frames.shape == (1, 24, 40, 3)
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(ConfigError, match="30x32") as error:
+        pipeline.generate(ClipRequest(prompt="x", height=30))
+    assert "multiples of 4" in str(error.value.hint)
