@@ -1,0 +1,100 @@
+"""Batches of pixels, and of noise, from a plan's micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kinetoscope.core.keys import random_key
+from kinetoscope.core.units import MIB
+from kinetoscope.data.buckets import Bucket
+from kinetoscope.data.clip_table import ClipTable, read_clip_table
+from kinetoscope.data.frames import ClipReader, to_pixels
+from kinetoscope.data.plan import MicroBatch, PlanItem
+from kinetoscope.diffusion.rectified_flow import keyed_noise
+from kinetoscope.steps.contract import StepResult
+from kinetoscope.storage.store import as_local, open_store
+from kinetoscope.training.feed import Batch
+
+CLIP_TABLE_NAME = "clips.parquet"
+
+LatentShape = Callable[[tuple[int, int, int]], tuple[int, ...]]
+"""Maps the pixels' ``(T, H, W)`` to the shape of one sample's latents."""
+
+
+def sample_keys(
+    what: str, key: tuple[str, int], epoch: int, items: Sequence[PlanItem]
+) -> list[int]:
+    """Return one random key per sample.
+
+    Args:
+        what: the use of the draw; different uses are independent.
+        key: name of the training step, and seed of the run.
+        epoch: of the plan.
+        items: the samples.
+    """
+    return [random_key(what, *key, epoch, item.index) for item in items]
+
+
+def read_train_clips(clips: StepResult, scratch: Path) -> ClipTable:
+    """Return the rows of prepare_data's clip table that are trained on.
+
+    Args:
+        clips: result of ``prepare_data``.
+        scratch: where a remote table is downloaded to.
+    """
+    store = open_store(clips.artifact("clips").uri)
+    return read_clip_table(as_local(store, CLIP_TABLE_NAME, scratch)).split("train")
+
+
+class ClipFeed:
+    """Reads the pixels of planned samples.
+
+    Args:
+        table: what the plan's items refer to.
+        cache_mib: decoded clips kept in memory.
+    """
+
+    def __init__(self, table: ClipTable, *, cache_mib: int) -> None:
+        self._reader = ClipReader(table, cache_bytes=cache_mib * MIB)
+
+    def pixels(self, bucket: Bucket, items: Sequence[PlanItem]) -> Tensor:
+        """Return ``B C T H W`` in [-1, 1], at the bucket's size."""
+        size = (bucket.height, bucket.width)
+        return torch.stack(
+            [
+                to_pixels(
+                    self._reader.read(item.clip, item.start_frame, bucket.num_frames, size=size)
+                )
+                for item in items
+            ]
+        )
+
+
+class VAEFeed:
+    """Batches for the VAE: ``pixels`` B C T H W and the ``noise`` of the posterior's draw.
+
+    Args:
+        clips: where pixels come from.
+        latent_shape: gives the noise's shape.
+        key: name of the training step, and seed of the run.
+    """
+
+    def __init__(self, clips: ClipFeed, latent_shape: LatentShape, key: tuple[str, int]) -> None:
+        self._clips = clips
+        self._latent_shape = latent_shape
+        self._key = key
+
+    def load(self, epoch: int, micro_batch: MicroBatch) -> Batch:
+        """Load one micro-batch."""
+        bucket, items = micro_batch.bucket, micro_batch.items
+        keys = sample_keys("posterior", self._key, epoch, items)
+        size = (bucket.num_frames, bucket.height, bucket.width)
+        tensors = {
+            "pixels": self._clips.pixels(bucket, items),
+            "noise": keyed_noise(keys, self._latent_shape(size)),
+        }
+        return Batch(tensors, num_samples=len(items))

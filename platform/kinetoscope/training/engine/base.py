@@ -1,0 +1,87 @@
+"""The seam between the training loop and what spreads it over processes and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kinetoscope.training.config import OptimizerConfig
+
+Tensors = Mapping[str, Tensor]
+
+
+class Objective(nn.Module):
+    """A model together with its losses: what an engine differentiates.
+
+    Subclasses hold the trained model as ``model`` (its names are the checkpoint's) and map the
+    tensors of a batch to per-sample values, each of shape ``B``; ``loss`` is what is minimised.
+    """
+
+    model: nn.Module
+    parts: tuple[str, ...] = ()
+    """Names that ``forward`` may return beside ``loss``."""
+
+    def forward(self, tensors: Tensors) -> dict[str, Tensor]:
+        """Return per-sample values of one batch."""
+        raise NotImplementedError
+
+
+class Engine(Protocol):
+    """Data-parallel training of one objective.
+
+    The ranks of a step each run their micro-batches through ``forward_backward``; after the last
+    one every rank holds the same summed gradient. Weights, optimizer state and all that is exported
+    are fp32 tensors by parameter name, whatever the engine does with them inside.
+    """
+
+    device: torch.device
+    rank: int
+    world_size: int
+
+    def prepare(self, objective: Objective, optimizer: OptimizerConfig) -> None:
+        """Take over the objective (moved to the device) and make its optimizer."""
+        ...
+
+    def forward_backward(self, tensors: Tensors, *, scale: float, last: bool) -> dict[str, Tensor]:
+        """Run one micro-batch and add its gradient.
+
+        Args:
+            tensors: the batch, on any device.
+            scale: weight of each of its samples in the step's loss.
+            last: whether it is this rank's last of the step, after which gradients are summed.
+
+        Returns:
+            The objective's per-sample values, detached.
+        """
+        ...
+
+    def clip_gradients(self, max_norm: float | None) -> float:
+        """Return the gradient's norm; scale the gradient down when it exceeds ``max_norm``."""
+        ...
+
+    def step(self, lr: float) -> None:
+        """Update the weights and drop the gradient."""
+        ...
+
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        """Return the sum of a small CPU tensor over all ranks, on each of them."""
+        ...
+
+    def export_state(self) -> dict[str, dict[str, Tensor]]:
+        """Return the groups ``weights`` (the model's state dict) and ``optimizer``."""
+        ...
+
+    def import_state(self, groups: Mapping[str, Tensors]) -> None:
+        """Load what ``export_state`` returned; names must agree exactly."""
+        ...
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        ...
+
+    def close(self) -> None:
+        """Leave the process group."""
+        ...

@@ -1,0 +1,37 @@
+"""What a training step hands to the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kinetoscope.data.plan import MicroBatch, Step
+from kinetoscope.training.engine.base import Objective
+from kinetoscope.training.feed import Batch
+
+
+class Plan(Protocol):
+    """A global plan of optimizer steps."""
+
+    def steps_from(self, epoch: int = 0, step: int = 0) -> Iterator[tuple[int, int, Step]]:
+        """Yield (epoch, step in the epoch, step) from a position on, for ever."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One training step's work.
+
+    Attributes:
+        objective: the model and its losses.
+        plan: the samples of every optimizer step.
+        load: makes a batch of an epoch's micro-batch; a pure function of both and the seed, called
+            in the loading thread.
+        lineage: where the model starts from and what it learns from, name to URI or digest.
+    """
+
+    objective: Objective
+    plan: Plan
+    load: Callable[[int, MicroBatch], Batch]
+    lineage: dict[str, str] = field(default_factory=dict)

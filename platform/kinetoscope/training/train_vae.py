@@ -1,0 +1,77 @@
+"""The steps ``train_vae_N``: the stages of the video VAE."""
+
+from __future__ import annotations
+
+from kinetoscope.core.errors import ConfigError
+from kinetoscope.data.plan import BatchPlan
+from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.steps.worker import Outputs, StepContext, run_worker
+from kinetoscope.training.clip_feed import ClipFeed, VAEFeed, read_train_clips
+from kinetoscope.training.config import TrainVAEConfig
+from kinetoscope.training.engine.torch_ddp import load_weights
+from kinetoscope.training.starting_weights import (
+    initialised,
+    is_video_vae,
+    load_spatial_weights,
+    read_weight_file,
+    read_weights,
+)
+from kinetoscope.training.task import Task
+from kinetoscope.training.trainer import fit
+from kinetoscope.training.vae_objectives import VideoVAEObjective
+
+
+def main(ctx: StepContext) -> Outputs | None:
+    """Train one stage; the checkpoint holds the whole video VAE whatever was trained of it."""
+    config = TrainVAEConfig.model_validate(ctx.config)
+    return fit(ctx, video_vae_task(ctx, config), config.loop)
+
+
+def video_vae_task(ctx: StepContext, config: TrainVAEConfig) -> Task:
+    """Return the work of a stage."""
+    table = read_train_clips(ctx.inputs["clips"], ctx.scratch)
+    model = _start(ctx, config)
+    channels = config.model.temporal.latent_channels
+    feed = VAEFeed(
+        ClipFeed(table, cache_mib=config.loop.cache_mib),
+        lambda size: (channels, *model.latent_size(size)),
+        (ctx.name, ctx.seed),
+    )
+    plan = BatchPlan(
+        table,
+        config.plan,
+        micro_batches_per_step=config.loop.micro_batches_per_step,
+        seed=ctx.seed,
+    )
+    return Task(VideoVAEObjective(model, config), plan, feed.load, _lineage(ctx))
+
+
+def _start(ctx: StepContext, config: TrainVAEConfig) -> VideoVAE:
+    """Build the VAE with the previous step's weights, or with the frame VAE's from a file."""
+    model = initialised(lambda: VideoVAE(config.model), ctx.name, ctx.seed)
+    previous = ctx.inputs.get("previous")
+    if previous is not None:
+        weights = read_weights(previous)
+    elif config.spatial_weights is not None:
+        weights = read_weight_file(config.spatial_weights)
+    else:
+        raise ConfigError(
+            f"{ctx.name} has no frame VAE to build on: neither a previous step nor spatial_weights",
+            hint="configure train_spatial_vae, or give spatial_weights",
+        )
+    if is_video_vae(weights):
+        load_weights(model, weights)
+    else:
+        load_spatial_weights(model, weights)
+    return model
+
+
+def _lineage(ctx: StepContext) -> dict[str, str]:
+    lineage = {"clips": ctx.inputs["clips"].artifact("clips").digest}
+    if "previous" in ctx.inputs:
+        lineage["previous"] = ctx.inputs["previous"].artifact("checkpoint").uri
+    return lineage
+
+
+if __name__ == "__main__":
+    run_worker(main)

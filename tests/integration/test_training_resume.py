@@ -1,0 +1,200 @@
+"""Training that is killed and resumed ends with the same bits, on 1 and 2 real ranks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
+from kinetoscope.checkpoints.retention import list_checkpoints
+from kinetoscope.core.errors import DivergedError, ExitCode
+from kinetoscope.steps.contract import RuntimeConfig, StepSpec, read_result, read_status
+from kinetoscope.steps.execute import execute
+from kinetoscope.storage.store import ObjectStore, open_store
+from kinetoscope.telemetry.scrape import scrape
+
+ROOT = Path(__file__).resolve().parents[2]
+NUM_STEPS = 150
+CONFIG = {
+    "model": {"block_widths": [8, 8, 8], "layers_per_block": 1, "norm_groups": 4},
+    "loss": {"l1_weight": 0.2, "mse_weight": 1, "perceptual_weight": 0, "reduction": "mean"},
+    "plan": {"num_frames": 1, "height": 32, "width": 32, "batch_size": 2},
+    "loop": {
+        "num_steps": NUM_STEPS,
+        "micro_batches_per_step": 2,
+        "optimizer": {"lr": 1e-3, "eps": 1e-4},
+        "schedule": {"kind": "cosine", "warmup_steps": 5},
+        "ema_decay": 0.9,
+        "checkpoint_every_steps": 20,
+        "log_every_steps": 10,
+    },
+}
+
+
+class Workplace:
+    """A workspace with clips, whose steps run under real supervisors."""
+
+    def __init__(self, path: Path, clips_uri: str) -> None:
+        self.path = path
+        self._clips_uri = clips_uri
+        self._undisturbed: dict[int, StepSpec] = {}
+
+    def spec(self, name: str, num_ranks: int, **loop: object) -> StepSpec:
+        """Return a step of its own; ``name`` is no part of the training's random keys."""
+        return StepSpec(
+            name="train_spatial_vae",
+            worker="kinetoscope.training.train_spatial_vae",
+            run_id="raaaaaaa",
+            root_uri=(self.path / "objects").as_uri(),
+            config={**CONFIG, "loop": {**CONFIG["loop"], **loop}},  # type: ignore[dict-item]
+            seed=5,
+            inputs={"clips": self._clips_uri},
+            fingerprint=f"{name}-{num_ranks}",
+            runtime=RuntimeConfig(num_processes=num_ranks, threads_per_process=1, max_restarts=0),
+        )
+
+    def undisturbed(self, num_ranks: int) -> Checkpoint:
+        """Return the final checkpoint of a training that nothing happened to."""
+        if num_ranks not in self._undisturbed:
+            spec = self.spec("undisturbed", num_ranks)
+            execute(spec)
+            self._undisturbed[num_ranks] = spec
+        return final_checkpoint(self._undisturbed[num_ranks])
+
+
+@pytest.fixture(scope="module")
+def work(
+    tmp_path_factory: pytest.TempPathFactory, commit_clips: Callable[[Path], str]
+) -> Workplace:
+    path = tmp_path_factory.mktemp("resume")
+    return Workplace(path, commit_clips(path))
+
+
+@pytest.fixture(autouse=True)
+def environment(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "platform"))
+    monkeypatch.setenv("KINO_WORKSPACE", str(work.path / "workspace"))
+
+
+def final_checkpoint(spec: StepSpec) -> Checkpoint:
+    result = read_result(spec.uri)
+    assert result is not None
+    return read_checkpoint(open_store(result.artifact("checkpoint").uri))
+
+
+def start(spec: StepSpec) -> subprocess.Popen[bytes]:
+    open_store(spec.uri).put_bytes("spec.json", spec.to_bytes())
+    return subprocess.Popen(
+        [sys.executable, "-m", "kinetoscope.steps.supervisor", f"{spec.uri}/spec.json"],
+        start_new_session=True,
+    )
+
+
+def wait_for_checkpoint(store: ObjectStore, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not list_checkpoints(store):
+        assert process.poll() is None, "training ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def wait_for_metrics(spec: StepSpec) -> str:
+    deadline = time.monotonic() + 20
+    while not (status := read_status(spec.uri)) or not status.metrics_url:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return status.metrics_url
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family, timeout=20)
+    process.wait()
+
+
+def assert_same_bits(found: Checkpoint, expected: Checkpoint) -> None:
+    assert found.state == expected.state
+    assert found.tensors.keys() == expected.tensors.keys() == {"weights", "optimizer", "ema"}
+    for group, tensors in expected.tensors.items():
+        assert found.tensors[group].keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            assert torch.equal(found.tensors[group][name], tensor), (group, name)
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_killed_and_resumed_training_ends_with_the_same_bits(
+    work: Workplace, num_ranks: int
+) -> None:
+    spec = work.spec("killed", num_ranks)
+    store = open_store(spec.uri)
+    process = start(spec)
+    wait_for_checkpoint(store, process)
+    values = scrape(wait_for_metrics(spec))
+    kill_tree(process)
+    assert values["kino_train_steps_total"] >= 20
+    assert values['kino_train_loss{kind="total"}'] > 0
+    saved = list_checkpoints(store)
+    assert read_result(spec.uri) is None
+    assert read_checkpoint(store, saved[-1]).state.step < NUM_STEPS
+    execute(spec)
+    log = store.get_bytes("logs/000002/rank-0.log").decode()
+    assert "resumed from step" in log
+    assert_same_bits(final_checkpoint(spec), work.undisturbed(num_ranks))
+
+
+def test_a_stop_loses_no_step_and_exits_75(work: Workplace) -> None:
+    spec = work.spec("stopped", 2)
+    store = open_store(spec.uri)
+    process = start(spec)
+    wait_for_checkpoint(store, process)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(60) == ExitCode.PREEMPTED
+    status = read_status(spec.uri)
+    assert status is not None
+    assert status.state == "stopped"
+    saved = read_checkpoint(store, list_checkpoints(store)[-1]).state.step
+    assert saved < NUM_STEPS
+    assert status.reason == f"told to stop; step {saved} of {NUM_STEPS} is saved"
+    execute(spec)
+    assert f"resumed from step {saved} " in store.get_bytes("logs/000002/rank-0.log").decode()
+    assert_same_bits(final_checkpoint(spec), work.undisturbed(2))
+
+
+def test_two_ranks_train_as_one_does(work: Workplace) -> None:
+    one, two = work.undisturbed(1).tensors, work.undisturbed(2).tensors
+    for group in ("weights", "ema"):
+        for name, tensor in one[group].items():
+            torch.testing.assert_close(two[group][name], tensor, atol=2e-3, rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_one_step_of_two_ranks_has_the_gradient_of_one(work: Workplace) -> None:
+    moments = []
+    for num_ranks in (1, 2):
+        spec = work.spec("single", num_ranks, num_steps=1, checkpoint_every_steps=1)
+        execute(spec)
+        moments.append(final_checkpoint(spec).tensors["optimizer"])
+    # After one step the first moment is the clipped gradient times a constant.
+    for name, tensor in moments[0].items():
+        torch.testing.assert_close(moments[1][name], tensor, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_divergence_ends_with_its_own_code_on_all_ranks(work: Workplace) -> None:
+    spec = work.spec("diverged", 2, optimizer={"lr": 1e12}, grad_clip=None)
+    with pytest.raises(DivergedError, match="gradient norm"):
+        execute(spec)
+    status = read_status(spec.uri)
+    assert status is not None
+    assert status.code == ExitCode.DIVERGED
