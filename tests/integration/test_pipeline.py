@@ -129,6 +129,18 @@ def test_a_config_that_gives_no_batch_is_told_right_after_the_data(
     assert set(list(states.values())[1:]) == {"pending"}
 
 
+def test_data_that_gives_no_batch_is_told_before_anything_trains(
+    smoke: Any, mixed_videos: Path
+) -> None:
+    plan = "{num_frames: 500, height: 32, width: 32, lengths: random}"
+    args = ["run", "--recipe", "smoke", "--videos", str(mixed_videos)]
+    error = smoke(*args, "--set", f"train_vae.2.plan={plan}", code=2)
+    assert "train_vae.2.plan: no batch can be formed for 32x32 x 500 frames" in error
+    assert "dropped" in error
+    states = {step["name"]: step["state"] for step in smoke.json("show", "last")["steps"]}
+    assert set(list(states.values())[1:]) == {"pending"}
+
+
 def test_kfps_compiled_pipeline_names_no_bulk_artifacts(kino: Any, tmp_path: Path) -> None:
     import yaml
 

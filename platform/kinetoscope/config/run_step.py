@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+from kinetoscope.config.check_plans import check_plans
 from kinetoscope.config.run import RunConfig
 from kinetoscope.config.steps import content, planned_step
 from kinetoscope.core.code_version import code_version
-from kinetoscope.core.errors import StorageError
+from kinetoscope.core.errors import KinetoscopeError, StorageError
 from kinetoscope.steps.contract import StepSpec, fingerprint, read_result
 from kinetoscope.steps.execute import execute
-from kinetoscope.steps.records import open_run
+from kinetoscope.steps.records import Failure, RunRecord, open_run
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 
@@ -26,16 +27,21 @@ def run_step(run_uri: str, name: str, inputs: dict[str, str]) -> str:
         KinetoscopeError: of the kind that the step's exit code tells.
     """
     setup_logging()
-    spec = step_spec(run_uri, name, inputs)
-    execute(spec)
+    run = open_run(run_uri)
+    try:
+        config = RunConfig.model_validate(json.loads(run.store.get_bytes("config.json")))
+        spec = step_spec(run.record, config, name, inputs)
+        result = execute(spec)
+        if not inputs:
+            check_plans(config, result)
+    except KinetoscopeError as error:
+        run.note_failure(Failure.of(name, error))
+        raise
     return spec.uri
 
 
-def step_spec(run_uri: str, name: str, inputs: dict[str, str]) -> StepSpec:
+def step_spec(record: RunRecord, config: RunConfig, name: str, inputs: dict[str, str]) -> StepSpec:
     """Return the step's spec; its fingerprint decides where it lives and whether it is done."""
-    run = open_run(run_uri)
-    record = run.record
-    config = RunConfig.model_validate(json.loads(run.store.get_bytes("config.json")))
     step = planned_step(config, name)
     piece = step.piece.to_json()
     if not step.inputs:

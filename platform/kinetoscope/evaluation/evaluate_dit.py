@@ -26,7 +26,8 @@ from kinetoscope.evaluation.sampling import CLIP_CRF, ClipMaker
 from kinetoscope.evaluation.trained_model import trained_bundle
 from kinetoscope.evaluation.video_grid import enlarge, tile
 from kinetoscope.inference.bundle import Bundle
-from kinetoscope.inference.pipeline import TextToVideo, default_device
+from kinetoscope.inference.pipeline import TextToVideo
+from kinetoscope.models.device import compute_device
 from kinetoscope.models.stdit import STDiT
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 
@@ -52,7 +53,7 @@ def main(ctx: StepContext) -> Outputs | None:
     config = EvaluateDiTConfig.model_validate(ctx.config)
     table = read_clips(ctx.inputs["clips"], ctx.scratch)
     bundle = trained_bundle(ctx.inputs, table, config)
-    models = TextToVideo(bundle, device=default_device())
+    models = TextToVideo(bundle, device=compute_device())
     trained = trained_combinations(table) if config.adherence.enabled else None
     if trained is None:
         plan = sample_plan(table, config.num_samples, ctx.seed)

@@ -15,7 +15,7 @@ from kinetoscope.evaluation.config import EvaluateVAEConfig, VAEGateConfig
 from kinetoscope.evaluation.heldout_clips import heldout, read_clips
 from kinetoscope.evaluation.image_metrics import psnr, ssim
 from kinetoscope.evaluation.video_grid import enlarge, tile
-from kinetoscope.inference.pipeline import default_device
+from kinetoscope.models.device import compute_device
 from kinetoscope.models.perceptual import PerceptualDistance
 from kinetoscope.models.video_vae import VideoVAE
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
@@ -118,7 +118,7 @@ def _load_vae(ctx: StepContext, config: EvaluateVAEConfig) -> VideoVAE:
     store = open_store(ctx.inputs["vae"].artifact("checkpoint").uri)
     vae = VideoVAE(config.vae)
     vae.load_state_dict(read_checkpoint(store, groups=["weights"]).tensors["weights"])
-    return vae.eval().requires_grad_(False).to(default_device())
+    return vae.eval().requires_grad_(False).to(compute_device())
 
 
 def _perceptual(config: EvaluateVAEConfig) -> PerceptualDistance | None:

@@ -9,10 +9,17 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from kinetoscope.core.errors import NotFoundError
+from kinetoscope.core.errors import ExitCode, NotFoundError
 from kinetoscope.core.units import format_bytes, format_seconds
-from kinetoscope.steps.contract import StepResult, read_status
-from kinetoscope.steps.records import End, Run, RunState, open_run, stop_requested
+from kinetoscope.steps.contract import StepResult
+from kinetoscope.steps.records import (
+    End,
+    Failure,
+    Run,
+    RunState,
+    open_run,
+    stop_requested,
+)
 from kinetoscope.steps.view import run_row, step_results, step_row
 from kinetoscope.storage.store import open_store
 
@@ -32,21 +39,19 @@ def finish_run(run_uri: str) -> str:
 
 def _end(run: Run) -> End:
     done = step_results(run)
-    open_steps = [name for name in run.record.steps if name not in done]
-    state: RunState = "succeeded" if not open_steps else "failed"
-    told: dict[str, Any] = {}
-    if open_steps:
-        record = run.step(open_steps[0])
-        status = read_status(record.uri) if record is not None else None
-        told["step"] = open_steps[0]
-        if status is not None and status.code:
-            told |= {"reason": status.reason, "hint": status.hint, "code": status.code}
-        if stop_requested(run.store.uri) or (status is not None and status.state == "stopped"):
-            state = "stopped"
-            told |= {"reason": "stopped on request; its state is saved"}
-        elif not told.get("reason"):
-            told["reason"] = "the step was never run to an end; the run's log may say why"
-    return End(state=state, finished_at=time.time(), **told)
+    failure = run.failure()
+    state: RunState = "failed"
+    if failure is None and len(done) == len(run.record.steps):
+        return End(state="succeeded", finished_at=time.time())
+    if failure is None:
+        failure = Failure(
+            step=next(name for name in run.record.steps if name not in done),
+            code=ExitCode.FAILED,
+            reason="the step never began; the run's own log may say why",
+        )
+    if failure.code == ExitCode.PREEMPTED or stop_requested(run.store.uri):
+        state = "stopped"
+    return End(state=state, finished_at=time.time(), **failure.model_dump())
 
 
 def _render(run: Run, end: End) -> str:

@@ -70,4 +70,4 @@ def _error(spec: StepSpec, code: int) -> KinetoscopeError:
     reason = status.reason if status and status.reason else f"ended with exit code {code}"
     hint = status.hint if status else ""
     kind = _ERRORS.get(code, KinetoscopeError)
-    return kind(f"step {spec.name}: {reason}", hint=hint or None)
+    return kind(reason, hint=hint or None)

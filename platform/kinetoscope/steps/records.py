@@ -5,6 +5,7 @@ config.json           the resolved RunConfig
 starts/000001.json    each time the run was started or resumed
 steps/<name>.json     where each of its steps lives
 stop.json             somebody asked the run to stop
+failure.json          the step that ended the latest start, and why
 end.json              how the latest start ended
 report.html           written by the exit handler
 """
@@ -12,12 +13,12 @@ report.html           written by the exit handler
 from __future__ import annotations
 
 import socket
-from typing import Literal
+from typing import Literal, Self
 
 import psutil
 
 from kinetoscope.core.config_model import Record
-from kinetoscope.core.errors import NotFoundError
+from kinetoscope.core.errors import KinetoscopeError, NotFoundError
 from kinetoscope.steps.contract import read_record
 from kinetoscope.storage.store import ObjectStore, open_store
 
@@ -25,6 +26,7 @@ RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
 
 _STOP_KEY = "stop.json"
 _END_KEY = "end.json"
+_FAILURE_KEY = "failure.json"
 
 
 class RunRecord(Record):
@@ -67,6 +69,20 @@ class StepRecord(Record):
     cached: bool
 
 
+class Failure(Record):
+    """Why a step ended the run."""
+
+    step: str
+    code: int
+    reason: str
+    hint: str = ""
+
+    @classmethod
+    def of(cls, step: str, error: KinetoscopeError) -> Self:
+        """Return what an error in a step says."""
+        return cls(step=step, code=error.exit_code, reason=error.message, hint=error.hint or "")
+
+
 class End(Record):
     """How a start of the run ended."""
 
@@ -96,7 +112,7 @@ class Run:
 
     def begin(self, start: Start) -> None:
         """Note a start; forgets an earlier stop and end."""
-        for key in (_STOP_KEY, _END_KEY):
+        for key in (_STOP_KEY, _END_KEY, _FAILURE_KEY):
             self.store.delete(key)
         number = len(self.store.list("starts")) + 1
         self.store.put_bytes(f"starts/{number:06d}.json", start.to_bytes())
@@ -104,6 +120,14 @@ class Run:
     def finish(self, end: End) -> None:
         """Note how this start ended."""
         self.store.put_bytes(_END_KEY, end.to_bytes())
+
+    def note_failure(self, failure: Failure) -> None:
+        """Note why this start ends; the first reason stays."""
+        self.store.put_bytes_if_absent(_FAILURE_KEY, failure.to_bytes())
+
+    def failure(self) -> Failure | None:
+        """Return why the latest start ended, or None where no step told."""
+        return read_record(self.store, _FAILURE_KEY, Failure)
 
     def end(self) -> End | None:
         """Return how the latest start ended, or None while it has not."""

@@ -13,6 +13,7 @@ from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.latent_format import INDEX, LatentEntry, LatentIndex, LatentSample
 from kinetoscope.data.latents import LatentWriter
 from kinetoscope.data.plan import PlanItem
+from kinetoscope.models.device import compute_device
 from kinetoscope.models.text_encoders import build_text_encoder
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.storage.store import ObjectStore, join_uri, open_store
@@ -20,7 +21,6 @@ from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
 from kinetoscope.training.config import EncodeLatentsConfig
 from kinetoscope.training.dit_feed import shape_conditions
 from kinetoscope.training.dit_plan import dit_plan
-from kinetoscope.training.engine.torch_ddp import compute_device
 from kinetoscope.training.starting_weights import load_video_vae
 
 LATENTS_KEY = "outputs/latents"

@@ -95,14 +95,15 @@ def _write_clip(version: ModelVersion, request: ClipRequest, out: Path) -> None:
 
     from kinetoscope.data.video_io import write_video
     from kinetoscope.evaluation.sampling import CLIP_CRF
-    from kinetoscope.inference.pipeline import TextToVideo, default_device
+    from kinetoscope.inference.pipeline import TextToVideo
+    from kinetoscope.models.device import compute_device
 
     def show_step(done: int, total: int) -> None:
         if sys.stderr.isatty():
             typer.echo(f"\rstep {done}/{total}", err=True, nl=done == total)
 
     bundle = _load_bundle(version)
-    clip = TextToVideo(bundle, device=default_device()).generate(request, on_step=show_step)
+    clip = TextToVideo(bundle, device=compute_device()).generate(request, on_step=show_step)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Compressed as the scored samples are, so that the same request gives the same file.
     write_video(out, clip, request.fps or bundle.spec.fps, crf=CLIP_CRF)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kinetoscope.core.errors import CorruptError
+from kinetoscope.models.device import compute_device
 from kinetoscope.training.config import OptimizerConfig
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.optimizer import build_optimizer, export_optimizer, import_optimizer
@@ -144,12 +145,3 @@ def load_weights(model: nn.Module, weights: Tensors) -> None:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(weights[name])
-
-
-def compute_device(local_rank: int) -> torch.device:
-    """Return the rank's GPU, or the CPU where there is none."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda", local_rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device
