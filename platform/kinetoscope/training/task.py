@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from kinetoscope.data.plan import MicroBatch, Step
@@ -28,10 +28,8 @@ class Task:
         plan: the samples of every optimizer step.
         load: makes a batch of an epoch's micro-batch; a pure function of both and the seed, called
             in the loading thread.
-        lineage: where the model starts from and what it learns from, name to URI or digest.
     """
 
     objective: Objective
     plan: Plan
     load: Callable[[int, MicroBatch], Batch]
-    lineage: dict[str, str] = field(default_factory=dict)

@@ -49,7 +49,7 @@ def _cached_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> 
     cycling = CyclingPlan(plan, num_draws=config.num_draws, seed=ctx.seed)
     draws = FlowDraws(config, (ctx.name, ctx.seed))
     feed = CachedFeed(reader, table, draws, patch_size=config.model.patch_size)
-    return Task(objective, cycling, feed.load, _lineage(ctx))
+    return Task(objective, cycling, feed.load)
 
 
 def _pixel_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> Task:
@@ -68,7 +68,7 @@ def _pixel_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> T
         patch_size=config.model.patch_size,
     )
     plan = dit_plan(table, config.cached_plan, vae=config.vae, seed=ctx.seed)
-    return Task(objective, plan, feed.load, _lineage(ctx))
+    return Task(objective, plan, feed.load)
 
 
 def _normalization(ctx: StepContext, config: TrainDiTConfig) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,18 +86,6 @@ def _start(ctx: StepContext, config: TrainDiTConfig) -> STDiT:
     elif config.init_weights is not None:
         load_weights(model, read_weight_file(config.init_weights))
     return model
-
-
-def _lineage(ctx: StepContext) -> dict[str, str]:
-    lineage = {"clips": ctx.inputs["clips"].artifact("clips").digest}
-    for name, artifact in (
-        ("latents", "latents"),
-        ("vae", "checkpoint"),
-        ("previous", "checkpoint"),
-    ):
-        if name in ctx.inputs:
-            lineage[name] = ctx.inputs[name].artifact(artifact).uri
-    return lineage
 
 
 if __name__ == "__main__":

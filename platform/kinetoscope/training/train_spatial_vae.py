@@ -35,8 +35,7 @@ def spatial_vae_task(ctx: StepContext, config: TrainSpatialVAEConfig) -> Task:
         micro_batches_per_step=config.loop.micro_batches_per_step,
         seed=ctx.seed,
     )
-    lineage = {"clips": ctx.inputs["clips"].artifact("clips").digest}
-    return Task(SpatialVAEObjective(model, config.loss), plan, feed.load, lineage)
+    return Task(SpatialVAEObjective(model, config.loss), plan, feed.load)
 
 
 if __name__ == "__main__":

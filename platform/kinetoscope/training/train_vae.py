@@ -43,7 +43,7 @@ def video_vae_task(ctx: StepContext, config: TrainVAEConfig) -> Task:
         micro_batches_per_step=config.loop.micro_batches_per_step,
         seed=ctx.seed,
     )
-    return Task(VideoVAEObjective(model, config), plan, feed.load, _lineage(ctx))
+    return Task(VideoVAEObjective(model, config), plan, feed.load)
 
 
 def _start(ctx: StepContext, config: TrainVAEConfig) -> VideoVAE:
@@ -64,13 +64,6 @@ def _start(ctx: StepContext, config: TrainVAEConfig) -> VideoVAE:
     else:
         load_spatial_weights(model, weights)
     return model
-
-
-def _lineage(ctx: StepContext) -> dict[str, str]:
-    lineage = {"clips": ctx.inputs["clips"].artifact("clips").digest}
-    if "previous" in ctx.inputs:
-        lineage["previous"] = ctx.inputs["previous"].artifact("checkpoint").uri
-    return lineage
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ class Trainer:
             plan_position=planned.place + 1,
             scheduler=self._config.schedule.to_json(),
             config_hash=digest_json(self._ctx.config),
-            lineage=self._task.lineage,
+            lineage={name: result.digest for name, result in self._ctx.inputs.items()},
             extra={"loss": self._loss},
         )
         self._saved = write_checkpoint(

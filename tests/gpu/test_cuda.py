@@ -1,0 +1,47 @@
+"""The models on a GPU give what they give on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kinetoscope.config.load import load_config
+from kinetoscope.models.device import compute_device
+from kinetoscope.models.stdit import STDiT
+from kinetoscope.models.video_vae import VideoVAE
+
+pytestmark = pytest.mark.gpu
+
+
+def test_the_video_vae_reconstructs_the_same() -> None:
+    vae = VideoVAE(load_config("tiny").config.models.vae).eval()
+    video = torch.rand(1, 3, 17, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        expected = vae.decode(vae.normalize(vae.encode(video).mode()), 17)
+        vae.to(compute_device())
+        latents = vae.normalize(vae.encode(video.to(compute_device())).mode())
+        actual = vae.decode(latents, 17).cpu()
+    torch.testing.assert_close(actual, expected, atol=2e-2, rtol=0)
+
+
+def test_the_transformer_predicts_the_same() -> None:
+    config = load_config("tiny").config.models.dit
+    model = STDiT(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    inputs = (
+        torch.randn(2, config.in_channels, 5, 8, 8, generator=generator),
+        torch.tensor([100.0, 900.0]),
+        torch.randn(2, config.max_text_tokens, config.text_width, generator=generator),
+    )
+    sizes = {
+        "height_B": torch.full((2,), 32.0),
+        "width_B": torch.full((2,), 32.0),
+        "fps_B": torch.full((2,), 8.0),
+    }
+    device = compute_device()
+    with torch.no_grad():
+        expected = model(*inputs, **sizes)
+        model.to(device)
+        on_gpu = {name: value.to(device) for name, value in sizes.items()}
+        actual = model(*(value.to(device) for value in inputs), **on_gpu).cpu()
+    torch.testing.assert_close(actual, expected, atol=2e-2, rtol=0)
