@@ -30,7 +30,8 @@ def status(run: RunName = "last", as_json: Json = False) -> None:
             typer.echo(f"  {told[key]}")
     typer.echo(f"\n{steps_table(told['steps'])}")
     for name, value in told["metrics"].items():
-        typer.echo(f"{name:<60}{value:.6g}")
+        if "_bucket{" not in name:  # a histogram's count and sum say enough to a person
+            typer.echo(f"{name:<60}{value:.6g}")
 
 
 def _live_metrics(steps: list[dict[str, Any]]) -> dict[str, float]:
