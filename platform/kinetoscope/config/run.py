@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from kinetoscope.config.feasibility import problems
 from kinetoscope.core.config_model import Config
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
@@ -114,6 +115,13 @@ class RunConfig(Config):
                     f"runtimes.training.num_processes={ranks} must divide "
                     f"{path}.loop.micro_batches_per_step={count}: one of {valid}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _is_feasible(self) -> Self:
+        found = list(problems(self))
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
     def _loops(self) -> Iterator[tuple[str, TrainLoopConfig]]:

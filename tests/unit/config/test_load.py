@@ -72,6 +72,25 @@ def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
         ("spatial_weights=a.safetensors", "exactly one of train_spatial_vae and spatial_weights"),
         ("models.dit.text_width=32", "text_encoder.width=64 must equal dit.text_width=32"),
         ("train_vae=[]", "train_vae: .*at least 1"),
+        ("models.sample_size.height=30", "models.sample_size: 30x32 pixels; .*multiples of 4"),
+        ("train_vae.2.plan.width=33", r"train_vae\.2\.plan: 32x33 pixels"),
+        (
+            "train_dit.0.plan.buckets.0.resolution.height=34",
+            r"train_dit\.0\.plan\.buckets\.0\.resolution: 34x32 pixels",
+        ),
+        (
+            "train_vae.0.plan.num_frames=100",
+            r"train_vae\.0\.plan\.num_frames needs clips of 100 frames, but "
+            r"prepare_data\.filters\.max_frames=60 leaves none so long",
+        ),
+        (
+            "prepare_data.filters.max_frames=16",
+            "max_frames 16 is below min_frames 17: no clip fits",
+        ),
+        (
+            "prepare_data.scenes.max_scene_frames=16",
+            r"train_dit\.0\.plan\.buckets needs clips of 17 frames",
+        ),
     ],
 )
 def test_a_bad_value_is_refused_with_key_value_and_what_is_allowed(
