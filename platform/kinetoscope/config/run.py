@@ -10,18 +10,11 @@ from pydantic import Field, model_validator
 from kinetoscope.config.feasibility import problems
 from kinetoscope.core.config_model import Config
 from kinetoscope.data.config import PrepareDataConfig
-from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.evaluation.config import (
-    ClipSize,
     DiTEvaluation,
+    ModelsConfig,
     Registration,
     VAEEvaluation,
-)
-from kinetoscope.models.config import (
-    SeededTableConfig,
-    STDiTConfig,
-    TextEncoderConfig,
-    VideoVAEConfig,
 )
 from kinetoscope.steps.contract import RuntimeConfig
 from kinetoscope.training.config import (
@@ -31,33 +24,6 @@ from kinetoscope.training.config import (
     TrainLoopConfig,
     VAEStage,
 )
-
-
-class ModelsConfig(Config):
-    """The models that the run trains, and how they generate."""
-
-    vae: VideoVAEConfig = VideoVAEConfig()
-    dit: STDiTConfig = STDiTConfig()
-    text_encoder: TextEncoderConfig = SeededTableConfig()
-    flow: RectifiedFlowConfig = RectifiedFlowConfig()
-    sampler: SamplerConfig = SamplerConfig()
-    sample_size: ClipSize = ClipSize()
-    """What is generated when nothing else is asked for."""
-    sample_fps: float = Field(default=24.0, gt=0)
-
-    @model_validator(mode="after")
-    def _sizes_agree(self) -> Self:
-        if self.text_encoder.width != self.dit.text_width:
-            raise ValueError(
-                f"text_encoder.width={self.text_encoder.width} must equal "
-                f"dit.text_width={self.dit.text_width}"
-            )
-        if self.vae.spatial.latent_channels != self.dit.in_channels:
-            raise ValueError(
-                f"dit.in_channels={self.dit.in_channels} must equal "
-                f"vae.spatial.latent_channels={self.vae.spatial.latent_channels}"
-            )
-        return self
 
 
 class RuntimesConfig(Config):

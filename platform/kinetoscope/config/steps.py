@@ -144,17 +144,7 @@ def _dit_steps(config: RunConfig, vae: str) -> list[PlannedStep]:
 
 
 def _final_steps(config: RunConfig, vae: str, dit: str) -> list[PlannedStep]:
-    models = config.models
-    generation = {
-        "vae": models.vae,
-        "dit": models.dit,
-        "text_encoder": models.text_encoder,
-        "flow": models.flow,
-        "sampler": models.sampler,
-        "sample_size": models.sample_size,
-        "sample_fps": models.sample_fps,
-        "conditioning": config.prepare_data.conditioning,
-    }
+    generation = {**dict(config.models), "conditioning": config.prepare_data.conditioning}
     made = {"clips": "prepare_data", "vae": vae, "latents": "encode_latents", "dit": dit}
     evaluation = EvaluateDiTConfig(**generation, **dict(config.evaluate_dit))
     registration = RegisterConfig(**generation, **dict(config.register_model))

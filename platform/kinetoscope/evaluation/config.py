@@ -11,7 +11,6 @@ from typing import Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from kinetoscope.core.config_model import Config
-from kinetoscope.data.config import ScoreName
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.config import ClipSize as ClipSize
 from kinetoscope.models.config import (
@@ -92,8 +91,8 @@ class AdherenceConfig(Config):
     """Clips per combination that was never trained on."""
 
 
-class GenerationConfig(Config):
-    """All that turns a prompt into a clip."""
+class ModelsConfig(Config):
+    """The models of a run, and how they generate."""
 
     vae: VideoVAEConfig = VideoVAEConfig()
     dit: STDiTConfig = STDiTConfig()
@@ -101,10 +100,29 @@ class GenerationConfig(Config):
     flow: RectifiedFlowConfig = RectifiedFlowConfig()
     sampler: SamplerConfig = SamplerConfig()
     sample_size: ClipSize = ClipSize()
-    """What is generated unless asked otherwise."""
-    sample_fps: PositiveFloat = 8.0
-    conditioning: tuple[ScoreName, ...] = ()
-    """Scores that training captions carry (prepare_data's own list)."""
+    """What is generated when nothing else is asked for."""
+    sample_fps: PositiveFloat = 24.0
+
+    @model_validator(mode="after")
+    def _widths_agree(self) -> Self:
+        if self.text_encoder.width != self.dit.text_width:
+            raise ValueError(
+                f"text_encoder.width={self.text_encoder.width} must equal "
+                f"dit.text_width={self.dit.text_width}"
+            )
+        if self.vae.spatial.latent_channels != self.dit.in_channels:
+            raise ValueError(
+                f"dit.in_channels={self.dit.in_channels} must equal "
+                f"vae.spatial.latent_channels={self.vae.spatial.latent_channels}"
+            )
+        return self
+
+
+class GenerationConfig(ModelsConfig):
+    """All that turns a prompt into a clip."""
+
+    conditioning: tuple[str, ...] = ()
+    """Names of the scores that training captions carry (prepare_data's own list)."""
 
 
 class DiTEvaluation(Config):
