@@ -223,7 +223,7 @@ def _nothing_left(
         f"no usable clip in {directory}: of {len(listing.videos)} videos {len(quarantine)} were "
         f"quarantined ({_counts(reasons)}) and {sum(selection.dropped.values())} clips dropped "
         f"({_counts(selection.dropped)})",
-        hint="add videos, or loosen the limits and filters of data",
+        hint="add videos, or loosen prepare_data.limits and prepare_data.filters",
     )
 
 
