@@ -95,6 +95,7 @@ def test_mlflow_has_the_run_its_steps_curves_and_lineage(smoke: Any) -> None:
     assert set(nested) == set(STEPS)
     assert {run.info.status for run in nested.values()} == {"FINISHED"}
     assert parent.info.status == "FINISHED"
+    assert [item.path for item in client.list_artifacts(parent.info.run_id)] == ["report.html"]
     assert parent.data.tags["kinetoscope.dev/data-digest"].startswith("sha256:")
     assert parent.data.params["seed"] == "42"
     curve = client.get_metric_history(nested["train_dit_1"].info.run_id, "train.loss")

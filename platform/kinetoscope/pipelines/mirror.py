@@ -24,6 +24,7 @@ _SYNC_SECONDS = 5.0
 _MAX_ARTIFACT_BYTES = 32 << 20
 _SHOWN_ARTIFACTS = ("report", "grid", "metrics", "quarantine")
 _SAMPLE = "sample.mp4"
+_REPORT = "report.html"
 _STATUS: dict[str, Status] = {"succeeded": "FINISHED", "stopped": "KILLED"}
 _TAG = "kinetoscope.dev"
 
@@ -154,4 +155,8 @@ class Mirror:
             result = read_result(record.uri) if record is not None else None
             if result is not None:
                 tracker.log_metrics(self._parent, result.metrics)
+        if self._run.store.stat(_REPORT) is not None:
+            with tempfile.TemporaryDirectory() as scratch:
+                report = as_local(self._run.store, _REPORT, Path(scratch))
+                tracker.log_artifact(self._parent, report)
         tracker.finish(self._parent, _STATUS.get(self._run.state(), "FAILED"))
