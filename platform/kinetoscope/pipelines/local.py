@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
 from kinetoscope.data.sources import videos_digest
+from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.steps.records import Run, RunRecord, Start, open_run
 
 _POLL_SECONDS = 0.5
@@ -94,14 +94,7 @@ class Host:
                 start_new_session=True,
                 env=os.environ | {"KINO_WORKSPACE": str(workspace.root)},
             )
-        run.begin(
-            Start(
-                host=socket.gethostname(),
-                pid=self._process.pid,
-                process_started_at=psutil.Process(self._process.pid).create_time(),
-                started_at=time.time(),
-            )
-        )
+        run.begin(Start(process=ProcessIdentity.of(self._process.pid), started_at=time.time()))
 
     def follow(self, on_tick: Callable[[], None]) -> int:
         """Wait for the run's end; return the host's exit code.

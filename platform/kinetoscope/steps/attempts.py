@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable
-
-import psutil
 
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import PreemptedError, SupersededError
 from kinetoscope.steps.contract import RESULT_KEY, STATUS_KEY, StepStatus, read_record
+from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.store import ObjectStore
 
 # A holder whose heartbeat does not change for so long is dead; it beats every 2 s.
@@ -27,18 +24,7 @@ class Attempt(Record):
 
     generation: int
     run_id: str
-    host: str
-    pid: int
-    process_started_at: float
-
-    def is_known_dead(self) -> bool:
-        """Tell whether the holder ran on this machine and is gone."""
-        if self.host != socket.gethostname():
-            return False
-        try:
-            return psutil.Process(self.pid).create_time() != self.process_started_at
-        except psutil.NoSuchProcess:
-            return True
+    process: ProcessIdentity
 
 
 def num_attempts(store: ObjectStore) -> int:
@@ -74,12 +60,12 @@ def acquire(store: ObjectStore, run_id: str, should_stop: Callable[[], bool]) ->
                 _log.info("attempt %d of another run is at work: waiting for it", latest)
                 announced = latest
             continue
+        if store.stat(RESULT_KEY) is not None:  # the last thing that the holder did
+            break
         attempt = Attempt(
             generation=latest + 1,
             run_id=run_id,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            process_started_at=psutil.Process().create_time(),
+            process=ProcessIdentity.of(),
         )
         if store.put_bytes_if_absent(_key(attempt.generation), attempt.to_bytes()):
             return attempt.generation
@@ -106,7 +92,7 @@ def _holder_is_gone(store: ObjectStore, generation: int, should_stop: Callable[[
         if mine and status is not None and status.state in ("failed", "stopped"):
             return True
         attempt = read_record(store, _key(generation), Attempt)
-        if attempt is not None and attempt.is_known_dead():
+        if attempt is not None and attempt.process.is_known_dead():
             return True
         if store.stat(RESULT_KEY) is not None or num_attempts(store) != generation:
             return False

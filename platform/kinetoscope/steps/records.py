@@ -12,14 +12,12 @@ report.html           written by the exit handler
 
 from __future__ import annotations
 
-import socket
 from typing import Literal, Self
-
-import psutil
 
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import KinetoscopeError, NotFoundError
 from kinetoscope.steps.contract import read_record
+from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.store import ObjectStore, open_store
 
 RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
@@ -46,19 +44,8 @@ class RunRecord(Record):
 class Start(Record):
     """One time that the run was started or resumed."""
 
-    host: str
-    pid: int
-    process_started_at: float
+    process: ProcessIdentity
     started_at: float
-
-    def is_alive(self) -> bool:
-        """Tell whether its process runs; one on another machine counts as running."""
-        if self.host != socket.gethostname():
-            return True
-        try:
-            return psutil.Process(self.pid).create_time() == self.process_started_at
-        except psutil.NoSuchProcess:
-            return False
 
 
 class StepRecord(Record):
@@ -144,7 +131,8 @@ class Run:
         if end is not None:
             return end.state
         start = self.latest_start()
-        return "running" if start is not None and start.is_alive() else "interrupted"
+        gone = start is None or start.process.is_known_dead()
+        return "interrupted" if gone else "running"
 
     def request_stop(self) -> None:
         """Ask the run's steps to save and stop."""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -22,12 +19,13 @@ from kinetoscope.steps.contract import (
     StepResult,
     StepStatus,
 )
+from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.steps.records import End, Run, RunRecord, Start, StepRecord, open_run
 from kinetoscope.storage.store import open_store
 
 runner = CliRunner()
 ATTEMPT = json.dumps(
-    {"generation": 1, "run_id": "x", "host": "x", "pid": 1, "process_started_at": 0.0}
+    {"generation": 1, "run_id": "x", "process": {"host": "x", "pid": 1, "started_at": 0.0}}
 )
 
 
@@ -100,14 +98,7 @@ def _write_failed(run: Run, uri: str) -> None:
 
 def set_running(run: Run) -> None:
     """Note a start by this very process, which runs."""
-    run.begin(
-        Start(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            process_started_at=psutil.Process().create_time(),
-            started_at=time.time(),
-        )
-    )
+    run.begin(Start(process=ProcessIdentity.of(), started_at=time.time()))
 
 
 def test_ls_lists_the_newest_first() -> None:
@@ -160,7 +151,8 @@ def test_status_of_a_killed_run_is_interrupted() -> None:
     assert json.loads(runner.invoke(app, ["status", "--json"]).stdout)["state"] == "running"
     start = run.latest_start()
     assert start is not None
-    run.begin(start.model_copy(update={"process_started_at": 1.0}))
+    another = start.process.model_copy(update={"started_at": 1.0})
+    run.begin(start.model_copy(update={"process": another}))
     told = json.loads(runner.invoke(app, ["status", "--json"]).stdout)
     assert told["state"] == "interrupted"
     assert told["metrics"] == {}

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from kinetoscope.steps.process_identity import ProcessIdentity
+
+
+def test_a_living_process_is_itself_when_its_start_time_is_off_by_a_second() -> None:
+    mine = ProcessIdentity.of()
+    assert not mine.is_known_dead()
+    for seconds in (-1.0, 1.0):
+        shifted = mine.model_copy(update={"started_at": mine.started_at + seconds})
+        assert not shifted.is_known_dead()
+
+
+def test_an_ended_process_and_a_later_one_with_its_number_are_told_from_it() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    )
+    identity = ProcessIdentity.of(process.pid)
+    assert not identity.is_known_dead()
+    process.communicate()
+    assert identity.is_known_dead()
+    reused = ProcessIdentity.of().model_copy(update={"started_at": 1.0})
+    assert reused.is_known_dead()
+
+
+def test_of_another_machine_nothing_is_known() -> None:
+    elsewhere = ProcessIdentity(host="elsewhere", pid=1, started_at=0.0)
+    assert not elsewhere.is_known_dead()
