@@ -17,13 +17,11 @@ from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.latents import LatentReader
 from kinetoscope.data.plan import MicroBatch, PlanItem
 from kinetoscope.diffusion.rectified_flow import draw_times, keyed_noise
+from kinetoscope.inference.config import IMAGE_FPS
 from kinetoscope.models.text_encoders import TextEncoder
 from kinetoscope.training.clip_feed import ClipFeed, LatentShape, sample_keys
 from kinetoscope.training.config import TrainDiTConfig
 from kinetoscope.training.feed import Batch
-
-IMAGE_FPS = 120.0
-"""The frame rate by which the model knows an image (Open-Sora 1.2)."""
 
 
 class FlowDraws:
