@@ -19,6 +19,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kinetoscope.core.errors import DataError
+from kinetoscope.data.text.cleaning import clean_caption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,11 +50,15 @@ def read_captions(listing: SourceListing) -> dict[str, str]:
 
 def caption_for(name: str, captions: dict[str, str], config: CaptionsConfig) -> str | None:
     """Return a video's caption; None when it has none and is to be dropped."""
-    if captions.get(name):
-        return captions[name]
+    caption = captions.get(name, "")
+    if config.clean:
+        caption = clean_caption(caption)
+    if caption:
+        return caption
     if config.missing == "filename":
         stem = posixpath.splitext(posixpath.basename(name))[0]
-        return " ".join(re.split(r"[\W_]+", stem)).strip()
+        words = " ".join(re.split(r"[\W_]+", stem)).strip()
+        return clean_caption(words) if config.clean else words
     return "" if config.missing == "empty" else None
 
 

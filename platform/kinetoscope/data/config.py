@@ -17,6 +17,10 @@ from kinetoscope.core.config_model import Config
 
 ScoreName = Literal["motion", "quality"]
 
+CameraMotion = Literal[
+    "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out", "static"
+]
+
 
 class SynthConfig(Config):
     """A procedural set of captioned clips: one moving shape on a dark ground."""
@@ -61,6 +65,9 @@ class CaptionsConfig(Config):
     """Where captions come from when no sidecar file has one."""
 
     missing: Literal["filename", "drop", "empty"] = "filename"
+    clean: bool = False
+    """Clean captions, and later prompts, of links, markup and advertising, in lower case
+    (``data/text/cleaning.py``). A caption of which nothing is left is missing."""
 
 
 class FiltersConfig(Config):

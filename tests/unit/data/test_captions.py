@@ -113,7 +113,7 @@ def test_conditioning_twice_is_conditioning_once(
 def test_new_scores_replace_the_old_ones() -> None:
     old = condition_text("a dog", {"motion": 1.0, "quality": 0.5})
     assert condition_text(old, {"motion": 9.0}) == "a dog. motion score: 9.0."
-    assert split_conditioning("the final score: 3.") == ("the final score: 3.", {})
+    assert split_conditioning("the final score: 3.") == ("the final score: 3.", {}, None)
 
 
 def test_an_unknown_score_is_refused() -> None:

@@ -1,0 +1,1 @@
+"""Captions and prompts as text: cleaning, prompt syntax, mask strategies, file names."""

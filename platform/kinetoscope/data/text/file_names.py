@@ -1,0 +1,54 @@
+"""Names of generated files."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+
+_SEPARATORS = re.compile(r"[^\w.,=+-]+")
+_MOST_BYTES = 120
+_DEFAULT = "sample"
+
+
+def clip_name(
+    index: int = 0, *, name: str | None = None, prompt: str | None = None, copy: int | None = None
+) -> str:
+    """Return a file name without suffix, e.g. ``sample_0003`` or ``a-cat-2``.
+
+    Args:
+        index: of the prompt; used where ``prompt`` is None.
+        name: what the file name begins with, instead of ``sample``.
+        prompt: names the file, made fit for any file system: letters and digits of any script stay,
+            all else becomes a hyphen, at most 120 bytes.
+        copy: number of the clip where a prompt has several; None without.
+    """
+    if prompt is None:
+        stem = f"{_DEFAULT if name is None else name}_{index:04d}"
+    else:
+        stem = _file_safe(f"{name or ''}{prompt}")
+    return stem if copy is None else f"{stem}-{copy}"
+
+
+def reference_path_name(
+    folder: str,
+    index: int,
+    *,
+    name: str | None = None,
+    prompt: str | None = None,
+    copy: int | None = None,
+) -> str:
+    """Return the path that Open-Sora 1.2 gives a sample: with ``prompt``, its raw text is the name.
+
+    A compat mode: such a path may lie outside the folder or be none at all (`clip_name` is safe).
+    """
+    numbered = f"{_DEFAULT if name is None else name}_{index:04d}"
+    stem = numbered if prompt is None else f"{name or ''}{prompt}"
+    path = posixpath.join(folder, stem)
+    return path if copy is None else f"{path}-{copy}"
+
+
+def _file_safe(text: str) -> str:
+    safe = _SEPARATORS.sub("-", unicodedata.normalize("NFC", text)).strip("-.")
+    cut = safe.encode()[:_MOST_BYTES].decode(errors="ignore").rstrip("-.")
+    return cut or _DEFAULT
