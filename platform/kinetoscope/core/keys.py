@@ -7,9 +7,12 @@ change no sample's noise, timestep, crop or caption dropout.
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import numpy.typing as npt
+
+_BLOCK = 1 << 13
 
 
 def random_key(*parts: int | str) -> int:
@@ -32,9 +35,35 @@ def uniform(key: int, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
     SplitMix64 (Steele, Lea, Flood 2014) over ``key + index * golden gamma``, vectorised.
     """
-    with np.errstate(over="ignore"):
-        z = np.uint64(key) + np.asarray(index, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (_mixed(key, index) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def chance(key: int, index: npt.ArrayLike, probability: float) -> npt.NDArray[np.bool_]:
+    """Return ``uniform(key, index) < probability``, about twice as fast.
+
+    A draw is ``k / 2**53`` for the upper 53 bits ``k`` of a mixed counter, so the comparison is
+    one of integers, and exact.
+    """
+    bound = math.ceil(probability * 2**53)
+    if bound >= 2**53:
+        return np.ones(np.shape(index), dtype=np.bool_)
+    return np.asarray(_mixed(key, index) < np.uint64(max(bound, 0) << 11), dtype=np.bool_)
+
+
+def _mixed(key: int, index: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """Return 64 mixed bits per index, in blocks that stay in a core's nearest cache."""
+    counters = np.asarray(index).astype(np.uint64, copy=False)
+    mixed = np.empty(counters.shape, dtype=np.uint64)
+    flat, flat_mixed = counters.reshape(-1), mixed.reshape(-1)
+    shifted = np.empty(min(flat.size, _BLOCK), dtype=np.uint64)
+    for start in range(0, flat.size, _BLOCK):
+        z = flat_mixed[start : start + _BLOCK]
+        s = shifted[: z.size]
+        np.multiply(flat[start : start + _BLOCK], np.uint64(0x9E3779B97F4A7C15), out=z)
+        z += np.uint64(key)
+        z ^= np.right_shift(z, np.uint64(30), out=s)
+        z *= np.uint64(0xBF58476D1CE4E5B9)
+        z ^= np.right_shift(z, np.uint64(27), out=s)
+        z *= np.uint64(0x94D049BB133111EB)
+        z ^= np.right_shift(z, np.uint64(31), out=s)
+    return mixed

@@ -10,7 +10,7 @@ import pytest
 from kinetoscope.core import code_version as versions
 from kinetoscope.core.hashing import canonical_json, digest_file, digest_json
 from kinetoscope.core.ids import is_run_id, new_run_id
-from kinetoscope.core.keys import generator, random_key, uniform
+from kinetoscope.core.keys import chance, generator, random_key, uniform
 from kinetoscope.core.settings import tracking_uri, workspace
 from kinetoscope.core.units import GIB, format_bytes, format_seconds
 
@@ -54,6 +54,15 @@ def test_counter_draws_depend_on_their_index_alone_and_are_uniform() -> None:
     assert ((counts - 5000) ** 2 / 5000).sum() < 43.8
     assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.01
     assert not np.array_equal(uniform(key + 1, np.arange(10)), draws[:10])
+
+
+def test_a_chance_is_a_uniform_draw_below_it() -> None:
+    key, index = random_key("test"), np.arange(20_000)
+    draws = uniform(key, index)
+    least = draws.min()
+    some = [draws[7], least, np.nextafter(least, 1), np.nextafter(least, 0), 0.3, 1e-300]
+    for probability in [0.0, -1.0, 1.0, 2.0, 1 - 2**-53, *some]:
+        np.testing.assert_array_equal(chance(key, index, probability), draws < probability)
 
 
 def test_draws_are_the_same_in_another_process() -> None:

@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from kinetoscope.core.keys import random_key, uniform
+from kinetoscope.data.aspect_tables import named_resolution, resolution_names
 from kinetoscope.data.buckets import (
     NOT_DRAWN,
     TOO_SHORT,
@@ -15,7 +19,6 @@ from kinetoscope.data.buckets import (
     Assignment,
     Bucket,
     assign_buckets,
-    frame_size,
 )
 from kinetoscope.data.plan_config import BucketConfig, BucketsConfig, FrameSize
 
@@ -26,9 +29,14 @@ def buckets(*rows: dict[str, Any]) -> BucketsConfig:
     return BucketsConfig(buckets=tuple(BucketConfig(**row) for row in rows))
 
 
-def assign(config: BucketsConfig, *rows: tuple[int, int, int], epoch: int = 0) -> Assignment:
+def assign(
+    config: BucketsConfig,
+    *rows: tuple[int, int, int],
+    epoch: int = 0,
+    stride: tuple[int, int] = (1, 1),
+) -> Assignment:
     frames, heights, widths = (np.array(column) for column in zip(*rows, strict=True))
-    return assign_buckets(config, (frames, heights, widths), key=(42, epoch))
+    return assign_buckets(config, (frames, heights, widths), stride=stride, key=(42, epoch))
 
 
 def chosen(assignment: Assignment) -> list[Bucket | None]:
@@ -160,36 +168,96 @@ def test_an_explicit_size_takes_every_aspect_ratio() -> None:
     assert set(chosen(result)) == {Bucket("32x48", 17, 32, 48)}
 
 
-@pytest.mark.parametrize(
-    ("resolution", "ratio", "size"),
-    [
-        ("240p", "9:16", (240, 426)),
-        ("720p", "16:9", (1280, 720)),
-        # Square images of these tables stop the reference with an assertion.
-        ("512", "1:1", (512, 512)),
-        ("1024", "1:1", (1024, 1024)),
-    ],
+def test_a_row_lands_in_the_same_bucket_however_many_threads_and_chunks() -> None:
+    config = buckets(
+        {"resolution": "240p", "num_frames": 51, "keep_probability": 0.5},
+        {"resolution": "144p", "num_frames": 51, "length_probability": 0.5},
+        {"resolution": "144p", "num_frames": 1, "keep_probability": 0.5},
+    )
+    rng = np.random.default_rng(0)
+    frames, heights, widths = (rng.integers(1, most, 150_000) for most in (120, 700, 700))
+    frames[::3] = 1
+
+    def assigned(count: int, threads: int) -> list[Bucket | None]:
+        columns = frames[:count], heights[:count], widths[:count]
+        return chosen(
+            assign_buckets(config, columns, stride=(1, 1), key=(42,), num_threads=threads)
+        )
+
+    alone = assigned(150_000, 1)
+    assert alone == assigned(150_000, 3)
+    assert alone[:70_000] == assigned(70_000, 2)
+    kinds = {bucket and (bucket.resolution, bucket.num_frames) for bucket in alone}
+    assert kinds == {None, ("240p", 51), ("144p", 51), ("144p", 1)}
+
+
+def test_a_rows_draws_are_those_of_its_number_in_the_table() -> None:
+    config = buckets({"resolution": "144p", "num_frames": 17, "keep_probability": 0.5})
+    num_rows = 150_000
+    columns = tuple(np.full(num_rows, value) for value in (20, 200, 200))
+    result = assign_buckets(
+        config, (columns[0], columns[1], columns[2]), stride=(1, 1), key=(42, 3)
+    )
+    draws = uniform(random_key("bucket_keep", 42, 3, "144p", 17), np.arange(num_rows))
+    np.testing.assert_array_equal(result.bucket >= 0, draws < 0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    resolution=st.sampled_from(resolution_names()),
+    stride=st.tuples(st.sampled_from([8, 16, 32]), st.sampled_from([8, 16, 24])),
+    num_frames=st.sampled_from([1, 51]),
 )
-def test_named_sizes(resolution: str, ratio: str, size: tuple[int, int]) -> None:
-    assert frame_size(resolution, ratio) == size
+def test_every_bucket_of_every_table_is_whole_patches_and_never_larger(
+    resolution: str, stride: tuple[int, int], num_frames: int
+) -> None:
+    config = buckets({"resolution": resolution, "num_frames": num_frames})
+    sizes = named_resolution(resolution).sizes
+    clips = [(num_frames, round(10_000 * float(ratio)), 10_000) for ratio in sizes]
+    result = assign(config, *clips, stride=stride)
+    assert (result.bucket >= 0).all()
+    for bucket, (height, width) in zip(chosen(result), sizes.values(), strict=True):
+        assert bucket is not None
+        assert bucket.height % stride[0] == bucket.width % stride[1] == 0
+        assert max(height - stride[0], 0) < bucket.height <= height
+        assert max(width - stride[1], 0) < bucket.width <= width
 
 
-def test_every_named_size_equals_the_reference() -> None:
-    golden = json.loads((REFERENCE / "bucket_helpers.json").read_text())
-    cases = zip(golden["in"]["get_image_size"], golden["out"]["get_image_size"], strict=True)
-    compared = 0
-    for (resolution, ratio), size in cases:
-        if isinstance(size, list):
-            assert list(frame_size(resolution, ratio)) == size
-            compared += 1
-    assert compared > 100
+def test_an_image_bucket_may_have_a_length_probability() -> None:
+    config = buckets({"resolution": "144p", "num_frames": 1, "length_probability": 0.25})
+    share = (assign(config, *[(1, 192, 192)] * 10_000).bucket >= 0).mean()
+    assert share == pytest.approx(0.25, rel=0.1)
 
 
-def test_unknown_names_are_refused_with_what_is_allowed() -> None:
-    with pytest.raises(ValueError, match="144p"):
-        frame_size("145p", "1:1")
-    with pytest.raises(ValueError, match="9:16"):
-        frame_size("144p", "16/9")
+def test_among_equally_large_resolutions_the_first_of_the_config_is_tried_first() -> None:
+    rows: list[dict[str, Any]] = [
+        {"resolution": resolution, "num_frames": 17} for resolution in ("4k", "2880")
+    ]
+    clip = (17, 2880, 2880)
+    first = chosen(assign(buckets(*rows), clip))[0]
+    second = chosen(assign(buckets(*rows[::-1]), clip))[0]
+    assert first is not None
+    assert second is not None
+    assert (first.resolution, second.resolution) == ("4k", "2880")
+
+
+def test_columns_of_different_length_and_strides_below_1_are_refused() -> None:
+    config = buckets({"resolution": "144p", "num_frames": 17})
+    one, two = np.array([17]), np.array([200, 200])
+    with pytest.raises(ValueError, match=r"differ in length: \[1, 2, 2\]"):
+        assign_buckets(config, (one, two, two), stride=(1, 1))
+    with pytest.raises(ValueError, match="at least"):
+        assign_buckets(config, (two, two, two), stride=(0, 8))
+
+
+def test_no_rows_give_no_buckets() -> None:
+    empty = np.empty(0, dtype=np.int64)
+    config = buckets({"resolution": "144p", "num_frames": 17})
+    result = assign_buckets(config, (empty, empty, empty), stride=(8, 8))
+    assert (len(result.bucket), result.buckets, result.dropped) == (0, (), {})
+
+
+def test_unknown_resolutions_are_refused() -> None:
     with pytest.raises(ValidationError, match="240p"):
         BucketConfig(resolution="241p", num_frames=1)
 
