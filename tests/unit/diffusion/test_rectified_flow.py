@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,15 +12,17 @@ from torch import Tensor
 
 from kinetoscope.core.keys import random_key
 from kinetoscope.diffusion.config import RectifiedFlowConfig
+from kinetoscope.diffusion.flow_model import Conditions
 from kinetoscope.diffusion.rectified_flow import (
-    add_noise,
+    ClipSizes,
     draw_times,
     flow_loss,
     keyed_noise,
-    shift_times,
-    size_ratio,
-    velocity_target,
+    shift_by_size,
+    training_loss,
 )
+from kinetoscope.diffusion.reference_times import reference_timesteps
+from kinetoscope.parity.stub_flow import StubFlow
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "reference"
 
@@ -38,6 +41,10 @@ def _latent_frames(num_frames: int) -> int:
     return num_frames // 17 * 5 + math.ceil(num_frames % 17 / 4)
 
 
+def _sizes(num_frames: int, height: int = 256, width: int = 256) -> ClipSizes:
+    return ClipSizes.of((num_frames, height, width), _latent_frames(num_frames))
+
+
 @pytest.mark.parametrize(
     ("case", "config"),
     [
@@ -45,62 +52,119 @@ def _latent_frames(num_frames: int) -> int:
         ("scale", RectifiedFlowConfig(shift_scale=1.5)),
         # base_num_frames=5 there divides the number of frames, so it is a scale here
         ("base_res", RectifiedFlowConfig(base_size_px=256, shift_scale=1 / math.sqrt(5))),
-        ("unit", RectifiedFlowConfig()),
+        ("unit", RectifiedFlowConfig(num_timesteps=1)),
     ],
 )
-def test_shift_equals_the_reference(case: str, config: RectifiedFlowConfig) -> None:
+def test_default_shift_equals_the_reference_at_whole_chunks(
+    case: str, config: RectifiedFlowConfig
+) -> None:
     tensors, _ = _load("rflow_timestep_transform")
-    scale = 1.0 if case == "unit" else 1000.0
-    tau = tensors[f"in/{case}/t"] / scale
+    timestep = tensors[f"in/{case}/t"]
     sizes = zip(
         *(tensors[f"in/{case}/{key}"].long().tolist() for key in ("height", "width", "num_frames")),
         strict=True,
     )
     for row, (height, width, num_frames) in enumerate(sizes):
-        ratio = size_ratio(height, width, _latent_frames(num_frames), config)
-        expected = tensors[f"out/{case}/t"][row] / scale
-        torch.testing.assert_close(shift_times(tau, ratio), expected, atol=1e-6, rtol=1e-6)
+        shifted = shift_by_size(timestep, _sizes(num_frames, height, width), config)
+        expected = tensors[f"out/{case}/t"][row]
+        limit = 1e-6 * config.num_timesteps
+        torch.testing.assert_close(shifted, expected, atol=limit, rtol=1e-6)
 
 
-@pytest.mark.parametrize("num_frames", [2, 9, 16])
-def test_clips_shorter_than_17_frames_see_noise(num_frames: int) -> None:
-    ratio = size_ratio(256, 256, _latent_frames(num_frames), RectifiedFlowConfig())
-    shifted = shift_times(torch.tensor([0.5, 1.0]), ratio)
-    assert shifted[0] > 0.25
-    assert shifted[1] == 1
+def test_clips_shorter_than_17_frames_see_noise() -> None:
+    half, noise = torch.tensor([500.0]), torch.tensor([1000.0])
+    for num_frames in (2, 9, 16):
+        sizes = _sizes(num_frames)
+        assert shift_by_size(half, sizes, RectifiedFlowConfig()) > 250
+        assert shift_by_size(noise, sizes, RectifiedFlowConfig()) == 1000
+        reference = RectifiedFlowConfig(reference_times=True)
+        assert shift_by_size(half, sizes, reference) == 0
+        assert shift_by_size(noise, sizes, reference).isnan()
+
+
+def test_reference_times_count_latent_frames_in_whole_chunks() -> None:
+    half, sizes = torch.tensor([500.0]), _sizes(33)
+    whole = shift_by_size(half, _sizes(17), RectifiedFlowConfig())
+    reference = shift_by_size(half, sizes, RectifiedFlowConfig(reference_times=True))
+    torch.testing.assert_close(reference, whole)
+    assert shift_by_size(half, sizes, RectifiedFlowConfig()) > whole
+
+
+def test_each_clip_of_a_batch_is_shifted_by_its_own_size() -> None:
+    height, width = torch.tensor([144.0, 720.0]), torch.tensor([256.0, 1280.0])
+    both = ClipSizes(height, width, torch.tensor([51.0, 51.0]), 15)
+    times = torch.tensor([300.0, 300.0])
+    for config in (RectifiedFlowConfig(), RectifiedFlowConfig(reference_times=True)):
+        shifted = shift_by_size(times, both, config)
+        alone = [
+            shift_by_size(times[:1], _sizes(51, int(h), int(w)), config)
+            for h, w in zip(height, width, strict=True)
+        ]
+        torch.testing.assert_close(shifted, torch.cat(alone))
+        assert shifted[0] < shifted[1]
+
+
+@pytest.mark.parametrize("num_frames", range(1, 65))
+def test_shifted_times_are_finite_ordered_and_keep_their_ends(num_frames: int) -> None:
+    times = torch.cat((torch.linspace(0, 1000, 101), torch.tensor([1e-30, 999.99994])))
+    times = times.sort().values
+    for height, width in ((8, 8), (144, 256), (720, 1280), (4096, 4096)):
+        config = RectifiedFlowConfig(shift_scale=0.5 if num_frames % 2 else 3.0)
+        shifted = shift_by_size(times, _sizes(num_frames, height, width), config)
+        assert shifted.isfinite().all()
+        assert (shifted.diff() >= 0).all()
+        assert shifted[[0, -1]].tolist() == [0, 1000]
 
 
 def test_shift_can_be_switched_off() -> None:
-    assert size_ratio(720, 1280, 30, RectifiedFlowConfig(shift_by_size=False)) == 1.0
+    times, config = torch.tensor([0.0, 123.5, 1000.0]), RectifiedFlowConfig(shift_by_size=False)
+    assert torch.equal(shift_by_size(times, _sizes(102, 720, 1280), config), times)
 
 
-def test_add_noise_equals_the_reference() -> None:
-    tensors, _ = _load("rflow_add_noise")
-    noisy = add_noise(tensors["in/x"], tensors["in/noise"], tensors["in/t"] / 1000)
-    torch.testing.assert_close(noisy, tensors["out/x_t"], atol=1e-6, rtol=1e-5)
+def test_the_reference_draws_each_kind_of_times_from_one_stream() -> None:
+    def draw(kind: Any, count: int = 4000) -> Tensor:
+        config = RectifiedFlowConfig(timestep_distribution=kind, num_timesteps=100)
+        return reference_timesteps(count, config, torch.Generator().manual_seed(5))
+
+    torch.manual_seed(5)
+    assert torch.equal(draw("uniform"), torch.rand(4000) * 100)
+    torch.manual_seed(5)
+    assert torch.equal(draw("discrete"), torch.randint(0, 100, (4000,)))
+    assert draw("logit_normal").median().item() == pytest.approx(50, abs=3)
+    assert not torch.equal(draw("uniform", 2), draw("logit_normal", 2))
 
 
 @pytest.mark.parametrize("case", ["plain", "mask", "image", "t_given_is_not_transformed"])
-def test_training_loss_equals_the_reference(case: str) -> None:
+def test_default_loss_equals_the_reference(case: str) -> None:
     tensors, metadata = _load("rflow_training")
-    given = {
-        key.removeprefix(f"in/{case}/"): value
-        for key, value in tensors.items()
-        if key.startswith(f"in/{case}/")
-    }
-    tau, mask = given["t"] / 1000, given.get("mask")
-    x0, noise = given["x_start"], given["noise"]
-    noisy = add_noise(x0, noise, tau, mask)
-    torch.testing.assert_close(noisy, tensors[f"out/{case}/x_t"], atol=1e-6, rtol=1e-5)
-
-    stub = json.loads(metadata["config"])["stub_model"]
-    velocity = stub["a"] * noisy + (stub["b"] * tau)[:, None, None, None, None]
-    velocity = velocity + stub["c"] * given["y"].mean(dim=(1, 2, 3))[:, None, None, None, None]
-    if "x_mask" in given:
-        velocity = velocity + stub["d"] * given["x_mask"][:, None, :, None, None]
-    prediction = torch.cat((velocity, torch.zeros_like(velocity)), dim=1)
-    loss = flow_loss(prediction, velocity_target(x0, noise), mask)
+    prefix = f"in/{case}/"
+    given = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    coefficients = json.loads(metadata["config"])["stub_model"]
+    conditions = Conditions(
+        text_BSD=given["y"][:, 0],
+        text_mask_BS=None,
+        height_B=given["height"],
+        width_B=given["width"],
+        fps_B=given["fps"],
+        frame_mask_Bt=given.get("mask"),
+    )
+    loss = training_loss(
+        StubFlow(coefficients),
+        given["x_start"],
+        given["noise"],
+        given["t"],
+        conditions,
+        RectifiedFlowConfig(),
+    )
     torch.testing.assert_close(loss, tensors[f"out/{case}/loss"], atol=1e-5, rtol=1e-5)
+
+
+def test_loss_of_a_sample_without_a_frame_to_learn_is_nan_in_compat_mode() -> None:
+    prediction, target = torch.randn(2, 4, 3, 2, 2), torch.randn(2, 4, 3, 2, 2)
+    mask = torch.tensor([[True, False, True], [False, False, False]])
+    reference = flow_loss(prediction, target, mask, nan_without_frames=True)
+    assert reference.isnan().tolist() == [False, True]
+    assert reference[0] == flow_loss(prediction, target, mask)[0]
 
 
 def test_sample_without_a_frame_to_learn_has_loss_zero_and_no_gradient() -> None:
@@ -138,6 +202,15 @@ def test_uniform_times_fill_the_interval() -> None:
     times = draw_times(keys, RectifiedFlowConfig(timestep_distribution="uniform"))
     counts = torch.histc(times, bins=10, min=0, max=1)
     assert (counts - 400).abs().max() < 80
+
+
+def test_discrete_times_are_whole_numbers_of_timesteps() -> None:
+    keys = [random_key("time", 0, 0, index) for index in range(4000)]
+    config = RectifiedFlowConfig(timestep_distribution="discrete", num_timesteps=8)
+    timesteps = draw_times(keys, config) * 8
+    assert torch.equal(timesteps, timesteps.round())
+    counts = torch.bincount(timesteps.long(), minlength=8)
+    assert (len(counts), int((counts - 500).abs().max()) < 90) == (8, True)
 
 
 def test_times_and_noise_depend_on_each_key_alone() -> None:
