@@ -7,6 +7,7 @@ import torch
 
 from kinetoscope.config.load import load_config
 from kinetoscope.models.device import compute_device
+from kinetoscope.models.packed_text import attend_jagged, attend_to_packed
 from kinetoscope.models.stdit import STDiT
 from kinetoscope.models.video_vae import VideoVAE
 
@@ -38,6 +39,51 @@ def test_the_transformer_predicts_the_same() -> None:
         "width_B": torch.full((2,), 32.0),
         "fps_B": torch.full((2,), 8.0),
     }
+    device = compute_device()
+    with torch.no_grad():
+        expected = model(*inputs, **sizes)
+        model.to(device)
+        on_gpu = {name: value.to(device) for name, value in sizes.items()}
+        actual = model(*(value.to(device) for value in inputs), **on_gpu).cpu()
+    torch.testing.assert_close(actual, expected, atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("lengths", [(5, 300, 31), (0, 7, 9), (4, 4, 4)])
+def test_packed_text_attention_is_the_same_in_one_kernel(
+    dtype: torch.dtype, lengths: tuple[int, ...]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((3, 4, 50, 72), *2 * ((sum(lengths), 4, 72),))
+    q, k, v = (torch.randn(*shape, generator=generator).to(dtype).float() for shape in shapes)
+    results = []
+    for attend, device, precision in (
+        (attend_to_packed, torch.device("cpu"), torch.float32),
+        (attend_jagged, compute_device(), dtype),
+    ):
+        inputs = [x.to(device, precision).requires_grad_() for x in (q, k, v)]
+        attended = attend(inputs[0], inputs[1], inputs[2], lengths)
+        attended.float().square().sum().backward()
+        results.append([attended, *(x.grad for x in inputs)])
+    for expected, actual in zip(*results, strict=True):
+        assert expected is not None
+        assert actual is not None
+        torch.testing.assert_close(actual.cpu().float(), expected, atol=5e-2, rtol=5e-2)
+
+
+def test_text_of_mixed_lengths_predicts_the_same() -> None:
+    config = load_config("tiny").config.models.dit
+    model = STDiT(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    tokens = config.max_text_tokens
+    mask = torch.arange(tokens) < torch.tensor([[2], [tokens], [1]])
+    inputs = (
+        torch.randn(3, config.in_channels, 2, 8, 8, generator=generator),
+        torch.tensor([100.0, 500.0, 900.0]),
+        torch.randn(3, tokens, config.text_width, generator=generator),
+        mask,
+    )
+    sizes = {name: torch.full((3,), 32.0) for name in ("height_B", "width_B", "fps_B")}
     device = compute_device()
     with torch.no_grad():
         expected = model(*inputs, **sizes)

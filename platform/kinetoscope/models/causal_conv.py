@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kinetoscope.models.conv_ops import CausalConv
+from kinetoscope.models.fused_conv import Activation, conv, norm_act_conv
 
 
 class CausalConv3d(nn.Module):
@@ -33,8 +33,8 @@ class CausalConv3d(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        self.op = CausalConv(stride_t)
         side = kernel_size // 2
-        self.front_frames = kernel_size - stride_t
         self.conv = nn.Conv3d(
             in_channels,
             out_channels,
@@ -46,6 +46,10 @@ class CausalConv3d(nn.Module):
 
     def forward(self, x_BDThw: Tensor) -> Tensor:
         """Convolve ``B D T h w``."""
-        if self.front_frames > 0:
-            x_BDThw = F.pad(x_BDThw, (0, 0, 0, 0, self.front_frames, 0))
-        return cast(Tensor, self.conv(x_BDThw))
+        return conv(x_BDThw, self.conv, self.op)
+
+    def after_norm(
+        self, x_BDThw: Tensor, norm: nn.GroupNorm, activation: Activation = "silu"
+    ) -> Tensor:
+        """Normalise, activate and convolve ``B D T h w``; keeps only its input for gradients."""
+        return norm_act_conv(x_BDThw, norm, self.conv, self.op, activation)

@@ -1,4 +1,4 @@
-"""How STDiT embeds patches, scalars, text and positions (Open-Sora 1.2)."""
+"""How STDiT embeds patches, scalars and positions (Open-Sora 1.2)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
-
-from kinetoscope.models.stdit_blocks import Mlp
 
 _MAX_PERIOD = 10000.0
 _SINUSOID_WIDTH = 256
@@ -80,34 +78,13 @@ class ScalarEmbedder(nn.Module):
         return embedded
 
 
-class TextEmbedder(nn.Module):
-    """Project text embeddings to the model's width, with a fixed null text for guidance.
-
-    Args:
-        text_width: of the text encoder.
-        width: of the model.
-        max_tokens: length of the null text.
-    """
-
-    y_embedding: Tensor
-
-    def __init__(self, text_width: int, width: int, max_tokens: int) -> None:
-        super().__init__()
-        self.y_proj = Mlp(text_width, width, width)
-        self.register_buffer("y_embedding", torch.empty(max_tokens, text_width))
-
-    def forward(self, text_BSD: Tensor, drop_text_B: Tensor | None = None) -> Tensor:
-        """Return the projected text, or the null text's where ``drop_text_B`` is True."""
-        text = text_BSD.to(self.y_proj.fc1.weight.dtype)
-        if drop_text_B is not None:
-            null = self.y_embedding[: text.shape[1]].to(text.dtype)
-            text = torch.where(drop_text_B[:, None, None], null, text)
-        projected: Tensor = self.y_proj(text)
-        return projected
-
-
 def spatial_positions(
-    grid: tuple[int, int], width: int, *, scale: Tensor, device: torch.device
+    grid: tuple[int, int],
+    width: int,
+    *,
+    scale: Tensor,
+    device: torch.device,
+    bf16_frequencies: bool = False,
 ) -> Tensor:
     """Return fixed 2D sin-cos positions ``LD`` of a grid of ``(rows, columns)`` patches.
 
@@ -120,24 +97,29 @@ def spatial_positions(
         width: a multiple of 4.
         scale: a scalar, the clip's side in pixels over the side at which positions are unscaled.
         device: of the result.
+        bf16_frequencies: round the frequencies to bfloat16, as the reference's bf16 runs do.
     """
     rows, columns = grid
     base = round(math.sqrt(rows * columns))
     row = torch.arange(rows, device=device) / scale * (base / rows)
     column = torch.arange(columns, device=device) / scale * (base / columns)
     half = width // 2
-    by_row = _sin_cos(row, half)[:, None].expand(rows, columns, half)
-    by_column = _sin_cos(column, half)[None].expand(rows, columns, half)
+    frequencies = _frequencies(half // 2, device)
+    if bf16_frequencies:
+        frequencies = frequencies.bfloat16().float()
+    by_row = _sin_cos(row, frequencies)[:, None].expand(rows, columns, half)
+    by_column = _sin_cos(column, frequencies)[None].expand(rows, columns, half)
     return torch.cat((by_column, by_row), dim=-1).flatten(0, 1)
 
 
 def frame_positions(num_frames: int, width: int, *, device: torch.device) -> Tensor:
     """Return fixed sin-cos positions ``tD`` of latent frames."""
-    return _sin_cos(torch.arange(num_frames, device=device).float(), width)
+    position = torch.arange(num_frames, device=device).float()
+    return _sin_cos(position, _frequencies(width // 2, device))
 
 
-def _sin_cos(position: Tensor, width: int) -> Tensor:
-    angles = position[:, None] * _frequencies(width // 2, position.device)
+def _sin_cos(position: Tensor, frequencies: Tensor) -> Tensor:
+    angles = position[:, None] * frequencies
     return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 

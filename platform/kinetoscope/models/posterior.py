@@ -20,16 +20,18 @@ class Posterior:
     Attributes:
         mean: mean of every latent element.
         logvar: natural logarithm of its variance, in [-30, 20].
+        deterministic: of a plain autoencoder: samples are the mean, ``kl`` and ``nll`` are 0.
     """
 
     mean: Tensor
     logvar: Tensor
+    deterministic: bool = False
 
     @classmethod
-    def from_moments(cls, moments: Tensor) -> Self:
+    def from_moments(cls, moments: Tensor, *, deterministic: bool = False) -> Self:
         """Split ``B 2Z ...`` into mean and log-variance; the latter is clamped to [-30, 20]."""
         mean, logvar = moments.chunk(2, dim=1)
-        return cls(mean, logvar.clamp(*_LOGVAR_RANGE))
+        return cls(mean, logvar.clamp(*_LOGVAR_RANGE), deterministic)
 
     @classmethod
     def cat(cls, pieces: Sequence[Posterior], *, dim: int) -> Self:
@@ -37,17 +39,18 @@ class Posterior:
         return cls(
             torch.cat([piece.mean for piece in pieces], dim),
             torch.cat([piece.logvar for piece in pieces], dim),
+            all(piece.deterministic for piece in pieces),
         )
 
     @property
     def std(self) -> Tensor:
         """Standard deviation of every element."""
-        return (0.5 * self.logvar).exp()
+        return torch.zeros_like(self.mean) if self.deterministic else (0.5 * self.logvar).exp()
 
     @property
     def var(self) -> Tensor:
         """Variance of every element."""
-        return self.logvar.exp()
+        return torch.zeros_like(self.mean) if self.deterministic else self.logvar.exp()
 
     def mode(self) -> Tensor:
         """Return the most probable latents (the mean)."""
@@ -63,6 +66,8 @@ class Posterior:
         Returns:
             ``B``: nats, summed over all but the batch dimension.
         """
+        if self.deterministic:
+            return self.mean.new_zeros(self.mean.shape[0])
         if other is None:
             terms = self.mean.square() + self.var - 1.0 - self.logvar
         else:
@@ -72,5 +77,7 @@ class Posterior:
 
     def nll(self, sample: Tensor) -> Tensor:
         """Return the negative log-likelihood of ``sample``: ``B``, nats, summed like `kl`."""
+        if self.deterministic:
+            return self.mean.new_zeros(self.mean.shape[0])
         terms = math.log(2 * math.pi) + self.logvar + (sample - self.mean).square() / self.var
         return 0.5 * terms.flatten(1).sum(1)

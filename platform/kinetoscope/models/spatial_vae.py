@@ -15,6 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from kinetoscope.models.config import SpatialVAEConfig
+from kinetoscope.models.conv_ops import FrameConv, UpsampleConv
+from kinetoscope.models.fused_conv import add_residual, conv, norm_act_conv
 from kinetoscope.models.posterior import Posterior
 
 _PIXEL_CHANNELS = 3
@@ -73,7 +75,7 @@ class _Encoder(nn.Module):
         for block in self.down_blocks:
             x = block(x)
         x = self.mid_block(x)
-        return cast(Tensor, self.conv_out(F.silu(self.conv_norm_out(x))))
+        return norm_act_conv(x, self.conv_norm_out, self.conv_out, FrameConv())
 
 
 class _Decoder(nn.Module):
@@ -96,7 +98,7 @@ class _Decoder(nn.Module):
         x = self.mid_block(self.conv_in(latents_NZhw))
         for block in self.up_blocks:
             x = block(x)
-        return cast(Tensor, self.conv_out(F.silu(self.conv_norm_out(x))))
+        return norm_act_conv(x, self.conv_norm_out, self.conv_out, FrameConv())
 
 
 class _Stage(nn.Module):
@@ -139,9 +141,9 @@ class _ResBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(before, width, 1) if before != width else None
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
-        return cast(Tensor, h + (x if self.conv_shortcut is None else self.conv_shortcut(x)))
+        h = norm_act_conv(x, self.norm1, self.conv1, FrameConv())
+        h = norm_act_conv(h, self.norm2, self.conv2, FrameConv())
+        return add_residual(h, x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class _Attention(nn.Module):
@@ -163,7 +165,7 @@ class _Attention(nn.Module):
         )
         h = x_NDhw.shape[2]
         update: Tensor = rearrange(self.to_out[0](out), "N 1 (h w) D -> N D h w", h=h)
-        return x_NDhw + update
+        return add_residual(update, x_NDhw)
 
 
 class _Downsample(nn.Module):
@@ -172,7 +174,7 @@ class _Downsample(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.conv(F.pad(x, (0, 1, 0, 1))))
+        return conv(x, self.conv, FrameConv(stride=2))
 
 
 class _Upsample(nn.Module):
@@ -181,4 +183,4 @@ class _Upsample(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
+        return conv(x, self.conv, UpsampleConv())

@@ -7,60 +7,47 @@ Parameter and buffer names are Open-Sora 1.2's ``OpenSoraVAE_V1_2``. Two latent 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from typing import overload
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
-from kinetoscope.models.config import SpatialVAEConfig, VideoVAEConfig
+from kinetoscope.models.clip_pieces import Size, joined, regroup
+from kinetoscope.models.config import VideoVAEConfig
+from kinetoscope.models.frame_vae import FrameVAE
 from kinetoscope.models.posterior import Posterior
-from kinetoscope.models.spatial_vae import SpatialVAE
 from kinetoscope.models.temporal_vae import TemporalVAE
 
 
-class FrameVAE(nn.Module):
-    """The spatial VAE over the frames of videos, some frames at a time, with scaled latents."""
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """What the losses of a VAE compare.
 
-    def __init__(self, config: SpatialVAEConfig, micro_batch: int) -> None:
-        super().__init__()
-        self.scaling_factor = config.scaling_factor
-        self.micro_batch = micro_batch
-        self.module = SpatialVAE(config)
+    Attributes:
+        video_BCTHW: decoded pixels.
+        decoded_latents_BZThw: scaled frame latents that the temporal VAE gave back.
+        latents_BZthw: what was decoded, drawn from the posterior; not normalised.
+        frame_latents_BZThw: scaled frame latents of the video, drawn from theirs.
+        posterior: of the latents; not normalised.
+    """
 
-    def encode(self, video_BCTHW: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return scaled frame latents ``B Z T h w``.
-
-        Args:
-            video_BCTHW: pixels in [-1, 1].
-            noise: standard normal ``B Z T h w`` that draws from the posterior; None takes its mode.
-        """
-        frames = rearrange(video_BCTHW, "B C T H W -> (B T) C H W")
-        pieces: list[Tensor | None] = [None] * -(-frames.shape[0] // self.micro_batch)
-        if noise is not None:
-            folded = rearrange(noise, "B Z T h w -> (B T) Z h w")
-            pieces = list(torch.split(folded, self.micro_batch))
-        latents = []
-        for part, draw in zip(torch.split(frames, self.micro_batch), pieces, strict=True):
-            posterior = self.module.encode(part)
-            latents.append(posterior.mode() if draw is None else posterior.sample(draw))
-        scaled = torch.cat(latents) * self.scaling_factor
-        return rearrange(scaled, "(B T) Z h w -> B Z T h w", B=video_BCTHW.shape[0])
-
-    def decode(self, latents_BZThw: Tensor) -> Tensor:
-        """Return pixels ``B C T H W`` of scaled frame latents."""
-        frames = rearrange(latents_BZThw, "B Z T h w -> (B T) Z h w") / self.scaling_factor
-        pixels = torch.cat(
-            [self.module.decode(part) for part in torch.split(frames, self.micro_batch)]
-        )
-        return rearrange(pixels, "(B T) C H W -> B C T H W", B=latents_BZThw.shape[0])
+    video_BCTHW: Tensor
+    decoded_latents_BZThw: Tensor
+    latents_BZthw: Tensor
+    frame_latents_BZThw: Tensor
+    posterior: Posterior
 
 
 class VideoVAE(nn.Module):
     """Encodes and decodes videos of any length in pieces of ``config.chunk_frames`` frames.
 
     The pieces are independent: they neither overlap nor see each other. Gradients flow through
-    every method; callers that need none run them under ``torch.no_grad()``.
+    every method but the streams; callers that need none run them under ``torch.no_grad()``, and
+    then memory beyond input and output is that of one piece, however long the video.
     """
 
     shift: Tensor
@@ -74,21 +61,55 @@ class VideoVAE(nn.Module):
         self.register_buffer("shift", _per_channel(config.shift))
         self.register_buffer("scale", _per_channel(config.scale))
 
-    def latent_size(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return the latent ``(t, h, w)`` of a video of ``(T, H, W)``.
+    @property
+    def chunk_latents(self) -> int | None:
+        """Latent frames of a whole piece; None where a clip of any length is one piece."""
+        chunk = self.config.chunk_frames
+        return None if chunk is None else self.temporal_vae.latent_frames(chunk)
+
+    @overload
+    def latent_size(self, size: tuple[int, int, int]) -> tuple[int, int, int]: ...
+
+    @overload
+    def latent_size(self, size: Size) -> Size: ...
+
+    def latent_size(self, size: Size) -> Size:
+        """Return the latent ``(t, h, w)`` of a video of ``(T, H, W)``; what is None stays None.
 
         Pixels beyond a multiple of the spatial stride have no latents of their own
         (`pixel_size_valid`).
         """
-        num_frames, height, width = size
-        stride = self.config.spatial.stride
-        latent_frames = sum(latent for _, latent in self._chunks(num_frames))
-        return latent_frames, height // stride, width // stride
+        num_frames, height, width = self.spatial_vae.latent_size(size)
+        if num_frames is None:
+            return None, height, width
+        return sum(latents for _, latents in self._chunks(num_frames)), height, width
 
     def pixel_size_valid(self, height: int, width: int) -> bool:
         """Tell whether decoding gives back exactly this size."""
         stride = self.config.spatial.stride
         return height % stride == 0 and width % stride == 0
+
+    def forward(
+        self,
+        video_BCTHW: Tensor,
+        *,
+        spatial_noise: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Reconstruction:
+        """Encode and decode a video, without normalisation in between.
+
+        Args:
+            video_BCTHW: pixels in [-1, 1], any number of frames.
+            spatial_noise: as in `encode`.
+            noise: standard normal ``B Z t h w`` that draws the latents; None takes the mode.
+        """
+        frame_latents = self.encode_frames(video_BCTHW, noise=spatial_noise)
+        posterior = self.encode_time(frame_latents)
+        latents = posterior.mode() if noise is None else posterior.sample(noise)
+        decoded = self.decode_time(latents, video_BCTHW.shape[2])
+        return Reconstruction(
+            self.decode_frames(decoded), decoded, latents, frame_latents, posterior
+        )
 
     def encode(self, video_BCTHW: Tensor, *, spatial_noise: Tensor | None = None) -> Posterior:
         """Return the posterior ``B Z t h w`` of a video, not normalised.
@@ -98,17 +119,8 @@ class VideoVAE(nn.Module):
             spatial_noise: standard normal ``B Z T h w`` that draws the frame latents from their
                 posterior, as Open-Sora does; None takes the mode.
         """
-        pieces = torch.split(video_BCTHW, self.config.chunk_frames, dim=2)
-        draws: list[Tensor | None] = [None] * len(pieces)
-        if spatial_noise is not None:
-            draws = list(torch.split(spatial_noise, self.config.chunk_frames, dim=2))
-        return Posterior.cat(
-            [
-                self.temporal_vae.encode(self.encode_frames(piece, noise=draw))
-                for piece, draw in zip(pieces, draws, strict=True)
-            ],
-            dim=2,
-        )
+        draws = None if spatial_noise is None else [spatial_noise]
+        return self._joined(self._encoded([video_BCTHW], draws), video_BCTHW.shape[2])
 
     def decode(self, z_normalised_BZthw: Tensor, num_frames: int) -> Tensor:
         """Return pixels ``B C T H W`` (about [-1, 1], not clamped) of normalised latents.
@@ -116,11 +128,41 @@ class VideoVAE(nn.Module):
         Raises:
             ValueError: the latent frames are not those of ``num_frames`` frames.
         """
-        z = self.denormalize(z_normalised_BZthw)
-        pieces = self._split_latents(z, num_frames)
-        return torch.cat(
-            [self.decode_frames(self.temporal_vae.decode(part, n)) for part, n in pieces], dim=2
-        )
+        self._check_latents(z_normalised_BZthw.shape[2], num_frames)
+        return joined(self._decoded([z_normalised_BZthw], num_frames), num_frames, dim=2)
+
+    @torch.no_grad()
+    def encode_stream(
+        self, parts: Iterable[Tensor], *, spatial_noise: Iterable[Tensor] | None = None
+    ) -> Iterator[Posterior]:
+        """Encode a video that is never in memory as a whole.
+
+        Args:
+            parts: consecutive parts ``B C n H W`` of any lengths, taken when they are needed.
+            spatial_noise: as in `encode`, in consecutive parts ``B Z n h w``.
+
+        Yields:
+            The posterior ``B Z t h w`` of each piece of ``config.chunk_frames`` frames, without
+            gradients; together they are what `encode` gives.
+        """
+        yield from self._encoded(parts, spatial_noise)
+
+    @torch.no_grad()
+    def decode_stream(self, parts: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
+        """Decode latents to a video that is never in memory as a whole.
+
+        Args:
+            parts: consecutive normalised latents ``B Z n h w`` of any lengths.
+            num_frames: of the whole video.
+
+        Yields:
+            Pixels ``B C n H W`` of each piece of ``config.chunk_frames`` frames, without gradients;
+            together they are what `decode` gives.
+
+        Raises:
+            ValueError: the latent frames are not those of ``num_frames`` frames.
+        """
+        yield from self._decoded(parts, num_frames)
 
     def normalize(self, z_BZthw: Tensor) -> Tensor:
         """Return ``(z - shift) / scale``, what the diffusion model sees."""
@@ -140,28 +182,68 @@ class VideoVAE(nn.Module):
 
     def encode_time(self, latents_BZThw: Tensor) -> Posterior:
         """Return the posterior ``B Z t h w``, not normalised, of scaled frame latents."""
-        pieces = torch.split(latents_BZThw, self.config.chunk_frames, dim=2)
-        return Posterior.cat([self.temporal_vae.encode(piece) for piece in pieces], dim=2)
+        pieces = (self.temporal_vae.encode(piece) for piece in self._pieces([latents_BZThw]))
+        return self._joined(pieces, latents_BZThw.shape[2])
 
     def decode_time(self, z_BZthw: Tensor, num_frames: int) -> Tensor:
         """Return scaled frame latents ``B Z T h w`` of latents that are not normalised."""
-        pieces = self._split_latents(z_BZthw, num_frames)
-        return torch.cat([self.temporal_vae.decode(part, n) for part, n in pieces], dim=2)
+        self._check_latents(z_BZthw.shape[2], num_frames)
+        pieces = self._latent_pieces([z_BZthw], num_frames)
+        decoded = (self.temporal_vae.decode(part, frames) for part, frames in pieces)
+        return joined(decoded, num_frames, dim=2)
 
-    def _split_latents(self, z_BZthw: Tensor, num_frames: int) -> Iterator[tuple[Tensor, int]]:
+    def _encoded(
+        self, parts: Iterable[Tensor], noise: Iterable[Tensor] | None
+    ) -> Iterator[Posterior]:
+        draws = repeat(None) if noise is None else self._pieces(noise)
+        for piece in self._pieces(parts):
+            draw = next(draws, None)
+            if draw is None and noise is not None:
+                raise ValueError("spatial_noise has fewer frames than the video")
+            posterior = self.temporal_vae.encode(self.encode_frames(piece, noise=draw))
+            del piece, draw
+            yield posterior
+            del posterior
+
+    def _decoded(self, parts: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
+        for part, frames in self._latent_pieces(parts, num_frames):
+            yield self.decode_frames(self.temporal_vae.decode(self.denormalize(part), frames))
+
+    def _joined(self, pieces: Iterable[Posterior], num_frames: int) -> Posterior:
+        moments = (torch.cat([piece.mean, piece.logvar], 1) for piece in pieces)
+        length = sum(latents for _, latents in self._chunks(num_frames))
+        mean, logvar = joined(moments, length, dim=2).chunk(2, dim=1)
+        return Posterior(mean, logvar)
+
+    def _pieces(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield pieces of frames."""
+        return regroup(parts, repeat(self.config.chunk_frames or sys.maxsize))
+
+    def _latent_pieces(
+        self, parts: Iterable[Tensor], num_frames: int
+    ) -> Iterator[tuple[Tensor, int]]:
+        """Yield pieces of latents and their numbers of frames."""
         chunks = self._chunks(num_frames)
-        frames, latents = [n for n, _ in chunks], [latent for _, latent in chunks]
-        if z_BZthw.shape[2] != sum(latents):
-            raise ValueError(
-                f"{num_frames} frames have {sum(latents)} latent frames, got {z_BZthw.shape[2]}"
-            )
-        return zip(torch.split(z_BZthw, latents, dim=2), frames, strict=True)
+        given = 0
+        lengths = [latents for _, latents in chunks]
+        # One more than there should be shows latents that are too many.
+        for index, part in enumerate(regroup(parts, [*lengths, 1])):
+            given += part.shape[2]
+            if index == len(chunks) or part.shape[2] != lengths[index]:
+                self._check_latents(given, num_frames)
+            yield part, chunks[index][0]
+        self._check_latents(given, num_frames)
+
+    def _check_latents(self, given: int, num_frames: int) -> None:
+        wanted = sum(latents for _, latents in self._chunks(num_frames))
+        if given != wanted:
+            raise ValueError(f"{num_frames} frames have {wanted} latent frames, got {given}")
 
     def _chunks(self, num_frames: int) -> list[tuple[int, int]]:
         """Return frames and latent frames of each piece."""
         if num_frames < 1:
             raise ValueError(f"num_frames={num_frames} must be at least 1")
-        size = self.config.chunk_frames
+        size = self.config.chunk_frames or num_frames
         lengths = [min(size, num_frames - start) for start in range(0, num_frames, size)]
         return [(length, self.temporal_vae.latent_frames(length)) for length in lengths]
 

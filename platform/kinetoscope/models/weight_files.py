@@ -1,45 +1,215 @@
-"""Reading tensors from weight files that others have made."""
+"""Reading tensors from weight files that others have made.
+
+Nothing in a file is executed, and no file outside the named folder is opened.
+"""
 
 from __future__ import annotations
 
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError, NotFoundError
 
 _FIRST_SAFE_TORCH = (2, 6)
+_INDEX_SUFFIX = ".index.json"
+_MAX_INDEX_BYTES = 64 << 20
+# What writers of weights call their file, the safer format first.
+_NAMES = (
+    "model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.bin",
+)
+_TABLES = ("state_dict", "model", "module", "ema")
+"""Under which names training scripts keep a table of tensors beside other things."""
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read named tensors from a safetensors file or a torch file (``.pt``, ``.pth``, ``.bin``).
+class LazyWeights(Mapping[str, Tensor]):
+    """Named tensors that are read each time they are asked for.
 
-    Torch files are pickles: they are opened with ``weights_only`` and on torch >= 2.6 alone, since
-    before that the restriction could be broken out of (CVE-2025-32434).
+    Iterating in order reads each file once. Nothing is kept, so that a model that copies tensor by
+    tensor needs memory for itself alone.
+
+    Args:
+        readers: how each tensor is read.
+    """
+
+    def __init__(self, readers: Mapping[str, Callable[[], Tensor]]) -> None:
+        self._readers = dict(readers)
+
+    @property
+    def readers(self) -> dict[str, Callable[[], Tensor]]:
+        """How each tensor is read."""
+        return dict(self._readers)
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> LazyWeights:
+        """Return the same with some tensors added or replaced."""
+        given = {name: partial(tensors.__getitem__, name) for name in tensors}
+        return LazyWeights({**self._readers, **given})
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Read a tensor."""
+        return self._readers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, file by file."""
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return len(self._readers)
+
+
+def read_state_dict(path: Path, *, table: str | None = None) -> dict[str, Tensor]:
+    """Read all tensors of a file or folder into memory; arguments and errors as `open_weights`."""
+    return dict(open_weights(path, table=table))
+
+
+def open_weights(path: Path, *, table: str | None = None) -> LazyWeights:
+    """Open named tensors without reading them yet.
+
+    Torch files (``.pt``, ``.pth``, ``.bin``) are pickles: they are opened with ``weights_only`` and
+    on torch >= 2.6 alone, since before that the restriction could be broken out of
+    (CVE-2025-32434).
+
+    Args:
+        path: a safetensors or torch file, the index of a sharded one (``*.index.json``), or a
+            folder with one of them (Hugging Face's layout; or ColossalAI's, with a folder
+            ``model`` in it).
+        table: of a torch file that holds several tables of tensors, the one to take.
 
     Raises:
-        NotFoundError: there is no such file.
-        ConfigError: the file is not a flat table of tensors, or this torch must not open it.
+        NotFoundError: there is no such file, or a shard is missing.
+        ConfigError: the file is damaged or holds something else than tensors, the index is not
+            sound, or this torch must not open it.
     """
+    if path.is_dir():
+        path = _file_in(path)
     if not path.is_file():
         raise NotFoundError(f"no weight file at {path}", hint="give the path of a local file")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return _read_torch_file(path)
+    if path.name.endswith(_INDEX_SUFFIX):
+        return LazyWeights(_read_index(path))
+    return LazyWeights(_open_file(path, table))
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _file_in(folder: Path) -> Path:
+    """Return the weight file or index in a folder."""
+    for name in _NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    for pattern in ("*" + _INDEX_SUFFIX, "*.safetensors", "*.bin", "*.pt", "*.pth"):
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            raise ConfigError(
+                f"{folder} has several weight files: {', '.join(p.name for p in found[:5])}",
+                hint="name the one to read",
+            )
+        if found:
+            return found[0]
+    if (folder / "model").is_dir():
+        return _file_in(folder / "model")
+    raise NotFoundError(
+        f"no weight file in {folder}", hint=f"it should have one of {', '.join(_NAMES)}"
+    )
+
+
+def _read_index(path: Path) -> dict[str, Callable[[], Tensor]]:
+    """Return readers of a sharded file's tensors, shard by shard."""
+    shards: dict[str, list[str]] = {}
+    for name, shard in _weight_map(path).items():
+        shards.setdefault(shard, []).append(name)
+    readers: dict[str, Callable[[], Tensor]] = {}
+    owner: dict[str, str] = {}
+    for shard in sorted(shards):
+        if not (path.parent / shard).is_file():
+            raise NotFoundError(
+                f"{path.parent / shard} is missing: {path.name} puts {len(shards[shard])} tensors "
+                "there",
+                hint="copy or download all shards",
+            )
+        held = _open_file(path.parent / shard, None)
+        absent = sorted(set(shards[shard]) - set(held))
+        if absent:
+            raise ConfigError(f"{path.parent / shard} lacks {len(absent)} tensors: {_few(absent)}")
+        twice = sorted(name for name in held if name in owner)
+        if twice:
+            raise ConfigError(f"{shard} and {owner[twice[0]]} both hold {_few(twice)}")
+        owner |= dict.fromkeys(held, shard)
+        readers |= held
+    return readers
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    """Return the shard of each tensor; refuses shards that are no plain names."""
+    if path.stat().st_size > _MAX_INDEX_BYTES:
+        raise ConfigError(f"{path} is too large for an index: {path.stat().st_size} bytes")
     try:
-        return load_file(path)
-    except SafetensorError as error:
+        index = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no valid index: {error}") from error
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ConfigError(f"{path} has no table 'weight_map'")
+    for name, shard in weight_map.items():
+        plain = isinstance(shard, str) and shard not in ("", ".", "..")
+        if not plain or set(shard) & {"/", "\\", "\0"} or shard.endswith(_INDEX_SUFFIX):
+            raise ConfigError(
+                f"{path}: the shard of {name} is {shard!r}, not the name of a file beside the index"
+            )
+    return weight_map
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"given twice: {_few(sorted({k for k in keys if keys.count(k) > 1}))}")
+    return table
+
+
+def _open_file(path: Path, table: str | None) -> dict[str, Callable[[], Tensor]]:
+    if path.suffix == ".safetensors":
+        return _open_safetensors(path)
+    return _open_torch_file(path, table)
+
+
+def _open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            names: list[str] = list(file.keys())
+    except (SafetensorError, OSError) as error:
         raise ConfigError(f"{path} is not a safetensors file: {error}") from error
 
+    def reader(name: str) -> Callable[[], Tensor]:
+        def read() -> Tensor:
+            # Opened anew: a file that stays open keeps all its pages that were read in memory.
+            with safe_open(path, framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name)
+            return tensor
 
-def _read_torch_file(path: Path) -> dict[str, Tensor]:
+        return read
+
+    return {name: reader(name) for name in names}
+
+
+def _open_torch_file(path: Path, table: str | None) -> dict[str, Callable[[], Tensor]]:
+    tensors = _read_torch_file(path, table)
+    return {name: partial(tensors.__getitem__, name) for name in tensors}
+
+
+def _read_torch_file(path: Path, table: str | None) -> dict[str, Tensor]:
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < _FIRST_SAFE_TORCH:
         raise ConfigError(
@@ -47,12 +217,55 @@ def _read_torch_file(path: Path) -> dict[str, Tensor]:
             hint="convert it to safetensors, or use torch >= 2.6",
         )
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats that are then refused
+            value = _load(path)
+    except Exception as error:  # on hostile bytes the restricted reader raises anything
         raise ConfigError(
             f"{path} holds more than tensors or is damaged; it was not opened",
             hint="convert it to safetensors where you trust it",
         ) from error
-    if not isinstance(value, dict) or not all(isinstance(v, Tensor) for v in value.values()):
-        raise ConfigError(f"{path} does not hold a flat table of tensors")
-    return value
+    return _table_of(path, value, table)
+
+
+def _load(path: Path) -> object:
+    try:
+        # Maps the file into memory: tensors are read from it when they are copied.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:
+        # Files older than torch 1.6 are no zip archives and can't be mapped.
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _table_of(path: Path, value: object, table: str | None) -> dict[str, Tensor]:
+    """Return the table of tensors in what a torch file holds."""
+    if table is None and _is_table(value):
+        return value  # type: ignore[return-value]  # _is_table looked
+    nested: dict[str, Any] = value if isinstance(value, dict) else {}
+    found = [key for key in nested if isinstance(key, str) and _is_table(nested[key])]
+    alone = found[0] if len(found) == 1 and found[0] in _TABLES else None
+    chosen = table or alone
+    if chosen in found:
+        return dict(nested[chosen])
+    wanted = "no table of tensors" if table is None else f"no table {table!r}"
+    if table is None and found:
+        wanted = f"tables of tensors named {', '.join(sorted(found))}"
+    raise ConfigError(
+        f"{path} holds {wanted}" + (f", but {', '.join(sorted(found))}" if table else ""),
+        hint="name one with `table`, or save it to a safetensors file of its own"
+        if found
+        else None,
+    )
+
+
+def _is_table(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""  # noqa: PLR2004 - enough to see
+    return ", ".join(names[:5]) + more

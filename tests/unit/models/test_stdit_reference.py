@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +43,6 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-class _Projected(nn.Module):
-    """Stands where text is projected, for text that was."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(1, 1)  # the model's dtype
-
-    def forward(self, text: Tensor) -> Tensor:
-        return text
-
-
 class Golden:
     """One case of a golden file: its inputs in our form, and what the reference made of them."""
 
@@ -62,38 +53,42 @@ class Golden:
         self.weights = _below(tensors, "weights/")
         self.given = _below(tensors, f"in/{case}/")
         self.out = _below(tensors, f"out/{case}/")
+        # Text of three axes was projected and packed already.
+        self.packed = self.given["y"].ndim == 3
 
-    def model(self, **changes: Any) -> STDiT:
-        model = STDiT(self.config.model_copy(update=changes))
+    def model(self, make: Callable[[STDiTConfig], nn.Module] = STDiT, **changes: Any) -> nn.Module:
+        config = {"skip_text_embedder": self.packed, **changes}
+        model = make(self.config.model_copy(update=config))
         model.load_state_dict(self.weights)
-        if self.given["y"].ndim == 3:  # the reference took text that was projected already
-            model.y_embedder.y_proj = _Projected()  # type: ignore[assignment]
-            model.config = self.config.model_copy(update={"text_width": self.config.width})
         return model.eval()
 
-    def run(self, model: STDiT, **changes: Any) -> Tensor:
-        given, batch = self.given, len(self.given["x"])
-        text, mask = self._text()
+    def run(self, model: nn.Module, **changes: Any) -> Tensor:
+        given, mask = self.given, self.given.get("mask")
         inputs: dict[str, Any] = {
             "height_B": given["height"],
             "width_B": given["width"],
-            "fps_B": given["fps"].repeat(batch // len(given["fps"])),
+            "fps_B": given["fps"],
             "frame_mask_Bt": given.get("x_mask"),
+            **changes,
         }
-        inputs.update(changes)
-        output: Tensor = model(given["x"], given["timestep"], text, mask, **inputs)
+        if self.packed:
+            text, inputs["text_lengths"] = given["y"], mask
+        else:
+            text, inputs["text_mask_BS"] = given["y"][:, 0], mask
+        output: Tensor = model(given["x"], given["timestep"], text, **inputs)
         return output
 
-    def _text(self) -> tuple[Tensor, Tensor | None]:
-        text, mask = self.given["y"], self.given.get("mask")
-        if text.ndim == 4:
-            text = text[:, 0]
-            repeats = 1 if mask is None else len(text) // len(mask)
-            return text, None if mask is None else mask.repeat(repeats, 1).bool()
-        assert mask is not None
-        lengths = mask.tolist()
-        padded = nn.utils.rnn.pad_sequence(list(torch.split(text[0], lengths)), batch_first=True)
-        return padded, torch.arange(padded.shape[1]) < mask[:, None]
+
+def _eager() -> Callable[[STDiTConfig], nn.Module]:
+    """The plain implementation that benchmarks compare with."""
+    path = Path(__file__).parents[3] / "benchmarks" / "eager" / "stdit.py"
+    spec = spec_from_file_location("eager_stdit", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    make: Callable[[STDiTConfig], nn.Module] = module.EagerSTDiT
+    return make
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -125,7 +120,15 @@ def test_forward_equals_the_reference(name: str, case: str) -> None:
     torch.testing.assert_close(output, golden.out["out"], atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("checkpointing", ["none", "full"])
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_the_eager_baseline_equals_the_reference(name: str, case: str) -> None:
+    golden = Golden(name, case)
+    with torch.no_grad():
+        output = golden.run(golden.model(_eager()))
+    torch.testing.assert_close(output, golden.out["out"], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
 @pytest.mark.parametrize(("name", "case"), GRADIENT_CASES)
 def test_gradients_equal_the_reference(name: str, case: str, checkpointing: str) -> None:
     golden = Golden(name, case)

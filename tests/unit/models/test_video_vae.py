@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from kinetoscope.models.clip_pieces import Size
 from kinetoscope.models.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
 from kinetoscope.models.video_vae import VideoVAE
 
@@ -82,19 +84,16 @@ def test_encode_and_decode_equal_the_reference(vae: VideoVAE, case: str) -> None
 @pytest.mark.parametrize("case", ["cal_loss_T1", "cal_loss_T17"])
 def test_the_parts_that_losses_use_equal_the_reference(vae: VideoVAE, case: str) -> None:
     video = TENSORS[f"in/{case}/x"]
-    num_frames = video.shape[2]
     with torch.no_grad():
-        frame_latents = vae.encode_frames(video)
-        posterior = vae.encode_time(frame_latents)
-        decoded = vae.decode_time(posterior.mode(), num_frames)
-        actual = {
-            "x_z": frame_latents,
-            "z": posterior.mode(),
-            "post_mean": posterior.mean,
-            "post_logvar": posterior.logvar,
-            "x_z_rec": decoded,
-            "x_rec": vae.decode_frames(decoded),
-        }
+        made = vae(video)
+    actual = {
+        "x_z": made.frame_latents_BZThw,
+        "z": made.latents_BZthw,
+        "post_mean": made.posterior.mean,
+        "post_logvar": made.posterior.logvar,
+        "x_z_rec": made.decoded_latents_BZThw,
+        "x_rec": made.video_BCTHW,
+    }
     check(case, actual)
 
 
@@ -106,12 +105,20 @@ def test_full_size_has_the_released_keys_and_shapes() -> None:
     assert list(dict(full.named_buffers())) == ["shift", "scale"]
 
 
-def test_latent_sizes_equal_the_reference(vae: VideoVAE) -> None:
-    golden = list(zip(SIZES["in"]["sizes"], SIZES["out"]["micro17"]["pipeline"], strict=True))
-    # The reference passes an unknown length or size (null) through; ours are whole numbers.
-    known = [(tuple(size), tuple(latent)) for size, latent in golden if None not in size]
-    assert len(known) == len(golden) - 3
-    assert [vae.latent_size(size) for size, _ in known] == [latent for _, latent in known]
+@pytest.mark.parametrize(("variant", "chunk_frames"), [("micro17", 17), ("micro_none", None)])
+def test_latent_sizes_equal_the_reference(variant: str, chunk_frames: int | None) -> None:
+    config = golden_config().model_copy(update={"chunk_frames": chunk_frames})
+    with torch.device("meta"):
+        vae = VideoVAE(config)
+    functions: dict[str, Callable[[Size], Size]] = {
+        "pipeline": vae.latent_size,
+        "spatial": vae.spatial_vae.latent_size,
+        "temporal": vae.temporal_vae.latent_size,
+    }
+    for name, function in functions.items():
+        ours = [list(function(tuple(size))) for size in SIZES["in"]["sizes"]]
+        assert ours == SIZES["out"][variant][name], name
+    assert vae.chunk_latents == SIZES["out"][variant]["micro_z_frame_size"]
 
 
 @pytest.mark.parametrize("num_frames", [1, 4, 5, 16, 17, 18, 33, 35])
@@ -144,6 +151,17 @@ def test_frame_latents_can_be_drawn_from_their_posterior(vae: VideoVAE) -> None:
     torch.testing.assert_close(drawn[1, :, 18][None], expected)
     torch.testing.assert_close(posterior.mean, from_drawn.mean)
     assert not torch.allclose(posterior.mean, vae.encode(video).mean)
+
+
+def test_latents_are_drawn_with_the_given_noise(vae: VideoVAE) -> None:
+    generator = torch.Generator().manual_seed(1)
+    video = torch.rand(1, 3, 18, 8, 8, generator=generator) * 2 - 1
+    noise = torch.randn(1, 4, 6, 1, 1, generator=generator)
+    with torch.no_grad():
+        drawn, mode = vae(video, noise=noise), vae(video)
+    expected = mode.posterior.mean + mode.posterior.std * noise
+    torch.testing.assert_close(drawn.latents_BZthw, expected)
+    assert not torch.allclose(drawn.video_BCTHW, mode.video_BCTHW)
 
 
 def test_gradients_reach_every_parameter() -> None:
