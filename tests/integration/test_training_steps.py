@@ -15,11 +15,17 @@ from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import ConfigError, DivergedError, PreemptedError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.data.latents import LatentReader
-from kinetoscope.steps.contract import StepResult, StepSpec, read_result
+from kinetoscope.models.config import STDiTConfig
+from kinetoscope.models.stdit import STDiT
+from kinetoscope.models.weight_export import export_open_sora_stdit
+from kinetoscope.steps.contract import RuntimeConfig, StepResult, StepSpec, read_result
+from kinetoscope.steps.execute import execute
 from kinetoscope.steps.worker import Outputs, StepContext
 from kinetoscope.storage.store import open_store
 from kinetoscope.training import encode_latents, train_dit, train_spatial_vae, train_vae
+from kinetoscope.training.starting_weights import initialised
 
+ROOT = Path(__file__).resolve().parents[2]
 SPATIAL = {"block_widths": [8, 8, 8], "layers_per_block": 1, "norm_groups": 4}
 VAE = {
     "spatial": SPATIAL,
@@ -85,20 +91,24 @@ class Workplace:
         self.attempts = 0
         self.uris = {"clips": clips_uri}
 
-    def context(
-        self, name: str, config: dict[str, Any], inputs: tuple[str, ...], *, world_size: int = 1
-    ) -> StepContext:
-        self.attempts += 1
-        spec = StepSpec(
+    def spec(self, name: str, config: dict[str, Any], inputs: tuple[str, ...]) -> StepSpec:
+        return StepSpec(
             name=name,
-            worker="",
+            worker=f"kinetoscope.training.{name.rstrip('_0123456789')}",
             run_id="raaaaaaa",
             root_uri=self.root_uri,
             config=config,
             seed=3,
             inputs={source.split("=")[0]: self.uris[source.split("=")[-1]] for source in inputs},
             fingerprint=digest_json([name, config])[7:23],
+            runtime=RuntimeConfig(num_processes=2, threads_per_process=1, max_restarts=0),
         )
+
+    def context(
+        self, name: str, config: dict[str, Any], inputs: tuple[str, ...], *, world_size: int = 1
+    ) -> StepContext:
+        self.attempts += 1
+        spec = self.spec(name, config, inputs)
         attempt = self.path / f"attempt-{self.attempts}"
         store = open_store(spec.uri)
         generation = len(store.list("attempts")) + 1
@@ -272,6 +282,39 @@ def test_a_dit_stage_trains_on_the_cache_and_the_next_goes_on_from_it(
     )
 
 
+@pytest.mark.parametrize("layout", ["stdit", "pixart"])
+def test_a_dit_stage_starts_from_a_file_of_others(
+    work: Workplace, latents: StepResult, tmp_path: Path, layout: str
+) -> None:
+    model = STDiTConfig.model_validate(DIT | {"temporal_position": "rope"})
+    given = initialised(lambda: STDiT(model), "given")
+    path = tmp_path / layout
+    if layout == "stdit":
+        export_open_sora_stdit(given, path, max_shard_bytes=10_000)
+        kept = set(given.state_dict())
+    else:
+        pairs = {
+            name: f"blocks.{name.removeprefix('spatial_blocks.')}"
+            for name in given.state_dict()
+            if name.startswith("spatial_blocks.") and "_norm" not in name
+        }
+        plain = ("x_embedder", "t_embedder", "t_block", "y_embedder", "final_layer")
+        pairs |= {name: name for name in given.state_dict() if name.startswith(plain)}
+        torch.save({"state_dict": {pairs[k]: given.state_dict()[k] for k in pairs}}, path)
+        kept = set(pairs)
+    config = _dit(loop=loop(1, optimizer={"lr": 1e-30}), init_weights=str(path))
+    work.run(train_dit, "train_dit_1", config, INPUTS)
+    trained = _weights(work, "train_dit_1")
+    assert kept <= trained.keys()
+    start = {name: given.state_dict()[name] for name in kept}
+    found = {name: trained[name] for name in kept}
+    torch.testing.assert_close(found, start, atol=1e-20, rtol=0)
+
+    other = config | {"init_format": "pixart" if layout == "stdit" else "stdit"}
+    with pytest.raises(ConfigError, match=r"do not fit STDiT|not PixArt's"):
+        train_dit.main(work.context("train_dit_1", other, INPUTS))
+
+
 def test_a_dit_stage_trains_from_clips_without_a_cache(
     work: Workplace, latents: StepResult
 ) -> None:
@@ -279,6 +322,21 @@ def test_a_dit_stage_trains_from_clips_without_a_cache(
     clips = work.run(train_dit, "train_dit_1", _dit(loop=loop(2), use_cache=False), INPUTS)
     # The same plan, draws and normalisation: the cache changes rounding, not the samples.
     assert clips.metrics["train.loss"] == pytest.approx(cached.metrics["train.loss"], rel=1e-3)
+
+
+def test_ranks_that_share_samples_train_as_one(
+    work: Workplace, latents: StepResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An eps that makes steps follow the size of gradients, even of those that are but rounding.
+    short = _dit(loop=loop(3, optimizer={"lr": 1.0, "eps": 1.0}, grad_clip=None))
+    alone = work.run(train_dit, "train_dit_1", short, INPUTS)
+    expected = _weights(work, "train_dit_1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "platform"))
+    spec = work.spec("train_dit_1", short | {"sequence_parallel": 2}, INPUTS)
+    shared = execute(spec)
+    work.uris["train_dit_1"] = spec.uri
+    assert shared.metrics["train.loss"] == pytest.approx(alone.metrics["train.loss"], rel=1e-5)
+    torch.testing.assert_close(_weights(work, "train_dit_1"), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_optimizer(
@@ -313,3 +371,6 @@ def test_ranks_that_can_not_share_a_step_are_refused(work: Workplace, latents: S
     ctx = work.context("train_dit_1", config, INPUTS, world_size=2)
     with pytest.raises(ConfigError, match=r"\[1, 3\]"):
         train_dit.main(ctx)
+    shared = work.context("train_dit_1", config | {"sequence_parallel": 2}, INPUTS, world_size=3)
+    with pytest.raises(ConfigError, match="groups of sequence_parallel=2"):
+        train_dit.main(shared)

@@ -34,14 +34,16 @@ def check_plans(config: RunConfig, clips: StepResult) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         table = read_clip_table(as_local(store, "clips.parquet", Path(scratch))).split("train")
     stride = config.models.vae.spatial.stride
+    _, rows, columns = config.models.dit.patch_size
     for path, plan, loop in _plans(config):
+        in_patches = path.startswith("train_dit")
         try:
             BatchPlan(
                 table,
                 plan,
                 micro_batches_per_step=loop.micro_batches_per_step,
                 seed=config.seed,
-                stride=(stride, stride),
+                stride=(stride * rows, stride * columns) if in_patches else (stride, stride),
             ).epoch(0)
         except DataError as error:
             raise DataError(f"{path}.plan: {error.message}", hint=error.hint) from None

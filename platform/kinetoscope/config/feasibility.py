@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def problems(config: RunConfig) -> Iterator[str]:
     """Yield what is wrong, naming keys, values, and what is allowed."""
     yield from _sizes_off_the_stride(config)
+    yield from _buckets_off_the_patches(config)
     yield from _lengths_no_clip_has(config)
 
 
@@ -24,6 +25,19 @@ def _sizes_off_the_stride(config: RunConfig) -> Iterator[str]:
             yield (
                 f"{path}: {height}x{width} pixels; models.vae halves height and width "
                 f"{stride.bit_length() - 1} times, so both must be multiples of {stride}"
+            )
+
+
+def _buckets_off_the_patches(config: RunConfig) -> Iterator[str]:
+    stride = config.models.vae.spatial.stride
+    _, rows, columns = config.models.dit.patch_size
+    multiple = stride * rows, stride * columns
+    for path, height, width in _sizes(config):
+        whole = height % multiple[0] == width % multiple[1] == 0
+        if path.startswith("train_dit") and not whole:
+            yield (
+                f"{path}: {height}x{width} pixels; models.vae and models.dit.patch_size make "
+                f"patches of {multiple[0]}x{multiple[1]} pixels, and training wants whole ones"
             )
 
 

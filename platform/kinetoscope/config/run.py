@@ -73,12 +73,18 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _ranks_divide_steps(self) -> Self:
         ranks = self.runtimes.training.num_processes
-        for path, loop in self._loops():
-            count = loop.micro_batches_per_step
-            if count % ranks:
-                valid = [n for n in range(1, count + 1) if count % n == 0]
+        for path, loop, sharing in self._loops():
+            if ranks % sharing:
                 raise ValueError(
-                    f"runtimes.training.num_processes={ranks} must divide "
+                    f"{path}.sequence_parallel={sharing} must divide "
+                    f"runtimes.training.num_processes={ranks}"
+                )
+            count = loop.micro_batches_per_step
+            if count % (ranks // sharing):
+                valid = [n * sharing for n in range(1, count + 1) if count % n == 0]
+                over = f" over {path}.sequence_parallel={sharing}" if sharing > 1 else ""
+                raise ValueError(
+                    f"runtimes.training.num_processes={ranks}{over} must divide "
                     f"{path}.loop.micro_batches_per_step={count}: one of {valid}"
                 )
         return self
@@ -90,10 +96,11 @@ class RunConfig(Config):
             raise ValueError("; ".join(found))
         return self
 
-    def _loops(self) -> Iterator[tuple[str, TrainLoopConfig]]:
+    def _loops(self) -> Iterator[tuple[str, TrainLoopConfig, int]]:
+        """Yield path and loop of each training step, and how many ranks share a sample in it."""
         if self.train_spatial_vae is not None:
-            yield "train_spatial_vae", self.train_spatial_vae.loop
+            yield "train_spatial_vae", self.train_spatial_vae.loop, 1
         for index, stage in enumerate(self.train_vae):
-            yield f"train_vae.{index}", stage.loop
+            yield f"train_vae.{index}", stage.loop, 1
         for index, dit_stage in enumerate(self.train_dit):
-            yield f"train_dit.{index}", dit_stage.loop
+            yield f"train_dit.{index}", dit_stage.loop, dit_stage.sequence_parallel

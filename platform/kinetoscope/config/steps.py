@@ -116,7 +116,7 @@ def _encode_latents(config: RunConfig, vae: str) -> PlannedStep:
     piece = EncodeLatentsConfig(
         model=config.models.vae,
         text_encoder=config.models.text_encoder,
-        plans=tuple(stage.cached_plan for stage in config.train_dit),
+        plans=tuple(stage.plan_for(config.models.dit) for stage in config.train_dit),
         **dict(config.encode_latents),
     )
     # The gate comes first: a poor VAE makes everything after it a waste.
@@ -144,7 +144,11 @@ def _dit_steps(config: RunConfig, vae: str) -> list[PlannedStep]:
 
 
 def _final_steps(config: RunConfig, vae: str, dit: str) -> list[PlannedStep]:
-    generation = {**dict(config.models), "conditioning": config.prepare_data.conditioning}
+    generation = {
+        **dict(config.models),
+        "conditioning": config.prepare_data.conditioning,
+        "clean_captions": config.prepare_data.captions.clean,
+    }
     made = {"clips": "prepare_data", "vae": vae, "latents": "encode_latents", "dit": dit}
     evaluation = EvaluateDiTConfig(**generation, **dict(config.evaluate_dit))
     registration = RegisterConfig(**generation, **dict(config.register_model))

@@ -110,10 +110,10 @@ class ModelsConfig(Config):
                 f"text_encoder.width={self.text_encoder.width} must equal "
                 f"dit.text_width={self.dit.text_width}"
             )
-        if self.vae.spatial.latent_channels != self.dit.in_channels:
+        if self.vae.temporal.latent_channels != self.dit.in_channels:
             raise ValueError(
                 f"dit.in_channels={self.dit.in_channels} must equal "
-                f"vae.spatial.latent_channels={self.vae.spatial.latent_channels}"
+                f"vae.temporal.latent_channels={self.vae.temporal.latent_channels}"
             )
         return self
 
@@ -123,6 +123,8 @@ class GenerationConfig(ModelsConfig):
 
     conditioning: tuple[str, ...] = ()
     """Names of the scores that training captions carry (prepare_data's own list)."""
+    clean_captions: bool = False
+    """Whether the training captions were cleaned (prepare_data's own setting)."""
 
 
 class DiTEvaluation(Config):

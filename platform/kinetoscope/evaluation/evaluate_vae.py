@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _CELL_PX = 96
 
+# Frames that go to the device at a time.
+_PART_FRAMES = 17
+
 
 def main(ctx: StepContext) -> Outputs | None:
     """Measure PSNR, SSIM and (with weights) LPIPS on held-out clips, and apply the gate."""
@@ -68,10 +71,10 @@ def main(ctx: StepContext) -> Outputs | None:
 @torch.no_grad()
 def reconstruct(vae: VideoVAE, video_CTHW: Tensor) -> Tensor:
     """Return a clip ``C T H W`` after encoding (the posterior's mode) and decoding, in [-1, 1]."""
-    device = vae.shift.device
-    posterior = vae.encode(video_CTHW[None].to(device))
-    decoded = vae.decode(vae.normalize(posterior.mode()), video_CTHW.shape[1])
-    return decoded[0].clamp(-1, 1).cpu()
+    parts = (part.to(vae.shift.device) for part in video_CTHW[None].split(_PART_FRAMES, dim=2))
+    latents = (vae.normalize(posterior.mode()) for posterior in vae.encode_stream(parts))
+    pieces = vae.decode_stream(latents, video_CTHW.shape[1])
+    return torch.cat([piece[0].float().clamp(-1, 1).cpu() for piece in pieces], 1)
 
 
 @torch.no_grad()

@@ -14,13 +14,8 @@ import torch
 
 from kinetoscope.core.keys import random_key
 from kinetoscope.data.frames import ClipReader, to_pixels
-from kinetoscope.diffusion.rectified_flow import (
-    MODEL_TIME_SCALE,
-    add_noise,
-    flow_loss,
-    keyed_noise,
-    velocity_target,
-)
+from kinetoscope.diffusion.flow_model import Conditions
+from kinetoscope.diffusion.rectified_flow import keyed_noise, training_loss
 from kinetoscope.evaluation.heldout_clips import heldout
 from kinetoscope.inference.config import IMAGE_FPS
 
@@ -116,24 +111,23 @@ def _losses(
     models: TextToVideo, rows: ClipTable, video_BCTHW: Tensor, config: RFLossConfig, seed: int
 ) -> Tensor:
     """Return losses by time and sample."""
-    device = models.device
+    device, flow = models.device, models.spec.flow
     num_frames, height, width = video_BCTHW.shape[2:]
     x0 = models.vae.normalize(models.vae.encode(video_BCTHW.to(device)).mode())
     text, mask = models.text_encoder.encode(rows.text)
     size = len(rows)
     fps = torch.from_numpy(rows.fps).float().to(device)
-    conditions = {
-        "height_B": torch.full((size,), float(height), device=device),
-        "width_B": torch.full((size,), float(width), device=device),
-        "fps_B": fps if num_frames > 1 else torch.full_like(fps, IMAGE_FPS),
-    }
+    conditions = Conditions(
+        text_BSD=text,
+        text_mask_BS=mask,
+        height_B=torch.full((size,), float(height), device=device),
+        width_B=torch.full((size,), float(width), device=device),
+        fps_B=fps if num_frames > 1 else torch.full_like(fps, IMAGE_FPS),
+    )
     losses = []
     for number, tau in enumerate(interior_times(config.num_times)):
         keys = [random_key("rf-loss", seed, clip_id, number) for clip_id in rows.clip_id]
         noise = keyed_noise(keys, tuple(x0.shape[1:]), device=device)
-        tau_B = torch.full((size,), float(tau), device=device)
-        prediction = models.dit(
-            add_noise(x0, noise, tau_B), tau_B * MODEL_TIME_SCALE, text, mask, **conditions
-        )
-        losses.append(flow_loss(prediction, velocity_target(x0, noise)))
+        timestep_B = torch.full((size,), float(tau) * flow.num_timesteps, device=device)
+        losses.append(training_loss(models.dit, x0, noise, timestep_B, conditions, flow))
     return torch.stack(losses)

@@ -47,6 +47,7 @@ def trained_bundle(
         size=config.sample_size,
         fps=config.sample_fps,
         scores=typical_scores(table, config.conditioning),
+        clean_captions=config.clean_captions,
         lineage={name: inputs[name].artifact(key).digest for name, key in artifacts.items()},
     )
     return Bundle(spec, vae, _weights(inputs["dit"], ["ema", "weights"]))

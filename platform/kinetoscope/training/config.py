@@ -15,8 +15,11 @@ from pydantic import (
 
 from kinetoscope.core.config_model import Config
 from kinetoscope.data.plan_config import BucketsConfig, ClipPlanConfig
-from kinetoscope.diffusion.config import RectifiedFlowConfig
+from kinetoscope.diffusion.config import FrameMaskRatios, RectifiedFlowConfig
 from kinetoscope.models.config import (
+    AdversarialLossConfig,
+    DiscriminatorConfig,
+    PatchDiscriminatorConfig,
     SeededTableConfig,
     SpatialVAEConfig,
     STDiTConfig,
@@ -100,6 +103,16 @@ class TrainSpatialVAEConfig(SpatialVAEStage):
     model: SpatialVAEConfig = SpatialVAEConfig()
 
 
+class AdversarialConfig(AdversarialLossConfig):
+    """A discriminator that a stage of the VAE plays against."""
+
+    discriminator: DiscriminatorConfig = PatchDiscriminatorConfig()
+    lr: PositiveFloat | None = None
+    """Learning rate of the discriminator, under the stage's schedule. None: the VAE's."""
+    weights: str | None = None
+    """File with weights to start from; 2D weights of the same names are inflated for a 3D one."""
+
+
 class VAEStage(Config):
     """How one stage of the video VAE is trained."""
 
@@ -109,8 +122,29 @@ class VAEStage(Config):
     """Keep the latent of a single image equal to the frame VAE's, so that images stay in place."""
     freeze_spatial: bool = True
     loss: VAELossConfig = VAELossConfig()
+    adversarial: AdversarialConfig | None = None
+    """Train against a discriminator of the pixels, which starts anew with the stage. None: not."""
     plan: ClipPlanConfig
     loop: TrainLoopConfig
+
+    @model_validator(mode="after")
+    def _discriminator_can_judge(self) -> Self:
+        if self.adversarial is None:
+            return self
+        if self.objective != "pixels":
+            raise ValueError(
+                f"adversarial needs objective='pixels', not {self.objective!r}: discriminators "
+                "judge pictures"
+            )
+        shortest = self.plan.num_frames if self.plan.lengths == "fixed" else 1
+        size = (shortest, self.plan.height, self.plan.width)
+        least = self.adversarial.discriminator.min_size
+        if any(given < needed for given, needed in zip(size, least, strict=True)):
+            raise ValueError(
+                f"adversarial.discriminator ({self.adversarial.discriminator.kind}) needs clips of "
+                f"{least} frames, rows and columns at least; the plan's may have {size}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _objective_can_train(self) -> Self:
@@ -129,7 +163,8 @@ class TrainVAEConfig(VAEStage):
 
     model: VideoVAEConfig = VideoVAEConfig()
     spatial_weights: str | None = None
-    """Safetensors file with the frame VAE's weights (diffusers' names), where no step trains it."""
+    """File or folder with the weights of a frame VAE (diffusers' names, SDXL's old ones too) or of
+    a whole video VAE, where no step trains them."""
 
 
 class LatentCacheConfig(Config):
@@ -149,6 +184,8 @@ class CachedPlan(Config):
 
     buckets: BucketsConfig
     micro_batches_per_step: PositiveInt = 1
+    patch_size: tuple[PositiveInt, PositiveInt] = (2, 2)
+    """Rows and columns of latents in a patch of the model: sizes are cut to whole patches."""
 
 
 class EncodeLatentsConfig(LatentCacheConfig):
@@ -175,15 +212,24 @@ class DiTStage(Config):
     plan: BucketsConfig
     use_cache: bool = True
     """Train on the latent cache; else encode the clips of every batch."""
+    frame_masks: FrameMaskRatios = Field(default_factory=dict)
+    """Share of the samples that each frame mask conditions on frames; the rest has none."""
+    sequence_parallel: PositiveInt = 1
+    """Ranks that share the patches of a sample (docs/sequence-parallelism.md). The number of
+    ranks must be a multiple, and the quotient must divide ``loop.micro_batches_per_step``."""
     loop: TrainLoopConfig
     init_weights: str | None = None
-    """Safetensors file with STDiT weights to start the first stage from."""
+    """File or folder with weights to start the first stage from (safetensors, whole or sharded, or
+    a torch file)."""
+    init_format: Literal["auto", "stdit", "pixart"] = "auto"
+    """Layout of ``init_weights``: STDiT's, or PixArt-Sigma's, which start the spatial half."""
 
-    @property
-    def cached_plan(self) -> CachedPlan:
-        """What the latent cache has to know of the stage."""
+    def plan_for(self, model: STDiTConfig) -> CachedPlan:
+        """Return what the latent cache has to know of the stage that trains this model."""
         return CachedPlan(
-            buckets=self.plan, micro_batches_per_step=self.loop.micro_batches_per_step
+            buckets=self.plan,
+            micro_batches_per_step=self.loop.micro_batches_per_step,
+            patch_size=model.patch_size[1:],
         )
 
 
@@ -197,6 +243,11 @@ class TrainDiTConfig(DiTStage):
     num_draws: PositiveInt = 1
     """Epochs that the latent cache holds."""
 
+    @property
+    def cached_plan(self) -> CachedPlan:
+        """What the latent cache has to know of the stage."""
+        return self.plan_for(self.model)
+
     @model_validator(mode="after")
     def _widths_agree(self) -> Self:
         if self.text_encoder.width != self.model.text_width:
@@ -204,9 +255,14 @@ class TrainDiTConfig(DiTStage):
                 f"text_encoder.width={self.text_encoder.width} must equal "
                 f"model.text_width={self.model.text_width}"
             )
-        if self.vae.spatial.latent_channels != self.model.in_channels:
+        if self.vae.temporal.latent_channels != self.model.in_channels:
             raise ValueError(
                 f"model.in_channels={self.model.in_channels} must equal the VAE's "
-                f"latent_channels={self.vae.spatial.latent_channels}"
+                f"latent_channels={self.vae.temporal.latent_channels}"
+            )
+        if self.frame_masks and self.model.patch_size[0] != 1:
+            raise ValueError(
+                f"frame_masks need a model that sees single frames: model.patch_size="
+                f"{self.model.patch_size} must start with 1"
             )
         return self

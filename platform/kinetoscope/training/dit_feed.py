@@ -16,6 +16,7 @@ from kinetoscope.data.buckets import Bucket
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.latents import LatentReader
 from kinetoscope.data.plan import MicroBatch, PlanItem
+from kinetoscope.diffusion.frame_masks import draw_frame_masks
 from kinetoscope.diffusion.rectified_flow import draw_times, keyed_noise
 from kinetoscope.inference.config import IMAGE_FPS
 from kinetoscope.models.text_encoders import TextEncoder
@@ -25,7 +26,9 @@ from kinetoscope.training.feed import Batch
 
 
 class FlowDraws:
-    """The random part of a batch: noise, times and dropped captions, each keyed by its sample.
+    """The random part of a batch, each draw keyed by its sample.
+
+    These are noise, times, dropped captions and frame masks.
 
     Args:
         config: of the stage.
@@ -39,14 +42,21 @@ class FlowDraws:
     def tensors(
         self, epoch: int, items: Sequence[PlanItem], latent_shape: Sequence[int]
     ) -> dict[str, Tensor]:
-        """Return ``draw`` and ``noise`` B Z t h w, ``tau`` B and ``drop_text`` B."""
+        """Return ``draw`` and ``noise`` B Z t h w, ``tau`` B and ``drop_text`` B.
+
+        ``frame_mask`` B t is there where a sample is conditioned on frames.
+        """
         shape = tuple(latent_shape)
-        return {
+        tensors = {
             "draw": keyed_noise(sample_keys("posterior", self._key, epoch, items), shape),
             "noise": keyed_noise(sample_keys("noise", self._key, epoch, items), shape),
             "tau": draw_times(sample_keys("time", self._key, epoch, items), self._config.flow),
             "drop_text": self._dropped(epoch, items),
         }
+        mask_keys = sample_keys("frame_mask", self._key, epoch, items)
+        mask_Bt = draw_frame_masks(mask_keys, shape[1], self._config.frame_masks)
+        # Without a mask the model modulates once, not twice.
+        return tensors if mask_Bt.all() else {**tensors, "frame_mask": mask_Bt}
 
     def _dropped(self, epoch: int, items: Sequence[PlanItem]) -> Tensor:
         key = random_key("drop_text", *self._key, epoch)
@@ -148,12 +158,13 @@ class PixelFeed:
 def shape_conditions(
     table: ClipTable, bucket: Bucket, items: Sequence[PlanItem]
 ) -> dict[str, Tensor]:
-    """Return ``height``, ``width`` (pixels) and ``fps``, each B."""
+    """Return ``height``, ``width`` (pixels), ``num_frames`` and ``fps``, each B."""
     fps = [IMAGE_FPS if bucket.num_frames == 1 else float(table.fps[item.clip]) for item in items]
     count = len(items)
     return {
         "height": torch.full((count,), float(bucket.height)),
         "width": torch.full((count,), float(bucket.width)),
+        "num_frames": torch.full((count,), float(bucket.num_frames)),
         "fps": torch.tensor(fps),
     }
 

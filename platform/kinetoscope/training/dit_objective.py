@@ -9,14 +9,8 @@ import torch
 from torch import Tensor
 
 from kinetoscope.diffusion.config import RectifiedFlowConfig
-from kinetoscope.diffusion.rectified_flow import (
-    MODEL_TIME_SCALE,
-    add_noise,
-    flow_loss,
-    shift_times,
-    size_ratio,
-    velocity_target,
-)
+from kinetoscope.diffusion.flow_model import Conditions
+from kinetoscope.diffusion.rectified_flow import ClipSizes, shift_by_size, training_loss
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.stdit import STDiT
 from kinetoscope.models.video_vae import VideoVAE
@@ -29,7 +23,9 @@ class FlowObjective(Objective):
     Tensors of a batch: ``mean`` and ``logvar`` B Z t h w of the clips' posteriors (or ``pixels``
     B C T H W, where a VAE is given); ``draw`` and ``noise`` B Z t h w, standard normal; ``tau`` B,
     times before their shift by size; ``text`` B S D, ``text_mask`` B S and ``drop_text`` B;
-    ``height``, ``width`` (pixels) and ``fps``, each B.
+    ``height``, ``width`` (pixels), ``num_frames`` (of pixels) and ``fps``, each B. ``frame_mask``
+    B t, which may be left out, is False for the frames that are conditions: these stay clean and
+    have no part in the loss.
 
     Args:
         model: the transformer.
@@ -60,22 +56,21 @@ class FlowObjective(Objective):
     def forward(self, tensors: Tensors) -> dict[str, Tensor]:
         """Return ``loss``, ``B``."""
         x0 = (self._posterior(tensors).sample(tensors["draw"]) - self.shift) / self.scale
-        noise = tensors["noise"]
-        # One batch has one size, so its first sample speaks for all.
-        height, width = int(tensors["height"][0]), int(tensors["width"][0])
-        ratio = size_ratio(height, width, x0.shape[2], self._flow)
-        tau = shift_times(tensors["tau"], ratio)
-        prediction = self.model(
-            add_noise(x0, noise, tau),
-            tau * MODEL_TIME_SCALE,
-            tensors["text"],
-            tensors["text_mask"],
+        sizes = ClipSizes(
+            tensors["height"], tensors["width"], tensors["num_frames"], latent_frames=x0.shape[2]
+        )
+        timestep = shift_by_size(tensors["tau"] * self._flow.num_timesteps, sizes, self._flow)
+        conditions = Conditions(
+            text_BSD=tensors["text"],
+            text_mask_BS=tensors["text_mask"],
             height_B=tensors["height"],
             width_B=tensors["width"],
             fps_B=tensors["fps"],
+            frame_mask_Bt=tensors.get("frame_mask"),
             drop_text_B=tensors["drop_text"],
         )
-        return {"loss": flow_loss(prediction, velocity_target(x0, noise))}
+        loss = training_loss(self.model, x0, tensors["noise"], timestep, conditions, self._flow)
+        return {"loss": loss}
 
     def _posterior(self, tensors: Tensors) -> Posterior:
         if self.vae is None:

@@ -19,15 +19,16 @@ def dit_plan(table: ClipTable, plan: CachedPlan, *, vae: VideoVAEConfig, seed: i
     Args:
         table: the clips that are trained on.
         plan: buckets and micro-batches of the stage.
-        vae: its stride cuts the buckets' sizes.
+        vae: its stride and the plan's patches cut the buckets' sizes.
         seed: of the run.
     """
+    rows, columns = plan.patch_size
     return BatchPlan(
         table,
         plan.buckets,
         micro_batches_per_step=plan.micro_batches_per_step,
         seed=seed,
-        stride=(vae.spatial.stride, vae.spatial.stride),
+        stride=(vae.spatial.stride * rows, vae.spatial.stride * columns),
     )
 
 

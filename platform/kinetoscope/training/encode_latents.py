@@ -14,6 +14,7 @@ from kinetoscope.data.latent_format import INDEX, LatentEntry, LatentIndex, Late
 from kinetoscope.data.latents import LatentWriter
 from kinetoscope.data.plan import PlanItem
 from kinetoscope.models.device import compute_device
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.text_encoders import build_text_encoder
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.storage.store import ObjectStore, join_uri, open_store
@@ -27,6 +28,9 @@ LATENTS_KEY = "outputs/latents"
 
 # Clips of one size that the VAE encodes at once.
 _BATCH_SIZE = 8
+
+# Frames that go to the device at a time.
+_PART_FRAMES = 17
 
 
 def main(ctx: StepContext) -> Outputs | None:
@@ -120,9 +124,11 @@ class Encoder:
     def _encode_batch(self, bucket: Bucket, entries: Sequence[LatentEntry]) -> list[LatentSample]:
         rows = [self._row[entry.clip_id] for entry in entries]
         items = [PlanItem(row, e.start_frame, 0) for row, e in zip(rows, entries, strict=True)]
-        pixels = self._clips.pixels(bucket, items).to(self._device)
+        pixels = self._clips.pixels(bucket, items)
+        # Only some frames of a long clip are on the device at a time.
+        parts = (part.to(self._device) for part in pixels.split(_PART_FRAMES, dim=2))
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            posterior = self._vae.encode(pixels)
+            posterior = Posterior.cat(list(self._vae.encode_stream(parts)), dim=2)
         mean, logvar = posterior.mean.float().cpu(), posterior.logvar.float().cpu()
         text, mask = self._text_encoder.encode([self._table.text[row] for row in rows])
         text, mask = text.float().cpu(), mask.cpu()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +15,45 @@ from kinetoscope.training.config import OptimizerConfig
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> AdamW:
-    """Make the optimizer; its kernels are fused on CPUs and GPUs alike."""
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Parameters that share a learning rate and the norm by which their gradient is clipped.
+
+    Attributes:
+        parameters: by name, unique over all groups.
+        lr: None: the optimizer's.
+    """
+
+    parameters: Mapping[str, nn.Parameter]
+    lr: float | None = None
+
+
+def build_optimizer(groups: Sequence[ParameterGroup], config: OptimizerConfig) -> AdamW:
+    """Make the optimizer; its kernels are fused on CPUs and GPUs alike.
+
+    AdamW treats every element on its own: groups train as under one optimizer each.
+    """
     return AdamW(
-        list(parameters),
+        [
+            {
+                "params": list(group.parameters.values()),
+                "lr_ratio": 1.0 if group.lr is None else group.lr / config.lr,
+            }
+            for group in groups
+            if group.parameters
+        ],
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+def set_learning_rate(optimizer: AdamW, lr: float) -> None:
+    """Set the model's learning rate; groups with one of their own keep the ratio to it."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_ratio"]
 
 
 def export_optimizer(optimizer: AdamW, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.core.keys import random_key
 from kinetoscope.models.config import VideoVAEConfig
+from kinetoscope.models.load_report import LoadReport
+from kinetoscope.models.stdit import STDiT
 from kinetoscope.models.video_vae import VideoVAE
-from kinetoscope.models.weight_files import read_state_dict
+from kinetoscope.models.weight_files import open_weights
+from kinetoscope.models.weight_layouts import from_open_sora_vae, is_video_vae, spatial_part
+from kinetoscope.models.weights import load_stdit_weights, load_weights
 from kinetoscope.steps.contract import StepResult
 from kinetoscope.storage.store import open_store
-from kinetoscope.training.engine.torch_ddp import load_weights
+from kinetoscope.training.engine.torch_ddp import load_weights as restore_weights
 
 Module = TypeVar("Module", bound=nn.Module)
-
-_SPATIAL_PREFIX = "spatial_vae.module."
 
 
 def initialised(build: Callable[[], Module], *key: int | str) -> Module:
@@ -49,20 +51,37 @@ def read_weights(result: StepResult, group: str = "weights") -> dict[str, Tensor
 def load_video_vae(config: VideoVAEConfig, result: StepResult) -> VideoVAE:
     """Return the VAE that a training step committed, frozen and in evaluation mode."""
     vae = VideoVAE(config)
-    load_weights(vae, read_weights(result))
+    restore_weights(vae, read_weights(result))
     return vae.eval().requires_grad_(False)
 
 
-def load_spatial_weights(vae: VideoVAE, weights: dict[str, Tensor]) -> None:
-    """Set the frame VAE inside a video VAE from weights with diffusers' names."""
-    load_weights(vae.spatial_vae.module, weights)
+def start_video_vae(vae: VideoVAE, weights: Mapping[str, Tensor]) -> LoadReport:
+    """Set a video VAE from weights of its own, or the frame VAE inside it from a frame VAE's.
+
+    Args:
+        vae: is changed in place.
+        weights: by our names, the reference's or diffusers'.
+
+    Raises:
+        ConfigError: the weights do not fit.
+    """
+    if is_video_vae(weights):
+        return load_weights(vae, from_open_sora_vae(weights))
+    return load_weights(vae.spatial_vae.module, spatial_part(weights))
 
 
-def is_video_vae(weights: dict[str, Tensor]) -> bool:
-    """Tell whether these are a whole video VAE's weights rather than a frame VAE's."""
-    return any(name.startswith(_SPATIAL_PREFIX) for name in weights)
+def start_transformer(
+    model: STDiT, path: str, layout: Literal["auto", "stdit", "pixart"]
+) -> LoadReport:
+    """Set a transformer from a weight file or folder that others made.
 
+    Args:
+        model: initialised; changed in place. What the weights have no place for stays as it is.
+        path: see `open_weights`.
+        layout: STDiT's or PixArt's; ``auto`` looks at the names.
 
-def read_weight_file(path: str) -> dict[str, Tensor]:
-    """Read weights from a local file."""
-    return read_state_dict(Path(path))
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigError: the file is damaged, or the weights do not fit.
+    """
+    return load_stdit_weights(model, open_weights(Path(path)), layout=layout)

@@ -21,8 +21,8 @@ from kinetoscope.training.engine.torch_ddp import load_weights
 from kinetoscope.training.starting_weights import (
     initialised,
     load_video_vae,
-    read_weight_file,
     read_weights,
+    start_transformer,
 )
 from kinetoscope.training.task import Task
 from kinetoscope.training.trainer import fit
@@ -33,7 +33,8 @@ def main(ctx: StepContext) -> Outputs | None:
     config = TrainDiTConfig.model_validate(ctx.config)
     table = read_train_clips(ctx.inputs["clips"], ctx.scratch)
     make = _cached_task if config.use_cache else _pixel_task
-    return fit(ctx, make(ctx, config, table), config.loop)
+    task = make(ctx, config, table)
+    return fit(ctx, task, config.loop, sequence_parallel=config.sequence_parallel)
 
 
 def _cached_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> Task:
@@ -84,7 +85,8 @@ def _start(ctx: StepContext, config: TrainDiTConfig) -> STDiT:
     if "previous" in ctx.inputs:
         load_weights(model, read_weights(ctx.inputs["previous"]))
     elif config.init_weights is not None:
-        load_weights(model, read_weight_file(config.init_weights))
+        report = start_transformer(model, config.init_weights, config.init_format)
+        ctx.log.info("loaded %s: %s", config.init_weights, report.describe())
     return model
 
 

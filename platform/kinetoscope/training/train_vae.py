@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.data.plan import BatchPlan
 from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.weight_files import open_weights
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.training.clip_feed import ClipFeed, VAEFeed, read_train_clips
 from kinetoscope.training.config import TrainVAEConfig
-from kinetoscope.training.engine.torch_ddp import load_weights
 from kinetoscope.training.starting_weights import (
     initialised,
-    is_video_vae,
-    load_spatial_weights,
-    read_weight_file,
     read_weights,
+    start_video_vae,
 )
 from kinetoscope.training.task import Task
 from kinetoscope.training.trainer import fit
+from kinetoscope.training.vae_adversary import Adversary, start_adversary
 from kinetoscope.training.vae_objectives import VideoVAEObjective
 
 
@@ -43,7 +44,13 @@ def video_vae_task(ctx: StepContext, config: TrainVAEConfig) -> Task:
         micro_batches_per_step=config.loop.micro_batches_per_step,
         seed=ctx.seed,
     )
-    return Task(VideoVAEObjective(model, config), plan, feed.load)
+    return Task(VideoVAEObjective(model, config, _adversary(ctx, config)), plan, feed.load)
+
+
+def _adversary(ctx: StepContext, config: TrainVAEConfig) -> Adversary | None:
+    if config.adversarial is None:
+        return None
+    return start_adversary(config.adversarial, ctx.name, ctx.seed)
 
 
 def _start(ctx: StepContext, config: TrainVAEConfig) -> VideoVAE:
@@ -51,18 +58,15 @@ def _start(ctx: StepContext, config: TrainVAEConfig) -> VideoVAE:
     model = initialised(lambda: VideoVAE(config.model), ctx.name, ctx.seed)
     previous = ctx.inputs.get("previous")
     if previous is not None:
-        weights = read_weights(previous)
+        start_video_vae(model, read_weights(previous))
     elif config.spatial_weights is not None:
-        weights = read_weight_file(config.spatial_weights)
+        report = start_video_vae(model, open_weights(Path(config.spatial_weights)))
+        ctx.log.info("loaded %s: %s", config.spatial_weights, report.describe())
     else:
         raise ConfigError(
             f"{ctx.name} has no frame VAE to build on: neither a previous step nor spatial_weights",
             hint="configure train_spatial_vae, or give spatial_weights",
         )
-    if is_video_vae(weights):
-        load_weights(model, weights)
-    else:
-        load_spatial_weights(model, weights)
     return model
 
 

@@ -12,7 +12,7 @@ from kinetoscope.checkpoints.layout import CheckpointState
 from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.checkpoints.retention import latest_checkpoint, prune
 from kinetoscope.checkpoints.write import write_checkpoint
-from kinetoscope.core.errors import DivergedError, PreemptedError
+from kinetoscope.core.errors import ConfigError, DivergedError, PreemptedError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.data.plan import MicroBatch, check_world_size
 from kinetoscope.steps.worker import Outputs, StepContext
@@ -27,8 +27,16 @@ from kinetoscope.training.step_outcome import OutcomeSum, StepOutcome
 from kinetoscope.training.task import Task
 
 
-def fit(ctx: StepContext, task: Task, config: TrainLoopConfig) -> Outputs | None:
+def fit(
+    ctx: StepContext, task: Task, config: TrainLoopConfig, *, sequence_parallel: int = 1
+) -> Outputs | None:
     """Train a task to its last step, from its latest checkpoint if it has one.
+
+    Args:
+        ctx: of the training step.
+        task: its work.
+        config: of the loop.
+        sequence_parallel: ranks that share the patches of a sample; STDiT only.
 
     Returns:
         On rank 0 the outputs, with the artifact ``checkpoint``; None on the others.
@@ -38,14 +46,27 @@ def fit(ctx: StepContext, task: Task, config: TrainLoopConfig) -> Outputs | None
         PreemptedError: told to stop; the step in progress was finished and saved.
         DivergedError: the loss or its gradient is not finite; nothing of that step is kept.
     """
-    check_world_size(config.micro_batches_per_step, ctx.world_size)
+    _check_ranks(ctx.world_size, config.micro_batches_per_step, sequence_parallel)
     engine = TorchDDPEngine(
-        rank=ctx.rank, world_size=ctx.world_size, local_rank=ctx.local_rank, dtype=config.dtype
+        rank=ctx.rank,
+        world_size=ctx.world_size,
+        local_rank=ctx.local_rank,
+        dtype=config.dtype,
+        sequence_parallel=sequence_parallel,
     )
     try:
         return Trainer(ctx, task, config, engine).run()
     finally:
         engine.close()
+
+
+def _check_ranks(world_size: int, micro_batches_per_step: int, sequence_parallel: int) -> None:
+    if world_size % sequence_parallel:
+        raise ConfigError(
+            f"{world_size} processes can't form groups of sequence_parallel={sequence_parallel}",
+            hint=f"start a multiple of {sequence_parallel} processes, or lower sequence_parallel",
+        )
+    check_world_size(micro_batches_per_step, world_size // sequence_parallel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +123,7 @@ class Trainer:
         return Outputs({"checkpoint": self._saved}, metrics, {"checkpoint": self._saved})
 
     def _step(self, planned: PlannedStep, batches: list[Batch], log: StepLog) -> StepOutcome:
+        self._task.objective.step = planned.number
         sums = OutcomeSum(self._task.objective.parts)
         for index, batch in enumerate(batches):
             values = self._engine.forward_backward(
@@ -135,7 +157,7 @@ class Trainer:
         steps = self._task.plan.steps_from(first.epoch, first.place)
         for number in range(first.number, self._config.num_steps):
             epoch, place, step = next(steps)
-            share = step.for_rank(self._ctx.rank, self._ctx.world_size)
+            share = step.for_rank(self._engine.data_rank, self._engine.data_size)
             yield PlannedStep(number, epoch, place, step.num_samples, share)
 
     def _resume(self) -> PlannedStep:

@@ -58,3 +58,17 @@ def test_its_buckets_are_the_published_ones(config: RunConfig) -> None:
     assert stage2["360p", 102] == (0.3, 0.5, 4)
     assert stage3["720p", 51] == (0.2, 1.0, 2)
     assert stage3["720p", 204][0] == 0.0, "a blocker"
+
+
+def test_its_stages_condition_on_frames_as_often_as_the_published_ones(config: RunConfig) -> None:
+    stage1, stage2, stage3 = (stage.frame_masks for stage in config.train_dit)
+    assert stage1 == stage2
+    assert sum(stage1.values()) == pytest.approx(0.2)
+    assert sum(stage3.values()) == pytest.approx(0.25)
+    assert (stage1["random"], stage1["image_head"], stage1["interpolate"]) == (0.05, 0.05, 0.005)
+    assert (stage3["image_head"], stage3["image_random"], stage3["quarter_tail"]) == (
+        0.22,
+        0,
+        0.002,
+    )
+    assert len(stage1) == len(stage3) == 10

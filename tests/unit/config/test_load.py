@@ -68,6 +68,7 @@ def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
         ("seed.x=1", "'seed' is the value 42 and has no keys"),
         ("seed=[1", "is not valid YAML"),
         ("runtimes.training.num_processes=3", "num_processes=3 must divide train_spatial_vae"),
+        ("train_dit.0.sequence_parallel=2", "sequence_parallel=2 must divide runtimes.training"),
         ("runtimes.other.num_processes=2", "only training runs on more than 1"),
         ("spatial_weights=a.safetensors", "exactly one of train_spatial_vae and spatial_weights"),
         ("models.dit.text_width=32", "text_encoder.width=64 must equal dit.text_width=32"),
@@ -77,6 +78,10 @@ def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
         (
             "train_dit.0.plan.buckets.0.resolution.height=34",
             r"train_dit\.0\.plan\.buckets\.0\.resolution: 34x32 pixels",
+        ),
+        (
+            "train_dit.0.plan.buckets.0.resolution.height=36",
+            "36x32 pixels; .*patches of 8x8 pixels, and training wants whole ones",
         ),
         (
             "train_vae.0.plan.num_frames=100",

@@ -83,6 +83,7 @@ def _latents(num_samples: int) -> dict[str, Tensor]:
         "drop_text": torch.arange(num_samples) % 2 == 1,
         "height": torch.full((num_samples,), 32.0),
         "width": torch.full((num_samples,), 32.0),
+        "num_frames": torch.full((num_samples,), 8.0),
         "fps": torch.full((num_samples,), 8.0),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -11,6 +12,22 @@ from torch import Tensor, nn
 from kinetoscope.training.config import OptimizerConfig
 
 Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A module that is trained beside the model and is no part of it, e.g. a discriminator.
+
+    Its parameters have their own share of ``loss`` and a gradient norm of their own.
+
+    Attributes:
+        module: below the objective.
+        lr: learning rate where the model's would be the optimizer's; it follows the same schedule.
+            None: the model's.
+    """
+
+    module: nn.Module
+    lr: float | None = None
 
 
 class Objective(nn.Module):
@@ -23,6 +40,12 @@ class Objective(nn.Module):
     model: nn.Module
     parts: tuple[str, ...] = ()
     """Names that ``forward`` may return beside ``loss``."""
+    step: int = 0
+    """Optimizer steps done; the trainer sets it before every step."""
+
+    def companions(self) -> dict[str, Companion]:
+        """Return what else is trained, by the name of its group in checkpoints."""
+        return {}
 
     def forward(self, tensors: Tensors) -> dict[str, Tensor]:
         """Return per-sample values of one batch."""
@@ -35,11 +58,17 @@ class Engine(Protocol):
     The ranks of a step each run their micro-batches through ``forward_backward``; after the last
     one every rank holds the same summed gradient. Weights, optimizer state and all that is exported
     are fp32 tensors by parameter name, whatever the engine does with them inside.
+
+    Attributes:
+        device: where this rank computes.
+        data_rank: which share of a step this rank computes; ranks that share the patches of their
+            samples (sequence parallelism) have the same.
+        data_size: how many shares a step has.
     """
 
     device: torch.device
-    rank: int
-    world_size: int
+    data_rank: int
+    data_size: int
 
     def prepare(self, objective: Objective, optimizer: OptimizerConfig) -> None:
         """Take over the objective (moved to the device) and make its optimizer."""
@@ -59,19 +88,25 @@ class Engine(Protocol):
         ...
 
     def clip_gradients(self, max_norm: float | None) -> float:
-        """Return the gradient's norm; scale the gradient down when it exceeds ``max_norm``."""
+        """Return the gradient's norm; scale the gradient down when it exceeds ``max_norm``.
+
+        The model and each companion are scaled by their own norms; the returned one is of all.
+        """
         ...
 
     def step(self, lr: float) -> None:
-        """Update the weights and drop the gradient."""
+        """Update the weights at the model's learning rate, and drop the gradient."""
         ...
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """Return the sum of a small CPU tensor over all ranks, on each of them."""
+        """Return the sum of a small CPU tensor over the shares of a step, on every rank.
+
+        Of ranks that have the same share, the mean counts.
+        """
         ...
 
     def export_state(self) -> dict[str, dict[str, Tensor]]:
-        """Return the groups ``weights`` (the model's state dict) and ``optimizer``."""
+        """Return the state dicts of the model (``weights``) and companions, and ``optimizer``."""
         ...
 
     def import_state(self, groups: Mapping[str, Tensors]) -> None:

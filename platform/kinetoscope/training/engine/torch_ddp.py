@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -12,11 +13,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kinetoscope.core.errors import CorruptError
+from kinetoscope.core.errors import ConfigError, CorruptError
 from kinetoscope.models.device import compute_device
+from kinetoscope.models.sequence_parallel import Mesh, mesh_groups
+from kinetoscope.models.stdit import STDiT
+from kinetoscope.models.weights import load_weights as load_given_weights
 from kinetoscope.training.config import OptimizerConfig
 from kinetoscope.training.engine.base import Objective, Tensors
-from kinetoscope.training.optimizer import build_optimizer, export_optimizer, import_optimizer
+from kinetoscope.training.optimizer import (
+    ParameterGroup,
+    build_optimizer,
+    export_optimizer,
+    import_optimizer,
+    set_learning_rate,
+)
 
 # Longer than any step or checkpoint, shorter than the day that NCCL waits on its own.
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -31,13 +41,23 @@ class TorchDDPEngine:
         world_size: all processes.
         local_rank: this process on its machine, which is its GPU.
         dtype: precision of the forward pass, ``fp32`` or ``bf16`` (autocast).
+        sequence_parallel: ranks that share the patches of a sample; it divides ``world_size``, and
+            more than 1 needs an objective whose model is an STDiT.
     """
 
-    def __init__(self, *, rank: int, world_size: int, local_rank: int, dtype: str) -> None:
-        self.rank = rank
+    def __init__(
+        self,
+        *,
+        rank: int,
+        world_size: int,
+        local_rank: int,
+        dtype: str,
+        sequence_parallel: int = 1,
+    ) -> None:
         self.world_size = world_size
         self.device = compute_device(local_rank)
         self._dtype = _DTYPES[dtype]
+        mesh = Mesh(None, data_rank=0, data_size=1)
         if world_size > 1:
             dist.init_process_group(
                 "nccl" if self.device.type == "cuda" else "gloo",
@@ -45,14 +65,20 @@ class TorchDDPEngine:
                 world_size=world_size,
                 timeout=_COLLECTIVE_TIMEOUT,
             )
+            mesh = mesh_groups(sequence_parallel, timeout=_COLLECTIVE_TIMEOUT)
+        self.data_rank, self.data_size = mesh.data_rank, mesh.data_size
+        self._sequence_group = mesh.sequence_group
 
     def prepare(self, objective: Objective, optimizer: OptimizerConfig) -> None:
         """Take over the objective and make its optimizer."""
         self._objective = objective.to(self.device)
-        self._trained = {
-            name: p for name, p in objective.model.named_parameters() if p.requires_grad
-        }
-        self._optimizer = build_optimizer(self._trained.values(), optimizer)
+        if self._sequence_group is not None:
+            assert isinstance(objective.model, STDiT)
+            objective.model.parallelise(self._sequence_group)
+        self._companions = {name: c.module for name, c in objective.companions().items()}
+        self._groups = _parameter_groups(objective)
+        self._trained = {name: p for g in self._groups for name, p in g.parameters.items()}
+        self._optimizer = build_optimizer(self._groups, optimizer)
         self._ddp = self._wrap() if self.world_size > 1 else None
 
     def forward_backward(self, tensors: Tensors, *, scale: float, last: bool) -> dict[str, Tensor]:
@@ -65,43 +91,44 @@ class TorchDDPEngine:
                 self.device.type, self._dtype, enabled=self._dtype is not torch.float32
             ):
                 values: dict[str, Tensor] = module(on_device)
-            # DDP averages over ranks; the step's loss is a sum that ``scale`` has normalised.
-            (values["loss"].float().sum() * (scale * self.world_size)).backward()
+            # DDP averages over ranks, which within a sequence group is the samples' gradient; the
+            # step's loss is a sum over the groups, and ``scale`` has normalised it.
+            (values["loss"].float().sum() * (scale * self.data_size)).backward()
         return {name: value.detach() for name, value in values.items()}
 
     def clip_gradients(self, max_norm: float | None) -> float:
-        """Return the gradient's norm; scale the gradient down when it exceeds ``max_norm``."""
-        grads = [p.grad for p in self._trained.values() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads) if grads else torch.zeros(())
-        if max_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._trained.values(), max_norm, norm)
-        return float(norm)
+        """Return the gradient's norm; scale each group's down when it exceeds ``max_norm``."""
+        norms = [_clip(list(g.parameters.values()), max_norm) for g in self._groups]
+        return norms[0] if len(norms) == 1 else math.hypot(*norms)
 
     def step(self, lr: float) -> None:
         """Update the weights and drop the gradient."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self._optimizer, lr)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        self._average_companions_buffers()
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """Return the sum of a small CPU tensor over all ranks, on each of them."""
+        """Return the sum of a small CPU tensor over the shares of a step, on every rank."""
         if self.world_size == 1:
             return values
         total = values.to(self.device)
         dist.all_reduce(total)
-        return total.cpu()
+        return total.cpu() / (self.world_size // self.data_size)
 
     def export_state(self) -> dict[str, dict[str, Tensor]]:
-        """Return the groups ``weights`` and ``optimizer``."""
+        """Return the groups ``weights`` and ``optimizer``, and one per companion."""
         return {
             "weights": dict(self._objective.model.state_dict()),
             "optimizer": export_optimizer(self._optimizer, self._trained),
+            **{name: dict(module.state_dict()) for name, module in self._companions.items()},
         }
 
     def import_state(self, groups: Mapping[str, Tensors]) -> None:
         """Load what ``export_state`` returned."""
         load_weights(self._objective.model, groups["weights"])
+        for name, module in self._companions.items():
+            load_weights(module, groups[name])
         import_optimizer(self._optimizer, self._trained, groups["optimizer"])
 
     def barrier(self) -> None:
@@ -113,6 +140,16 @@ class TorchDDPEngine:
         """Leave the process group."""
         if self.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+    def _average_companions_buffers(self) -> None:
+        # Running statistics of a rank's own batches: checkpoints hold but one rank's.
+        if self.world_size == 1:
+            return
+        for module in self._companions.values():
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer /= self.world_size
 
     def _wrap(self) -> DistributedDataParallel:
         # With find_unused_parameters DDP keeps its buckets after the first step; without, it
@@ -128,20 +165,28 @@ class TorchDDPEngine:
             )
 
 
+def _parameter_groups(objective: Objective) -> list[ParameterGroup]:
+    groups = [ParameterGroup(_trained("", objective.model))]
+    for name, companion in objective.companions().items():
+        groups.append(ParameterGroup(_trained(f"{name}.", companion.module), companion.lr))
+    return groups
+
+
+def _trained(prefix: str, module: nn.Module) -> dict[str, nn.Parameter]:
+    return {f"{prefix}{name}": p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _clip(parameters: list[nn.Parameter], max_norm: float | None) -> float:
+    grads = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads) if grads else torch.zeros(())
+    if max_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return float(norm)
+
+
 def load_weights(model: nn.Module, weights: Tensors) -> None:
-    """Copy tensors into a model by name; raises ``CorruptError`` unless names and shapes agree."""
-    own = model.state_dict()
-    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = [
-        f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
-        for name in own.keys() & weights.keys()
-        if weights[name].shape != own[name].shape
-    ]
-    if missing or unknown or shapes:
-        raise CorruptError(
-            f"the weights do not fit {type(model).__name__}: missing {missing[:5]}, "
-            f"unknown {unknown[:5]}, wrong shape {sorted(shapes)[:5]}"
-        )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(weights[name])
+    """Restore weights that we saved; raises ``CorruptError`` unless names and shapes agree."""
+    try:
+        load_given_weights(model, weights)
+    except ConfigError as error:
+        raise CorruptError(error.message) from error
