@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -14,12 +16,13 @@ from kinetoscope.cli.app import app
 from kinetoscope.core.settings import workspace
 from kinetoscope.data.video_io import read_video
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
-from kinetoscope.inference.bundle import Bundle, BundleSpec, write_bundle
+from kinetoscope.inference.bundle import Bundle, BundleSpec, read_spec, write_bundle
 from kinetoscope.inference.config import ClipSize
 from kinetoscope.models.config import (
     SeededTableConfig,
     SpatialVAEConfig,
     STDiTConfig,
+    T5Config,
     TemporalVAEConfig,
     VideoVAEConfig,
 )
@@ -96,3 +99,87 @@ def test_versions_are_listed_shown_promoted_and_generate(
     unknown = runner.invoke(app, ["models", "show", "toy/9"])
     assert unknown.exit_code == 2
     assert "error: model 'toy' has no version 9" in unknown.stderr
+
+
+def test_a_clip_of_several_loops_starts_with_a_reference(
+    registry: ModelRegistry, tmp_path: Path
+) -> None:
+    image, folder = tmp_path / "image.png", tmp_path / "clips"
+    cv2.imwrite(str(image), np.full((40, 40, 3), 200, np.uint8))
+    folder.mkdir()
+    prompt = "|0|a red circle|1|a dog"
+    options = ["--loops", "2", "--reference", str(image), "--camera-motion", "pan left"]
+    path = Path(kino("generate", prompt, "--out", str(folder), *options)["path"])
+    assert path == folder / "a-red-circle-0.mp4"
+    frames = read_video(path)[0]
+    assert len(frames) == 2 * (5 - 1) + 1
+
+    suffix = json.dumps({"reference_path": str(image), "mask_strategy": "0"})
+    same = tmp_path / "same.mp4"
+    kino("generate", f"{prompt} {suffix}", "--out", str(same), *options[:2], *options[4:])
+    assert same.read_bytes() == path.read_bytes()
+
+    refused = runner.invoke(app, ["generate", "a dog", "--reference", str(tmp_path / "gone.png")])
+    assert refused.exit_code == 2
+    assert "error: there is no reference" in refused.stderr
+
+
+def test_an_exported_model_is_imported_and_generates_the_same_clip(
+    registry: ModelRegistry, tmp_path: Path
+) -> None:
+    out = tmp_path / "exported"
+    written = kino("models", "export", "toy/1", "--out", str(out), "--shard-gib", "0.00001")
+    names = {str(Path(path).relative_to(out)) for path in written["files"]}
+    assert {"dit/config.json", "vae/config.json", "generation.json"} <= names
+    assert "dit/model.safetensors.index.json" in names
+
+    imported = kino("models", "import", "copy", "--from", str(out))
+    assert imported["aliases"] == ["candidate"]
+    assert imported["tags"]["kinetoscope.dev/imported"] == "open-sora-1.2"
+    assert imported["tags"]["kinetoscope.dev/imported.dit"] == str(out / "dit")
+    original = read_spec(open_store(registry.get_version("toy/1").bundle_uri))
+    copy = read_spec(open_store(imported["bundle_uri"]))
+    assert copy.files == original.files
+    assert copy.lineage == {"imported": "open-sora-1.2"}
+    assert copy.model_copy(update={"lineage": {}}) == original
+
+    clips = []
+    for model in ("toy", "copy"):
+        path = tmp_path / f"{model}.mp4"
+        kino("generate", "a red circle", "--out", str(path), "--seed", "3", "--model", model)
+        clips.append(path.read_bytes())
+    assert clips[0] == clips[1]
+
+    again = kino("models", "import", "copy", "--from", str(out))
+    assert again["version"] == imported["version"]
+
+
+def test_released_parts_are_imported_with_a_text_encoder(
+    registry: ModelRegistry, tmp_path: Path
+) -> None:
+    out, t5 = tmp_path / "exported", tmp_path / "t5"
+    kino("models", "export", "toy/1", "--out", str(out))
+    t5.mkdir()
+    parts = ["--dit", str(out / "dit"), "--vae", str(out / "vae"), "--text-encoder", str(t5)]
+    missing = runner.invoke(app, ["models", "import", "sora", *parts])
+    assert missing.exit_code == 2
+    assert "no text encoder at" in missing.stderr
+    (t5 / "config.json").write_text(json.dumps({"d_model": 9}))
+    narrow = runner.invoke(app, ["models", "import", "sora", *parts])
+    assert narrow.exit_code == 2
+    assert "is 9 wide, the transformer takes 8" in narrow.stderr
+
+    (t5 / "config.json").write_text(json.dumps({"d_model": 8}))
+    spec = read_spec(open_store(kino("models", "import", "sora", *parts)["bundle_uri"]))
+    assert spec.text_encoder == T5Config(path=str(t5), width=8, max_tokens=16)
+    assert (spec.size, spec.fps) == (ClipSize(num_frames=51, height=240, width=424), 24.0)
+    assert (spec.sampler.num_steps, spec.sampler.guidance) == (30, 7.0)
+
+    (out / "dit" / "model.safetensors").unlink()
+    broken = runner.invoke(app, ["models", "import", "sora", *parts])
+    assert broken.exit_code == 2
+    assert "no weight file in" in broken.stderr
+    alone = runner.invoke(app, ["models", "import", "sora", "--dit", str(out / "dit")])
+    assert alone.exit_code == 2
+    assert "--text-encoder" in alone.stderr
+    assert registry.get_version("sora").version == "1"

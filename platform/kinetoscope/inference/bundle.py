@@ -26,6 +26,7 @@ from kinetoscope.models.config import STDiTConfig, TextEncoderConfig, VideoVAECo
 from kinetoscope.storage.store import ObjectStore, as_local
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -52,6 +53,8 @@ class BundleSpec(Record):
     fps: float
     scores: dict[str, float] = {}
     """Scores that condition every prompt (see ``data/conditioning.py``)."""
+    clean_captions: bool = False
+    """The training captions were cleaned, so prompts are too (see ``data/text/cleaning.py``)."""
     lineage: dict[str, str] = {}
     """Digests of the data, the checkpoints and the code that it comes from."""
     files: dict[str, str] = {}
@@ -69,8 +72,8 @@ class Bundle:
     """
 
     spec: BundleSpec
-    vae: dict[str, Tensor]
-    dit: dict[str, Tensor]
+    vae: Mapping[str, Tensor]
+    dit: Mapping[str, Tensor]
 
 
 def write_bundle(store: ObjectStore, prefix: str, bundle: Bundle, scratch: Path) -> str:
@@ -89,7 +92,7 @@ def write_bundle(store: ObjectStore, prefix: str, bundle: Bundle, scratch: Path)
     """
     paths = {_VAE: scratch / _VAE, _DIT: scratch / _DIT}
     for name, tensors in ((_VAE, bundle.vae), (_DIT, bundle.dit)):
-        save_file({key: t.float().contiguous().clone() for key, t in tensors.items()}, paths[name])
+        save_file({key: _saved(tensor) for key, tensor in tensors.items()}, paths[name])
     files = {name: digest_file(path) for name, path in paths.items()}
     manifest = bundle.spec.model_copy(update={"files": files}).to_bytes()
     key = f"{prefix}/{bundle_digest(manifest).removeprefix('sha256:')[:16]}"
@@ -138,6 +141,12 @@ def load_bundle(store: ObjectStore, scratch: Path) -> Bundle:
     """
     spec = read_spec(store)
     return Bundle(spec, _load(store, spec, _VAE, scratch), _load(store, spec, _DIT, scratch))
+
+
+def _saved(tensor: Tensor) -> Tensor:
+    """Return a tensor as it is written; copied only where it is part of something larger."""
+    saved = tensor.float().contiguous()
+    return saved if saved.untyped_storage().nbytes() == saved.nbytes else saved.clone()
 
 
 def _load(store: ObjectStore, spec: BundleSpec, name: str, scratch: Path) -> dict[str, Tensor]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from kinetoscope.core.config_model import Config
+from kinetoscope.data.config import CameraMotion
 
 IMAGE_FPS = 120.0
 """Frame rate that the model is told of a single image (Open-Sora 1.2)."""
@@ -19,15 +22,44 @@ class ClipSize(Config):
 
 
 class ClipRequest(Config):
-    """A clip to generate; what is left out is the model's own default."""
+    """A clip to generate; what is left out is the model's own default.
+
+    ``requests.request_from_prompt`` makes one from a prompt with segments and a JSON suffix; here
+    every text is taken as it is.
+    """
 
     prompt: str
+    later_prompts: dict[PositiveInt, str] = {}
+    """By the loop from which on they hold."""
     seed: int = Field(default=0, ge=0)
     """The same request always starts from the same noise."""
     num_frames: PositiveInt | None = None
+    """Of one loop."""
     height: PositiveInt | None = None
     width: PositiveInt | None = None
     fps: PositiveFloat | None = None
     """The frame rate that the model is told; by default the bundle's, for one frame an image's."""
     num_steps: PositiveInt | None = None
-    guidance: float | None = Field(default=None, ge=0)
+    guidance: NonNegativeFloat | None = None
+    aesthetic: Annotated[float, Field(ge=0, le=10)] | None = None
+    """Aesthetic score that the model is told; by default the prompt's own, then the bundle's."""
+    motion: NonNegativeFloat | None = None
+    """Motion score that the model is told, likewise."""
+    camera_motion: CameraMotion | None = None
+    """Motion of the camera that the model is told; by default the prompt's own."""
+    references: tuple[str, ...] = ()
+    """Local image and video files that the clip takes frames from."""
+    mask_strategy: str = ""
+    """Which frames from which reference (``data/text/mask_strategy.py``); by default the first
+    frame of the only one starts the clip."""
+    loops: PositiveInt = 1
+    """Clips that are generated one after the other, each continuing the one before."""
+    condition_frames: PositiveInt | None = None
+    """Frames of the clip before that the next begins with; by default one piece of the VAE."""
+    condition_edit: float = Field(default=0.0, ge=0, le=1)
+    """How freely these frames may change in the next clip: 0 keeps them."""
+
+    def prompt_of(self, loop: int) -> str:
+        """Return the prompt of a loop."""
+        starts = [start for start in self.later_prompts if start <= loop]
+        return self.later_prompts[max(starts)] if starts else self.prompt

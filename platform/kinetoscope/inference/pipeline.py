@@ -5,33 +5,50 @@ Shape letters as in ``models/__init__.py``; clips are ``T H W C`` uint8.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError, CorruptError
 from kinetoscope.core.keys import random_key
-from kinetoscope.data.conditioning import condition_text
+from kinetoscope.data.conditioning import SCORE_NAMES, condition_text, split_conditioning
 from kinetoscope.data.frames import to_frames
+from kinetoscope.data.text.cleaning import clean_caption
+from kinetoscope.data.text.mask_strategy import MaskGroup, continue_from
 from kinetoscope.diffusion.config import SamplerConfig
-from kinetoscope.diffusion.rectified_flow import keyed_noise, size_ratio
-from kinetoscope.diffusion.sampler import Conditions, sample
+from kinetoscope.diffusion.flow_model import Conditions
+from kinetoscope.diffusion.rectified_flow import ClipSizes, keyed_noise
+from kinetoscope.diffusion.sampler import keyed_step_noise, sample, sampling_schedule
 from kinetoscope.inference.config import IMAGE_FPS, ClipSize
-from kinetoscope.models.stdit import STDiT
+from kinetoscope.inference.loops import Pieces, condition_frames
+from kinetoscope.inference.mask_strategy import apply_mask_strategy
+from kinetoscope.inference.references import encode_frames, read_reference
+from kinetoscope.inference.requests import check_request
+from kinetoscope.inference.resolution_info import resolution_info
 from kinetoscope.models.text_encoders import build_text_encoder
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.weights import load_open_sora_stdit, load_open_sora_vae
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
     from kinetoscope.data.video_io import Frames
     from kinetoscope.inference.bundle import Bundle
     from kinetoscope.inference.config import ClipRequest
 
-Module = TypeVar("Module", bound=nn.Module)
+OnStep = Callable[[int, int], None]
+"""Called with steps done and steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What a loop starts from: the key of its noise, latents, and the mask (None: all new)."""
+
+    key: int
+    z_BZthw: Tensor
+    mask_Bt: Tensor | None
 
 
 class TextToVideo:
@@ -48,36 +65,47 @@ class TextToVideo:
     def __init__(self, bundle: Bundle, *, device: torch.device | str = "cpu") -> None:
         self.spec = bundle.spec
         self.device = torch.device(device)
-        self.vae = _with_weights(VideoVAE(bundle.spec.vae), bundle.vae, "VAE").to(self.device)
-        self.dit = _with_weights(STDiT(bundle.spec.dit), bundle.dit, "DiT").to(self.device)
+        try:
+            vae = load_open_sora_vae(bundle.vae, bundle.spec.vae)
+            dit = load_open_sora_stdit(bundle.dit, bundle.spec.dit)
+        except ConfigError as error:
+            raise CorruptError(f"the bundle's weights and configs disagree: {error}") from error
+        self.vae = vae.eval().requires_grad_(False).to(self.device)
+        self.dit = dit.eval().requires_grad_(False).to(self.device)
         self.text_encoder = build_text_encoder(bundle.spec.text_encoder, device=self.device)
+        self._pieces = Pieces(bundle.spec.vae.chunk_frames, bundle.spec.vae.temporal.stride)
 
     @torch.no_grad()
-    def generate(
-        self, request: ClipRequest, on_step: Callable[[int, int], None] | None = None
-    ) -> Frames:
-        """Return a clip ``T H W 3``, RGB.
+    def generate(self, request: ClipRequest, on_step: OnStep | None = None) -> Frames:
+        """Return a clip ``T H W 3``, RGB; that of several loops is joined.
 
         Args:
             request: prompt, seed, and what differs from the bundle's defaults.
-            on_step: called with (steps done, steps) after each step; may raise to stop.
+            on_step: called with (steps done, steps of all loops) after each step; may raise to
+                stop.
 
         Raises:
-            ConfigError: the VAE has no latents of the requested size.
+            ConfigError: the VAE has no latents of the requested size, or the request contradicts
+                itself (`requests.check_request`).
+            NotFoundError: a reference does not exist.
+            DataError: a reference can't be decoded.
         """
+        check_request(request)
         size = self.clip_size(request)
-        latents = self.vae.latent_size((size.num_frames, size.height, size.width))
-        channels = self.spec.vae.spatial.latent_channels
-        key = random_key("sample-noise", request.seed)
-        z = sample(
-            self.dit,
-            keyed_noise([key], (channels, *latents), device=self.device),
-            self._conditions(request, size),
-            self._sampler(request),
-            ratio=size_ratio(size.height, size.width, latents[0], self.spec.flow),
-            on_step=on_step,
-        )
-        return to_frames(self.vae.decode(z, size.num_frames)[0])
+        overlap = self._overlap(request, size)
+        references = [self._encode_reference(path, size) for path in request.references]
+        strategy = request.mask_strategy or ("0" if references else "")
+        clips: list[Frames] = []
+        for loop in range(request.loops):
+            if loop:
+                # The VAE's pieces are independent: these are the last latents of the whole clip
+                # where that is whole pieces, and begin a piece where it is not.
+                tail = encode_frames(self.vae, clips[-1][-overlap:])
+                group = MaskGroup(loop=loop, length=tail.shape[1], edit=request.condition_edit)
+                references, strategy = continue_from(references, strategy, tail, group=group)
+            start = self._start(request, size, loop, references, strategy)
+            clips.append(self._sample(request, size, loop, start, on_step))
+        return np.concatenate([clips[0], *(clip[overlap:] for clip in clips[1:])])
 
     def clip_size(self, request: ClipRequest) -> ClipSize:
         """Return the size of the requested clip; raises ``ConfigError`` when it can't be made."""
@@ -96,15 +124,85 @@ class TextToVideo:
             )
         return size
 
-    def _conditions(self, request: ClipRequest, size: ClipSize) -> Conditions:
-        fps = self.spec.fps if size.num_frames > 1 else IMAGE_FPS
-        text, mask = self.text_encoder.encode([condition_text(request.prompt, self.spec.scores)])
+    def _overlap(self, request: ClipRequest, size: ClipSize) -> int:
+        if request.loops == 1:
+            return 0
+        return condition_frames(size.num_frames, self._pieces, request.condition_frames)
+
+    def _encode_reference(self, path: str, size: ClipSize) -> Tensor:
+        frames = read_reference(Path(path), (size.height, size.width))
+        return encode_frames(self.vae, frames)
+
+    def _start(
+        self,
+        request: ClipRequest,
+        size: ClipSize,
+        loop: int,
+        references: list[Tensor],
+        strategy: str,
+    ) -> _Start:
+        key = _noise_key(request.seed, loop)
+        noise = keyed_noise([key], self._latent_shape(size), device=self.device)
+        z, mask = apply_mask_strategy(
+            noise, [references], [strategy], loop=loop, align=self._pieces.latents
+        )
+        everything = mask is None or bool((mask == 1).all())
+        return _Start(key, z, None if everything else mask)
+
+    def _sample(
+        self, request: ClipRequest, size: ClipSize, loop: int, start: _Start, on_step: OnStep | None
+    ) -> Frames:
+        pixels = (size.num_frames, size.height, size.width)
+        sampler = self._sampler(request)
+        z = sample(
+            self.dit,
+            start.z_BZthw,
+            self._conditions(request, size, loop, start.mask_Bt),
+            sampling_schedule(
+                sampler, self.spec.flow, ClipSizes.of(pixels, start.z_BZthw.shape[2])
+            ),
+            step_noise=keyed_step_noise([start.key], start.z_BZthw.shape[1:], device=self.device),
+            on_step=_of_all_loops(on_step, loop, request.loops),
+        )
+        parts = self.vae.decode_stream([z], size.num_frames)
+        return np.concatenate([to_frames(part_BCTHW[0]) for part_BCTHW in parts])
+
+    def _latent_shape(self, size: ClipSize) -> tuple[int, ...]:
+        latents = self.vae.latent_size((size.num_frames, size.height, size.width))
+        return self.spec.vae.temporal.latent_channels, *latents
+
+    def _conditions(
+        self, request: ClipRequest, size: ClipSize, loop: int, mask_Bt: Tensor | None
+    ) -> Conditions:
+        text, text_mask = self.text_encoder.encode([self._text(request, loop)])
+        told = resolution_info(
+            "stdit",
+            size,
+            request.fps or self.spec.fps,
+            image_fps=request.fps or IMAGE_FPS,
+            device=self.device,
+        )
         return Conditions(
             text_BSD=text,
-            text_mask_BS=mask,
-            height_B=self._number(size.height),
-            width_B=self._number(size.width),
-            fps_B=self._number(request.fps or fps),
+            text_mask_BS=text_mask,
+            height_B=told["height"],
+            width_B=told["width"],
+            fps_B=told["fps"],
+            frame_mask_Bt=mask_Bt,
+        )
+
+    def _text(self, request: ClipRequest, loop: int) -> str:
+        """Return what the text encoder sees: the request's scores win over the prompt's own."""
+        prompt = request.prompt_of(loop)
+        own = split_conditioning(clean_caption(prompt) if self.spec.clean_captions else prompt)
+        asked = {"aesthetic": request.aesthetic, "motion": request.motion}
+        scores = self.spec.scores | own.scores
+        scores |= {name: value for name, value in asked.items() if value is not None}
+        new = [name for name in SCORE_NAMES if name not in self.spec.scores]
+        return condition_text(
+            own.caption,
+            {name: scores[name] for name in (*new, *self.spec.scores) if name in scores},
+            camera_motion=request.camera_motion or own.camera_motion,
         )
 
     def _sampler(self, request: ClipRequest) -> SamplerConfig:
@@ -112,15 +210,15 @@ class TextToVideo:
         return SamplerConfig(
             num_steps=request.num_steps or default.num_steps,
             guidance=default.guidance if request.guidance is None else request.guidance,
+            discrete_times=default.discrete_times,
         )
 
-    def _number(self, value: float) -> Tensor:
-        return torch.tensor([float(value)], device=self.device)
+
+def _noise_key(seed: int, loop: int) -> int:
+    return random_key("sample-noise", seed, loop) if loop else random_key("sample-noise", seed)
 
 
-def _with_weights(model: Module, weights: dict[str, Tensor], name: str) -> Module:
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise CorruptError(f"the weights do not fit the {name}'s config: {error}") from error
-    return model.eval().requires_grad_(False)
+def _of_all_loops(on_step: OnStep | None, loop: int, loops: int) -> OnStep | None:
+    if on_step is None:
+        return None
+    return lambda done, steps: on_step(loop * steps + done, loops * steps)

@@ -6,49 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from kinetoscope.core.errors import ConfigError, CorruptError, NotFoundError, UserError
-from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
-from kinetoscope.inference.bundle import Bundle, BundleSpec, load_bundle, write_bundle
-from kinetoscope.inference.config import ClipRequest, ClipSize
+from kinetoscope.inference.bundle import Bundle, load_bundle, write_bundle
+from kinetoscope.inference.config import ClipRequest
 from kinetoscope.inference.pipeline import TextToVideo
-from kinetoscope.models.config import (
-    SeededTableConfig,
-    SpatialVAEConfig,
-    STDiTConfig,
-    TemporalVAEConfig,
-    VideoVAEConfig,
-)
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.video_vae import VideoVAE
 from kinetoscope.storage.store import ObjectStore, join_uri, open_store
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    torch.manual_seed(0)
-    spec = BundleSpec(
-        vae=VideoVAEConfig(
-            spatial=SpatialVAEConfig(block_widths=(8, 8, 8), layers_per_block=1, norm_groups=4),
-            temporal=TemporalVAEConfig(
-                base_width=8,
-                multipliers=(1, 1, 1),
-                num_res_blocks=1,
-                temporal_downsample=(True, True),
-                norm_groups=4,
-            ),
-        ),
-        dit=STDiTConfig(depth=1, width=16, num_heads=2, text_width=8, max_text_tokens=16),
-        text_encoder=SeededTableConfig(width=8),
-        flow=RectifiedFlowConfig(base_size_px=32),
-        sampler=SamplerConfig(num_steps=2, guidance=3.0),
-        size=ClipSize(num_frames=5),
-        fps=8.0,
-        scores={"motion": 2.5},
-        lineage={"vae": "sha256:1"},
-    )
-    return Bundle(spec, VideoVAE(spec.vae).state_dict(), STDiT(spec.dit).state_dict())
 
 
 @pytest.fixture

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 EXAMPLE = 'Example: kino generate "a red circle moving left" --out circle.mp4'
 
-Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the clip shows.")]
+Prompt = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROMPT", help="What the clip shows; one text per part: '|0|sunny|2|rainy'."
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -25,7 +30,12 @@ Model = Annotated[
         help="NAME (its champion), NAME/VERSION or NAME@ALIAS; default: the newest model's name.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="MP4 file to write.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", help="MP4 file to write, or a folder; there the prompt names the file."
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise.")]
 Frames = Annotated[int | None, typer.Option("--frames", min=1, help="Number of frames.")]
 Height = Annotated[int | None, typer.Option("--height", min=2, help="Height in pixels.")]
@@ -34,6 +44,35 @@ Fps = Annotated[float | None, typer.Option("--fps", min=0.1, help="Frames per se
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps.")]
 Guidance = Annotated[
     float | None, typer.Option("--guidance", min=0, help="Weight of the prompt; 1 is without.")
+]
+Aesthetic = Annotated[
+    float | None, typer.Option("--aesthetic", min=0, max=10, help="Aesthetic score to aim at.")
+]
+Motion = Annotated[float | None, typer.Option("--motion", min=0, help="Motion score to aim at.")]
+Camera = Annotated[
+    str | None,
+    typer.Option(
+        "--camera-motion",
+        metavar="MOTION",
+        help="'pan left', 'pan right', 'tilt up', 'tilt down', 'zoom in', 'zoom out' or 'static'.",
+    ),
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option("--reference", help="Image or video to take frames from; may be repeated."),
+]
+MaskStrategy = Annotated[
+    str,
+    typer.Option("--mask-strategy", help="Which frames from which reference; '0' is the first."),
+]
+Loops = Annotated[
+    int, typer.Option("--loops", min=1, help="Clips made one after the other and joined.")
+]
+ConditionFrames = Annotated[
+    int | None,
+    typer.Option(
+        "--condition-frames", min=1, help="Frames of the clip before that the next begins with."
+    ),
 ]
 
 
@@ -48,6 +87,13 @@ def generate(
     fps: Fps = None,
     steps: Steps = None,
     guidance: Guidance = None,
+    aesthetic: Aesthetic = None,
+    motion: Motion = None,
+    camera_motion: Camera = None,
+    reference: References = None,
+    mask_strategy: MaskStrategy = "",
+    loops: Loops = 1,
+    condition_frames: ConditionFrames = None,
     as_json: Json = False,
 ) -> None:
     """Generate a clip with a registered model.
@@ -55,11 +101,12 @@ def generate(
     What is left out is the model's default. The same model, prompt and seed give the same clip.
     """
     from kinetoscope.cli.output import emit_json
-    from kinetoscope.inference.config import ClipRequest
+    from kinetoscope.inference.requests import request_from_prompt
 
-    version = _find_version(model)
-    request = ClipRequest(
-        prompt=prompt,
+    request = request_from_prompt(
+        prompt,
+        references=[str(path) for path in reference or ()],
+        mask_strategy=mask_strategy,
         seed=seed,
         num_frames=frames,
         height=height,
@@ -67,13 +114,28 @@ def generate(
         fps=fps,
         num_steps=steps,
         guidance=guidance,
+        aesthetic=aesthetic,
+        motion=motion,
+        camera_motion=camera_motion,
+        loops=loops,
+        condition_frames=condition_frames,
     )
+    version = _find_version(model)
+    out = _file_in(out, request)
     _write_clip(version, request, out)
     name = f"{version.name}/{version.version}"
     if as_json:
         emit_json({"path": str(out.resolve()), "model": name, "prompt": prompt, "seed": seed})
     else:
         typer.echo(f"{out} ({name}, seed {seed})")
+
+
+def _file_in(out: Path, request: ClipRequest) -> Path:
+    from kinetoscope.data.text.file_names import clip_name
+
+    if not out.is_dir():
+        return out
+    return out / f"{clip_name(prompt=request.prompt, copy=request.seed)}.mp4"
 
 
 def _find_version(model: str | None) -> ModelVersion:
@@ -102,14 +164,15 @@ def _write_clip(version: ModelVersion, request: ClipRequest, out: Path) -> None:
         if sys.stderr.isatty():
             typer.echo(f"\rstep {done}/{total}", err=True, nl=done == total)
 
-    bundle = _load_bundle(version)
+    bundle = load_version(version)
     clip = TextToVideo(bundle, device=compute_device()).generate(request, on_step=show_step)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Compressed as the scored samples are, so that the same request gives the same file.
     write_video(out, clip, request.fps or bundle.spec.fps, crf=CLIP_CRF)
 
 
-def _load_bundle(version: ModelVersion) -> Bundle:
+def load_version(version: ModelVersion) -> Bundle:
+    """Return a registered version's bundle."""
     import tempfile
 
     from kinetoscope.inference.bundle import load_bundle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,13 +10,27 @@ import typer
 from kinetoscope.cli.verbs.options import Json
 
 if TYPE_CHECKING:
-    from kinetoscope.tracking.registry import ModelRegistry
+    from kinetoscope.inference.released_models import Generation
+    from kinetoscope.tracking.registry import ModelRegistry, ModelVersion
 
-app = typer.Typer(name="models", help="List, show and promote models.", no_args_is_help=True)
+app = typer.Typer(
+    name="models", help="List, show, promote, import and export models.", no_args_is_help=True
+)
 
 Reference = Annotated[
     str, typer.Argument(metavar="MODEL", help="NAME, NAME/VERSION or NAME@ALIAS.")
 ]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the registered model.")]
+Folder = Annotated[
+    Path | None, typer.Option("--from", help="Folder that `kino models export` wrote.")
+]
+DiT = Annotated[Path | None, typer.Option("--dit", help="Folder or file of the transformer.")]
+VAE = Annotated[Path | None, typer.Option("--vae", help="Folder or file of the video VAE.")]
+TextEncoder = Annotated[
+    Path | None, typer.Option("--text-encoder", help="Folder of T5 in transformers' layout.")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; new or empty.")]
+ShardGib = Annotated[float, typer.Option("--shard-gib", min=0, help="Largest weight file, GiB.")]
 
 
 @app.command(epilog="Example: kino models ls")
@@ -62,6 +77,90 @@ def promote(model: Reference, as_json: Json = False) -> None:
         emit_json(version.model_dump(mode="json"))
     else:
         typer.echo(f"{version.name}/{version.version} is the champion now")
+
+
+@app.command("import", epilog="Example: kino models import sora --from exported")
+def import_(
+    name: Name,
+    folder: Folder = None,
+    dit: DiT = None,
+    vae: VAE = None,
+    text_encoder: TextEncoder = None,
+    as_json: Json = False,
+) -> None:
+    """Register a model in Open-Sora 1.2's released layout as a new version.
+
+    Give --from, or the released parts with --dit, --vae and --text-encoder.
+    """
+    from kinetoscope.cli.output import emit_json
+
+    if folder is not None:
+        dit, vae = dit or folder / "dit", vae or folder / "vae"
+    if dit is None or vae is None or (folder is None and text_encoder is None):
+        raise typer.BadParameter("give --from, or --dit, --vae and --text-encoder")
+    version = _import(name, dit, vae, _generation(folder, dit, text_encoder))
+    if as_json:
+        emit_json(version.model_dump(mode="json"))
+    else:
+        typer.echo(f"{version.name}/{version.version}")
+
+
+@app.command(epilog="Example: kino models export kinetoscope/3 --out exported")
+def export(model: Reference, out: Out, shard_gib: ShardGib = 5.0, as_json: Json = False) -> None:
+    """Write a version (its EMA weights) in Open-Sora 1.2's released layout."""
+    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.verbs.generate import load_version
+    from kinetoscope.core.units import GIB
+    from kinetoscope.inference.released_models import export_bundle
+
+    version = _registry().get_version(model)
+    written = export_bundle(load_version(version), out, max_shard_bytes=int(shard_gib * GIB))
+    name = f"{version.name}/{version.version}"
+    if as_json:
+        emit_json({"model": name, "files": [str(path.resolve()) for path in written]})
+    else:
+        typer.echo(f"{name}: {len(written)} files in {out}")
+
+
+def _generation(folder: Path | None, dit: Path, text_encoder: Path | None) -> Generation:
+    from kinetoscope.inference.released_models import GENERATION, read_generation, t5_generation
+
+    if text_encoder is None:
+        assert folder is not None
+        return read_generation(folder / GENERATION)
+    encoded = t5_generation(dit, text_encoder)
+    if folder is None:
+        return encoded
+    return read_generation(folder / GENERATION).model_copy(
+        update={"text_encoder": encoded.text_encoder}
+    )
+
+
+def _import(name: str, dit: Path, vae: Path, generation: Generation) -> ModelVersion:
+    import tempfile
+
+    from kinetoscope.core.settings import workspace
+    from kinetoscope.inference.bundle import MANIFEST, bundle_digest, write_bundle
+    from kinetoscope.inference.released_models import LAYOUT, import_bundle
+    from kinetoscope.storage.store import join_uri, open_store
+
+    bundle = import_bundle(dit, vae, generation)
+    store = open_store(workspace().store_uri)
+    scratch = workspace().scratch_path
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        prefix = write_bundle(store, f"models/{name}", bundle, Path(folder))
+    digest = bundle_digest(store.get_bytes(f"{prefix}/{MANIFEST}"))
+    tags = {
+        "kinetoscope.dev/bundle-digest": digest,
+        "kinetoscope.dev/imported": LAYOUT,
+        "kinetoscope.dev/imported.dit": str(dit.resolve()),
+        "kinetoscope.dev/imported.vae": str(vae.resolve()),
+    }
+    uri = join_uri(store.uri, prefix)
+    registry = _registry()
+    with registry.exclusive():
+        return registry.register_version(name, bundle_uri=uri, tags=tags, scores={})
 
 
 def _registry() -> ModelRegistry:
