@@ -44,8 +44,10 @@ lint: setup ## Format and lint check, types, layers
 
 check: lint test ## What CI checks
 
-bench: setup ## Measure the start-up of the command line
+bench: setup ## Run all benchmarks, the models' on small cases (a few minutes)
 	$(BIN)/python benchmarks/cli_startup.py
+	$(BIN)/python benchmarks/buckets.py
+	$(BIN)/python benchmarks/models.py --quick
 
 lock: $(UV) ## Resolve the dependencies anew and write both locks
 	$(LOCK) --output-file requirements/default.lock

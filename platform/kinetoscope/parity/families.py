@@ -1,0 +1,56 @@
+"""Which module checks which family of golden files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
+
+from kinetoscope.parity.compare import CaseResult
+from kinetoscope.parity.golden import GoldenFile
+
+Check = Callable[[GoldenFile], Iterable[CaseResult]]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of golden files.
+
+    Attributes:
+        module: below this package; its function ``check_<kind>`` runs a file.
+        mode: ``default``, or the compat mode that the reference's values need (docs/parity.md).
+    """
+
+    module: str
+    mode: str = "default"
+
+
+FAMILIES = {
+    "stdit3": Family("stdit", "final_layer_compat"),
+    "vae_temporal": Family("vae"),
+    "vae_pipeline": Family("vae", "last_piece_posterior"),
+    "vae_latent_size": Family("vae"),
+    "vae_losses": Family("vae_losses"),
+    "keys": Family("keys"),
+    "rflow_timestep_transform": Family("rectified_flow", "reference_times"),
+    "rflow_add_noise": Family("rectified_flow"),
+    "rflow_training": Family("rectified_flow", "reference_times"),
+    "rflow_sample": Family("rectified_flow", "reference_times"),
+    "rflow_e2e": Family("rectified_flow", "reference_times"),
+    "mask_generator": Family("frame_masks", "reference_draws"),
+    "mask_strategy": Family("mask_strategy", "reference_align"),
+    "prompts": Family("prompts", "reference_prompts"),
+    "text_cleaning": Family("text", "remove_cjk"),
+    "aspect_tables": Family("buckets"),
+    "bucket_helpers": Family("buckets", "reference_draws"),
+    "bucket_ids": Family("buckets", "reference_draws"),
+    "lr_warmup": Family("training"),
+    "ema": Family("training", "reference_compat"),
+}
+
+
+def check_of(kind: str) -> Check:
+    """Return the function that checks files of a kind of `FAMILIES`."""
+    module = import_module(f"kinetoscope.parity.{FAMILIES[kind].module}")
+    return cast(Check, getattr(module, f"check_{kind}"))

@@ -1,0 +1,80 @@
+"""Running a golden set file by file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from kinetoscope.core.errors import ConfigError, KinetoscopeError
+from kinetoscope.parity.compare import CaseResult, failed
+from kinetoscope.parity.families import FAMILIES, check_of
+from kinetoscope.parity.golden import GoldenFile, read_golden, read_index
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: a case of a file.
+
+    Attributes:
+        file: name of the golden file.
+        mode: compat mode that its family runs in; ``-`` where the file was not understood.
+        result: how the case went.
+    """
+
+    file: str
+    mode: str
+    result: CaseResult
+
+
+def run_set(directory: Path, only: str = "*") -> Iterator[Row]:
+    """Run the files of a golden set, one row per case, as they finish.
+
+    A file that can't be read, has no family, or gives no case at all is a row that failed.
+
+    Args:
+        directory: laid out like a golden set, with ``index.json``.
+        only: shell pattern of the files to run.
+
+    Raises:
+        NotFoundError: there is no such set.
+        ConfigError: its index can't be read, or no file matches ``only``.
+    """
+    entries = read_index(directory)
+    names = [name for name in entries if fnmatch(name, only)]
+    if not names:
+        raise ConfigError(
+            f"no file of {directory} matches {only!r}", hint=f"files: {', '.join(entries)}"
+        )
+    for name in names:
+        yield from _run_file(directory, name, entries[name])
+
+
+def _run_file(directory: Path, name: str, entry: dict[str, Any]) -> Iterator[Row]:
+    try:
+        golden = read_golden(directory, name, entry)
+    except KinetoscopeError as error:
+        yield Row(name, "-", failed("-", error.message))
+        return
+    family = FAMILIES.get(golden.kind)
+    if family is None:
+        detail = f"not understood: no family is called {golden.kind!r}"
+        yield Row(name, "-", failed("-", detail))
+        return
+    mode = family.mode
+    results = _results(golden)
+    first = next(results, None)
+    if first is None:
+        yield Row(name, mode, failed("-", "the file has no cases"))
+        return
+    yield Row(name, mode, first)
+    yield from (Row(name, mode, result) for result in results)
+
+
+def _results(golden: GoldenFile) -> Iterator[CaseResult]:
+    try:
+        yield from check_of(golden.kind)(golden)
+    except Exception as error:
+        yield failed("-", f"{type(error).__name__}: {error}".splitlines()[0])

@@ -1,0 +1,19 @@
+"""Every file of both golden sets, made by running the reference, is understood and right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kinetoscope.parity.golden import read_index
+from kinetoscope.parity.runner import run_set
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+FILES = [(name, file) for name in ("reference", "variations") for file in read_index(GOLDEN / name)]
+
+
+@pytest.mark.parametrize(("golden_set", "file"), FILES)
+def test_golden_file(golden_set: str, file: str) -> None:
+    wrong = [row.result for row in run_set(GOLDEN / golden_set, only=file) if not row.result.ok]
+    assert not wrong
