@@ -100,7 +100,8 @@ def _vae(case: dict[str, Any], eager: Any) -> tuple[nn.Module, dict[str, Run]]:
         source = latents
         encode, decode = _over_time(model, frames, eager=eager is not None)
         with torch.no_grad():
-            code = torch.randn_like(encode(latents))
+            # Not randn_like, which follows the order in memory: the sides have their own.
+            code = torch.randn(encode(latents).shape)
     runs = {
         "encode": lambda: encode(source),
         "decode": lambda: decode(code),

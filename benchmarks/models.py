@@ -27,7 +27,7 @@ from typing import Any
 SIDE = Path(__file__).with_name("model_side.py")
 SIDES = ("ours", "eager")
 MAX_PAIRS = 5
-# A pair this long is not repeated: the whole run is to end within a quarter of an hour.
+# A pair this long is not repeated.
 LONG_SECONDS = 24
 RELATIVE_TOLERANCE = 2e-3
 MANY_FRAMES = 51
