@@ -10,14 +10,17 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-_CLEARED_PREFIXES = ("KINO_", "MLFLOW_")
+_CLEARED_PREFIXES = ("KINO_", "MLFLOW_", "AWS_")
+# Says which servers and images tests may use.
+_KEPT_PREFIX = "KINO_TEST_"
 _CLEARED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
-        if name.startswith(_CLEARED_PREFIXES) or name in _CLEARED:
+        ours = name.startswith(_CLEARED_PREFIXES) and not name.startswith(_KEPT_PREFIX)
+        if ours or name in _CLEARED:
             monkeypatch.delenv(name)
     monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path / "workspace"))
 

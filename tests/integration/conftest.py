@@ -1,4 +1,4 @@
-"""What integration tests start from: real videos, `kino` as a user starts it, prepared clips."""
+"""What integration tests start from: real videos, `kino` as a user starts it, clips, S3."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from minio_server import MinioServer
 
 from kinetoscope.data.clip_table import ClipRow, write_clip_table
 from kinetoscope.data.config import SynthConfig
@@ -105,6 +106,31 @@ def smoke(mixed_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Kino:
 def commit_clips() -> Callable[[Path], str]:
     """Write 8 synthetic clips and a committed result of prepare_data; give its URI."""
     return _commit_clips
+
+
+@pytest.fixture(scope="session")
+def new_minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., MinioServer]]:
+    """Make MinIO servers, not started yet; all end with the tests."""
+    program = os.environ.get("KINO_TEST_MINIO") or shutil.which("minio")
+    if program is None:
+        pytest.skip("needs a MinIO server: the program `minio` on PATH or in KINO_TEST_MINIO")
+    made: list[MinioServer] = []
+
+    def make(**extra_environment: str) -> MinioServer:
+        made.append(MinioServer(program, tmp_path_factory.mktemp("minio"), extra_environment))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def minio(new_minio: Callable[..., MinioServer]) -> MinioServer:
+    """Return a running MinIO server that nobody kills."""
+    server = new_minio()
+    server.start()
+    return server
 
 
 def _commit_clips(path: Path) -> str:

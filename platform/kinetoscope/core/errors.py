@@ -8,6 +8,7 @@
     |   +-- GateError                2   a quality gate was not passed
     |-- StorageError                 1   the object store did not do what it was asked
     |   +-- CorruptError             1   stored data does not match its manifest
+    |-- ClusterError                 1   the Kubernetes API did not do what it was asked
     |-- SupersededError              1   a later attempt of the same step has taken over
     |-- PreemptedError              75   told to stop; the state is saved
     |-- StalledError                76   no progress for too long
@@ -76,6 +77,10 @@ class StorageError(KinetoscopeError):
 
 class CorruptError(StorageError):
     """Stored data does not match its manifest."""
+
+
+class ClusterError(KinetoscopeError):
+    """The Kubernetes API did not do what it was asked."""
 
 
 class SupersededError(KinetoscopeError):

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from base64 import b64encode
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from kinetoscope.core.errors import ConfigError
+
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +21,9 @@ class Workspace:
 
     @property
     def store_uri(self) -> str:
-        """URI of the object store's root."""
-        return (self.root / "objects").as_uri()
+        """URI of the object store's root: ``$KINO_STORE_URI``, else a folder of the workspace."""
+        given = given_store_uri()
+        return given.rstrip("/") if given else (self.root / "objects").as_uri()
 
     @property
     def tracking_uri(self) -> str:
@@ -44,6 +51,160 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or workspace().tracking_uri
 
 
+@dataclass(frozen=True, slots=True)
+class MlflowAccess:
+    """An MLflow server and what it asks for, from the variables that MLflow's own client reads."""
+
+    uri: str
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    insecure_tls: bool = False
+
+    def headers(self) -> dict[str, str]:
+        """Return the header that carries the credentials, if there are any."""
+        if self.username is not None and self.password is not None:
+            pair = b64encode(f"{self.username}:{self.password}".encode()).decode()
+            return {"Authorization": f"Basic {pair}"}
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+def mlflow_access() -> MlflowAccess:
+    """Return ``$MLFLOW_TRACKING_URI`` with ``_USERNAME``, ``_PASSWORD``, ``_TOKEN`` and TLS."""
+    prefix = "MLFLOW_TRACKING_"
+    return MlflowAccess(
+        uri=tracking_uri(),
+        username=os.environ.get(f"{prefix}USERNAME"),
+        password=os.environ.get(f"{prefix}PASSWORD"),
+        token=os.environ.get(f"{prefix}TOKEN"),
+        ca_file=os.environ.get(f"{prefix}SERVER_CERT_PATH"),
+        insecure_tls=os.environ.get(f"{prefix}INSECURE_TLS", "").lower() in ("true", "1"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MlflowServerVariables:
+    """What an MLflow server is told; empty where nothing is said."""
+
+    database_uri: str = field(repr=False)
+    """With the password, where the database wants one."""
+    artifacts: str
+    """URI or folder."""
+
+
+def mlflow_server_variables() -> MlflowServerVariables:
+    """Return ``$MLFLOW_BACKEND_STORE_URI`` and ``$MLFLOW_ARTIFACTS_DESTINATION``."""
+    return MlflowServerVariables(
+        database_uri=os.environ.get("MLFLOW_BACKEND_STORE_URI", ""),
+        artifacts=os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", ""),
+    )
+
+
+def environment_with_defaults(defaults: dict[str, str]) -> dict[str, str]:
+    """Return the whole environment for a child, with values for what it does not say."""
+    return {**defaults, **os.environ}
+
+
+def object_store_host() -> str | None:
+    """Return the host in ``$KINO_S3_ENDPOINT``."""
+    return urlsplit(os.environ.get("KINO_S3_ENDPOINT", "")).hostname
+
+
+@dataclass(frozen=True, slots=True)
+class S3Variables:
+    """What the environment says about S3, unchecked; empty where it says nothing."""
+
+    endpoint: str
+    region: str
+    addressing: str
+    ca_file: str
+    credentials_path: str
+    retry_seconds: str
+
+
+def s3_variables() -> S3Variables:
+    """Return ``$KINO_S3_ENDPOINT`` and its siblings, without credentials."""
+    return S3Variables(
+        endpoint=os.environ.get("KINO_S3_ENDPOINT", ""),
+        region=os.environ.get("KINO_S3_REGION", ""),
+        addressing=os.environ.get("KINO_S3_ADDRESSING", ""),
+        ca_file=os.environ.get("KINO_S3_CA_FILE", ""),
+        credentials_path=os.environ.get("KINO_S3_CREDENTIALS_PATH", ""),
+        retry_seconds=os.environ.get("KINO_S3_RETRY_SECONDS", ""),
+    )
+
+
+def aws_credentials() -> tuple[str, str, str]:
+    """Return AWS's access key, secret key and session token; empty where there is none."""
+    return (
+        os.environ.get("AWS_ACCESS_KEY_ID", ""),
+        os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
+        os.environ.get("AWS_SESSION_TOKEN", ""),
+    )
+
+
+def limit_store_retries(seconds: int) -> None:
+    """Let this process give up on an object store sooner, unless the environment says how soon."""
+    os.environ.setdefault("KINO_S3_RETRY_SECONDS", str(seconds))
+
+
+def threads_per_process() -> int | None:
+    """Return ``$OMP_NUM_THREADS`` where it is a number."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdigit() else None
+
+
+def given_store_uri() -> str | None:
+    """Return ``$KINO_STORE_URI``, which pods have; None where nothing was said."""
+    return os.environ.get("KINO_STORE_URI") or None
+
+
+def metrics_endpoint() -> tuple[str, int]:
+    """Return where metrics are served: ``$KINO_METRICS_ADDRESS`` and ``$KINO_METRICS_PORT``.
+
+    By default 127.0.0.1 and 0, which takes a free port.
+
+    Raises:
+        ConfigError: the port is no number up to 65535.
+    """
+    text = os.environ.get("KINO_METRICS_PORT") or "0"
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise ConfigError(
+            f"KINO_METRICS_PORT={text!r} must be a whole number up to {_LAST_PORT}",
+            hint="9464 is what the chart's monitoring expects; 0 takes a free port",
+        )
+    return os.environ.get("KINO_METRICS_ADDRESS") or "127.0.0.1", int(text)
+
+
+def rank_variables() -> dict[str, str]:
+    """Return what Kubeflow Trainer (``PET_*``) or our launcher says of this process's rank."""
+    own = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    return {k: v for k, v in os.environ.items() if k in own or k.startswith("PET_")}
+
+
+def set_rank_variables(variables: dict[str, str]) -> None:
+    """Give this process its rank the way that torch and libraries on it read it."""
+    os.environ.update(variables)
+
+
 def debug_enabled() -> bool:
     """Tell whether errors show their traceback: ``$KINO_DEBUG`` is 1."""
     return os.environ.get("KINO_DEBUG") == "1"
+
+
+def profiles_path() -> Path:
+    """Return the file of cluster profiles: ``$KINO_PROFILES``, else below ``~/.config``."""
+    named = os.environ.get("KINO_PROFILES")
+    return Path(named) if named else Path.home() / ".config" / "kinetoscope" / "profiles.yaml"
+
+
+def kubeconfig() -> str | None:
+    """Return ``$KUBECONFIG`` (one path or several), or ``~/.kube/config`` where it exists."""
+    usual = Path.home() / ".kube" / "config"
+    return os.environ.get("KUBECONFIG") or (str(usual) if usual.is_file() else None)
+
+
+def in_cluster() -> bool:
+    """Tell whether this process runs in a pod that Kubernetes has told its API's address."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))

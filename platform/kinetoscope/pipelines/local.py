@@ -41,7 +41,7 @@ def create_run(loaded: LoadedConfig, videos: Path, workspace: Workspace) -> Run:
     if not videos.is_dir():
         raise DataError(
             f"{videos} is not a directory of videos",
-            hint="kino data synth DIR makes a small set",
+            hint="kino data synth --out DIR makes a small set",
         )
     check_disk(workspace)
     run_id = new_run_id()

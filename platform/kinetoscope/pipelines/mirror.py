@@ -99,7 +99,9 @@ class Mirror:
         # The result first: rows that come after this look are not missed at the end.
         result = read_result(record.uri)
         for stat in store.list("metrics"):
-            self._log_rows(tracker, tracked, f"{record.uri}/{stat.key}")
+            uri = f"{record.uri}/{stat.key}"
+            if stat.size_bytes > self._offsets.get(uri, 0):
+                self._log_rows(tracker, tracked, uri)
         if result is not None:
             self._log_result(tracker, tracked, result)
             tracker.finish(tracked, "FINISHED")

@@ -20,12 +20,12 @@ def run_summary(run: Run) -> dict[str, Any]:
     for name in ("evaluate_vae", "evaluate_dit"):
         if name in results:
             scores |= results[name].metrics
-    report = run.store.local_path("report.html")
+    has_report = run.store.stat("report.html") is not None
     return {
         **run_status(run),
         "model": _model(results.get("register_model")),
         "sample": _output(results.get("evaluate_dit"), "samples", "sample.mp4"),
-        "report": str(report) if report and report.exists() else None,
+        "report": uri_to_path(f"{run.store.uri}/report.html") if has_report else None,
         "clips": _output(results.get("evaluate_dit"), "samples", "clips.jsonl"),
         "quarantine": _quarantine(results.get("prepare_data")),
         "scores": scores,
@@ -33,7 +33,9 @@ def run_summary(run: Run) -> dict[str, Any]:
 
 
 def uri_to_path(uri: str) -> str:
-    """Return the path of a ``file:`` URI, any other URI as it is: what a person can open."""
+    """Return what a person can open: the path of a ``file:`` URI, an S3 URI as S3 tools read it."""
+    if uri.startswith("s3:"):
+        return unquote(uri)
     parts = urlsplit(uri)
     return unquote(parts.path) if parts.scheme == "file" else uri
 

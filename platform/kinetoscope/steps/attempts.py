@@ -87,6 +87,7 @@ def _holder_is_gone(store: ObjectStore, generation: int, should_stop: Callable[[
     while time.monotonic() - seen_at < LEASE_SECONDS:
         if should_stop():
             raise PreemptedError(f"stopped while waiting for {store.uri}")
+        looked_at = time.monotonic()
         status = read_record(store, STATUS_KEY, StepStatus)
         mine = status is not None and status.generation == generation
         if mine and status is not None and status.state in ("failed", "stopped"):
@@ -98,5 +99,8 @@ def _holder_is_gone(store: ObjectStore, generation: int, should_stop: Callable[[
             return False
         if mine and status is not None and status.heartbeat != seen_beat:
             seen_beat, seen_at = status.heartbeat, time.monotonic()
+        else:
+            # A store that answers late, perhaps after an outage, is not the holder's silence.
+            seen_at += time.monotonic() - looked_at
         time.sleep(_POLL_SECONDS)
     return True

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from kinetoscope.core.errors import ExitCode
@@ -72,14 +73,8 @@ class Ranks:
                 process.send_signal(signum)
 
     def worst_code(self) -> ExitCode:
-        """Return the attempt's exit code; a rank that a stop killed early has nothing to save."""
-        ended: set[int] = set()
-        for code in self.codes():
-            if code == -signal.SIGTERM and self.stop_sent:
-                ended.add(ExitCode.PREEMPTED)
-            elif code:
-                ended.add(code if code in set(ExitCode) else ExitCode.FAILED)
-        return next((code for code in _WORST_FIRST if code in ended), ExitCode.DONE)
+        """Return the attempt's exit code."""
+        return worst_code(self.codes(), stop_sent=self.stop_sent)
 
     def close(self) -> None:
         """Kill what still runs and reap all."""
@@ -89,6 +84,22 @@ class Ranks:
         for end in self._lifeline:
             os.close(end)
         self._lifeline = ()
+
+
+def worst_code(codes: Iterable[int | None], *, stop_sent: bool) -> ExitCode:
+    """Return the one exit code that ranks' codes come to.
+
+    Args:
+        codes: negative for a signal.
+        stop_sent: whether they were told to stop; a rank that this killed had nothing to save yet.
+    """
+    ended: set[int] = set()
+    for code in codes:
+        if code == -signal.SIGTERM and stop_sent:
+            ended.add(ExitCode.PREEMPTED)
+        elif code:
+            ended.add(code if code in set(ExitCode) else ExitCode.FAILED)
+    return next((code for code in _WORST_FIRST if code in ended), ExitCode.DONE)
 
 
 def _environment(spec: StepSpec) -> dict[str, str]:

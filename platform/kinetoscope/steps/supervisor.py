@@ -41,6 +41,8 @@ from kinetoscope.telemetry.logging_setup import setup_logging
 _POLL_SECONDS = 0.1
 _BEAT_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
+# A log is shipped whole each time: one that has grown big, so much more rarely.
+_SHIP_BYTES_PER_SECOND = 1 << 20
 # What the surviving ranks get when one has crashed: they may hang in a collective with it.
 _CRASH_GRACE_SECONDS = 5.0
 
@@ -61,6 +63,7 @@ class Supervisor:
         self._told_to_stop = False
         self._look_at = 0.0
         self._shipped: dict[Path, int] = {}
+        self._ship_at: dict[Path, float] = {}
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, self._on_signal)
 
@@ -86,7 +89,7 @@ class Supervisor:
         try:
             code = self._watch(ranks)
             ranks.close()
-            self._ship()
+            self._ship(at_once=True)
             self._write_end(code, ranks.codes())
         except SupersededError as error:
             _log.error("%s", error.message)
@@ -164,16 +167,19 @@ class Supervisor:
         )
         self._store.put_bytes(STATUS_KEY, status.to_bytes())
 
-    def _ship(self) -> None:
+    def _ship(self, *, at_once: bool = False) -> None:
         """Copy what has grown of the ranks' logs and of the metrics to the store."""
+        now = time.monotonic()
         number = f"{self._generation:06d}"
         keys = {path: f"logs/{number}/{path.name}" for path in (self._path / "logs").glob("*.log")}
         keys[self._path / "metrics.jsonl"] = f"metrics/{number}.jsonl"
         for path, key in keys.items():
             size = path.stat().st_size if path.exists() else 0
-            if size > self._shipped.get(path, 0):
+            due = at_once or now >= self._ship_at.get(path, 0.0)
+            if due and size > self._shipped.get(path, 0):
                 self._store.put_file(key, path)
                 self._shipped[path] = size
+                self._ship_at[path] = now + size / _SHIP_BYTES_PER_SECOND
 
     def _write_end(self, code: ExitCode, codes: list[int | None]) -> None:
         reports = [Report.from_bytes(p.read_bytes()) for p in self._path.glob("report-*.json")]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.steps.attempts import num_attempts
 from kinetoscope.steps.contract import StepResult, StepStatus, read_result, read_status
 from kinetoscope.steps.records import Run
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.store import ObjectStore, join_uri, open_store
 
 
 def run_row(run: Run) -> dict[str, Any]:
@@ -87,19 +87,32 @@ def step_results(run: Run) -> dict[str, StepResult]:
     return results
 
 
-def log_files(run: Run, step: str | None) -> list[Path]:
-    """Return a run's log files, oldest first: those of one step, or of all that it ran itself."""
+@dataclass(frozen=True, slots=True)
+class LogObject:
+    """A log of a rank, as far as it has been shipped."""
+
+    store: ObjectStore
+    key: str
+    size_bytes: int
+
+    @property
+    def uri(self) -> str:
+        """Where it lies."""
+        return join_uri(self.store.uri, self.key)
+
+
+def log_objects(run: Run, step: str | None) -> list[LogObject]:
+    """Return a run's logs, oldest first: those of one step, or of all that it ran itself."""
     names = [step] if step else run.record.steps
     if step is not None and step not in run.record.steps:
         raise NotFoundError(
             f"run {run.record.run_id} has no step {step!r}",
             hint=f"its steps are {', '.join(run.record.steps)}",
         )
-    paths = []
+    found = []
     for name in names:
         record = run.step(name)
         if record is not None:
             store = open_store(record.uri)
-            found = [store.local_path(stat.key) for stat in store.list("logs")]
-            paths += [path for path in found if path is not None]
-    return paths
+            found += [LogObject(store, stat.key, stat.size_bytes) for stat in store.list("logs")]
+    return found

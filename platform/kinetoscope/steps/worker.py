@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kinetoscope.core.errors import ExitCode, KinetoscopeError, StorageError
-from kinetoscope.core.hashing import digest_bytes, digest_file, digest_json
+from kinetoscope.core.hashing import digest_json
 from kinetoscope.steps.attempts import check_generation
 from kinetoscope.steps.contract import (
     RESULT_KEY,
@@ -89,6 +89,11 @@ class StepContext:
         """Tell this rank to stop."""
         self._stop.set()
 
+    @property
+    def elapsed_seconds(self) -> float:
+        """Wall time of this attempt so far."""
+        return time.monotonic() - self._started
+
     def superseded_check(self) -> None:
         """Raise ``SupersededError`` when a later attempt has taken over."""
         check_generation(self.store, self.generation)
@@ -123,7 +128,7 @@ class StepContext:
             artifacts={k: self._artifact(k, key) for k, key in outputs.artifacts.items()},
             metrics=outputs.metrics,
             summary=outputs.summary,
-            seconds=time.monotonic() - self._started,
+            seconds=self.elapsed_seconds,
         )
         self.superseded_check()
         if not self.store.put_bytes_if_absent(RESULT_KEY, result.to_bytes()):
@@ -143,17 +148,13 @@ class StepContext:
         if not stats:
             raise StorageError(f"step {self.name} wrote nothing at {key!r} for artifact {name!r}")
         digests = {
-            stat.key.removeprefix(key): self._digest(stat.key)
+            stat.key.removeprefix(key): self.store.digest(stat.key)
             for stat in stats
             if not stat.key.endswith(_NOT_CONTENT)
         }
         size_bytes = sum(stat.size_bytes for stat in stats)
         uri = join_uri(self.uri, key)
         return Artifact(uri=uri, digest=digest_json(digests), size_bytes=size_bytes)
-
-    def _digest(self, key: str) -> str:
-        path = self.store.local_path(key)
-        return digest_file(path) if path else digest_bytes(self.store.get_bytes(key))
 
 
 def run_worker(main: Callable[[StepContext], Outputs | None]) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from kinetoscope.core.errors import NotFoundError
+from kinetoscope.core.hashing import digest_file
 from kinetoscope.storage.store import ObjectStat, check_key
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ class DirectoryStore:
         """Write the content to a local file; raises ``NotFoundError``."""
         try:
             shutil.copyfile(self._path(key), path)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFoundError(f"no object {key!r} in {self.uri}") from None
+
+    def digest(self, key: str) -> str:
+        """Return the sha256 of the content; raises ``NotFoundError``."""
+        try:
+            return digest_file(self._path(key))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise NotFoundError(f"no object {key!r} in {self.uri}") from None
 

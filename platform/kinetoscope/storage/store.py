@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from kinetoscope.core.errors import ConfigError, StorageError
+
+# Control characters and what is no text: neither a URL nor the XML of S3 can carry them.
+_UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,13 @@ class ObjectStore(Protocol):
         """Write the content to a local file; raises ``NotFoundError``."""
         ...
 
+    def digest(self, key: str) -> str:
+        """Return the sha256 of the content, as ``core.hashing`` writes it.
+
+        Needs little memory, however large the object; raises ``NotFoundError``.
+        """
+        ...
+
     def local_path(self, key: str) -> Path | None:
         """Return the file that holds the object, or None where objects are not local files."""
         ...
@@ -74,12 +85,27 @@ class ObjectStore(Protocol):
 def open_store(uri: str) -> ObjectStore:
     """Open the store rooted at a URI.
 
+    Cheap, and repeatable: stores of one bucket share their connections.
+
     Args:
-        uri: ``file:///absolute/folder``.
+        uri: ``file:///absolute/folder`` or ``s3://bucket/prefix``; the environment says where S3 is
+            and who asks (``storage/s3_settings.py``).
+
+    Raises:
+        ConfigError: for any other URI, and for wrong settings.
     """
+    if uri.startswith("s3://"):
+        from kinetoscope.storage.s3 import open_s3_store
+
+        return open_s3_store(uri)
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise ConfigError(f"no object store for {uri!r}", hint="use file:///absolute/folder")
+        # What stands before an @ may be a password.
+        told = "a URI with a user in it" if "@" in uri else repr(uri)
+        raise ConfigError(
+            f"no object store for {told}",
+            hint="use file:///absolute/folder or s3://bucket/prefix",
+        )
     from kinetoscope.storage.directory import DirectoryStore
 
     return DirectoryStore(Path(unquote(parts.path)))
@@ -98,10 +124,12 @@ def check_key(key: str) -> str:
         or parts[0] == "/"
         or ".." in parts
         or "\\" in key
-        or "\0" in key
+        or _UNSPEAKABLE.search(key)
         or str(PurePosixPath(key)) != key
     ):
-        raise StorageError(f"bad object key {key!r}: a relative path without '..' is needed")
+        raise StorageError(
+            f"bad object key {key!r}: a relative path without '..' and control characters is needed"
+        )
     return key
 
 

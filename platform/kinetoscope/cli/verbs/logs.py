@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,15 +25,20 @@ def logs(run: RunName = "last", step: StepName = None, follow: Follow = False) -
     import time
 
     from kinetoscope.core.settings import workspace
+    from kinetoscope.pipelines.summary import uri_to_path
     from kinetoscope.steps.records import find_run
+    from kinetoscope.steps.view import log_objects
 
     found = find_run(workspace().store_uri, run)
-    offsets: dict[Path, int] = {}
+    offsets: dict[str, int] = {}
     while True:
         # The state first: what was written before the end is not missed.
         running = found.state() == "running"
-        for path in _paths(found, step):
-            _write_new(path, offsets)
+        _write_host_log(found, step, offsets)
+        for log in log_objects(found, step):
+            # A log in a bucket is fetched as a whole: only once it has grown.
+            if log.size_bytes > offsets.get(log.uri, 0):
+                _write_new(uri_to_path(log.uri), log.store.get_bytes(log.key), log.uri, offsets)
         if not (follow and running):
             break
         time.sleep(_POLL_SECONDS)
@@ -42,21 +46,18 @@ def logs(run: RunName = "last", step: StepName = None, follow: Follow = False) -
         typer.echo("nothing was logged yet", err=True)
 
 
-def _paths(run: Run, step: str | None) -> list[Path]:
+def _write_host_log(run: Run, step: str | None, offsets: dict[str, int]) -> None:
     from kinetoscope.core.settings import workspace
-    from kinetoscope.steps.view import log_files
 
     host = workspace().root / "logs" / f"{run.record.run_id}.log"
-    return [*([host] if step is None and host.exists() else []), *log_files(run, step)]
+    if step is None and host.exists():
+        _write_new(str(host), host.read_bytes(), host.as_uri(), offsets)
 
 
-def _write_new(path: Path, offsets: dict[Path, int]) -> None:
-    first = path not in offsets
-    with path.open("rb") as file:
-        file.seek(offsets.get(path, 0))
-        data = file.read()
-    if data:
-        if first:
-            typer.echo(f"==> {path}")
-        typer.echo(data.decode(errors="replace"), nl=False)
-    offsets[path] = offsets.get(path, 0) + len(data)
+def _write_new(shown: str, data: bytes, uri: str, offsets: dict[str, int]) -> None:
+    new = data[offsets.get(uri, 0) :]
+    if new:
+        if uri not in offsets:
+            typer.echo(f"==> {shown}")
+        typer.echo(new.decode(errors="replace"), nl=False)
+    offsets[uri] = max(len(data), offsets.get(uri, 0))

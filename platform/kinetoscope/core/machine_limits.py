@@ -1,0 +1,98 @@
+"""Cores and memory that this process may use: the machine's, less what cgroups take away."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def usable_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> float:
+    """Return the cores of this process: its CPU affinity, or less where a cgroup's quota is less.
+
+    Args:
+        cgroups: where the cgroup file systems are mounted.
+        membership: the kernel's list of this process's cgroups.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cores = float(len(affinity(0)) if affinity else os.cpu_count() or 1)
+    for folder in _folders(cgroups, membership, "cpu"):
+        cores = min(cores, _quota_v2(folder / "cpu.max"), _quota_v1(folder))
+    return cores
+
+
+def memory_limit_bytes(
+    cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP
+) -> tuple[int, int] | None:
+    """Return the smallest memory limit of this process's cgroups and what is used of it, in bytes.
+
+    Args:
+        cgroups: where the cgroup file systems are mounted.
+        membership: the kernel's list of this process's cgroups.
+
+    Returns:
+        ``(limit, used)``, or None without a limit. File cache that the kernel can drop at once
+        does not count as used.
+    """
+    found = []
+    for folder in _folders(cgroups, membership, "memory"):
+        for limit_name, used_name, cache_name in _MEMORY_FILES:
+            limit, used = _number(folder / limit_name), _number(folder / used_name)
+            if limit is not None and used is not None:
+                found.append((limit, used - _entry(folder / "memory.stat", cache_name)))
+    return min(found, default=None)
+
+
+def _folders(cgroups: Path, membership: Path, controller: str) -> list[Path]:
+    """Return the folders of the process's cgroup and of its ancestors, version 1 or 2."""
+    if not membership.is_file():
+        return []
+    folders: list[Path] = []
+    for line in membership.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top = cgroups
+        elif controller in controllers.split(","):
+            top = cgroups / controller
+        else:
+            continue
+        own = top / path.lstrip("/")
+        folders += [own, *(parent for parent in own.parents if parent.is_relative_to(top))]
+    return folders
+
+
+def _quota_v2(path: Path) -> float:
+    words = _text(path).split()
+    if len(words) != 2 or words[0] == "max":  # noqa: PLR2004 - "QUOTA PERIOD" in microseconds
+        return float("inf")
+    return int(words[0]) / int(words[1])
+
+
+def _quota_v1(folder: Path) -> float:
+    quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+    if quota is None or period is None or quota < 0:
+        return float("inf")
+    return quota / period
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def _entry(path: Path, name: str) -> int:
+    rows = (line.split() for line in _text(path).splitlines())
+    return next((int(row[1]) for row in rows if row[0] == name), 0)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,223 @@
+"""Downloads: whole objects of one moment, in ranges by several threads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from kinetoscope.core.errors import CorruptError, StorageError
+from kinetoscope.core.units import MIB
+from kinetoscope.storage.parallel import in_order
+from kinetoscope.storage.s3_connection import Message, S3Connection
+from kinetoscope.storage.s3_errors import GarbledError, RequestError
+from kinetoscope.storage.s3_upload import NUM_THREADS, PART_BYTES, SHA256_HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+    from threading import Event
+
+_CHUNK_BYTES = MIB
+_MAX_RANGES = 10_000
+_MAX_STARTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """Which content of an object is being read.
+
+    Attributes:
+        size_bytes: of the whole.
+        etag: as the server gives it, with its quotes; empty where it gives none.
+        sha256: hex digest that its writer noted, or None.
+    """
+
+    size_bytes: int
+    etag: str
+    sha256: str | None
+
+
+class _ReplacedError(Exception):
+    """The object is another one than when we began to read it."""
+
+
+def read(connection: S3Connection, key: str) -> bytes:
+    """Return the content of an object.
+
+    Raises:
+        RequestError: among others, that it is missing.
+        CorruptError: what arrives does not match the digest that its writer noted.
+    """
+
+    def get() -> bytes:
+        answer = connection.send(Message("GET", key))
+        data: bytes = answer.data
+        expected = answer.headers.get(SHA256_HEADER)
+        if expected is not None and hashlib.sha256(data).hexdigest() != expected:
+            raise GarbledError("its content does not match the digest that was stored with it")
+        return data
+
+    return connection.call(get, doing="read", key=key)
+
+
+def download(connection: S3Connection, key: str, path: Path) -> None:
+    """Write the content of an object to a file, which appears whole.
+
+    Memory: about 1 MiB for each of ``NUM_THREADS`` threads, however large the object.
+
+    Raises:
+        RequestError: among others, that it is missing.
+        CorruptError: what arrives does not match the digest that its writer noted.
+    """
+    damaged = False
+    for _ in range(_MAX_STARTS):
+        with _partial(path) as (partial_path, descriptor):
+            try:
+                whole = _download(connection, key, descriptor)
+            except _ReplacedError:
+                continue
+            if whole:
+                partial_path.replace(path)
+                return
+        if damaged:
+            raise CorruptError(
+                f"s3://{connection.bucket}/{key} does not match the digest stored with it"
+            )
+        damaged = True
+    raise StorageError(
+        f"s3://{connection.bucket}/{key} was replaced {_MAX_STARTS} times while it was read"
+    )
+
+
+def _download(connection: S3Connection, key: str, descriptor: int) -> bool:
+    """Fill the file; return whether it matches the digest, where there is one."""
+    version = _fetch_first(connection, key, descriptor)
+    sha = hashlib.sha256()
+    hashed = min(PART_BYTES, version.size_bytes)
+    _hash(sha.update, descriptor, 0, hashed)
+    if hashed < version.size_bytes:
+        rest = version.size_bytes - hashed
+        length = max(PART_BYTES, -(-rest // _MAX_RANGES))
+        ranges = [
+            (start, min(start + length, version.size_bytes))
+            for start in range(hashed, version.size_bytes, length)
+        ]
+        tasks = [partial(_fetch, connection, key, descriptor, version, place) for place in ranges]
+        for start, end in in_order(tasks, num_threads=NUM_THREADS):
+            _hash(sha.update, descriptor, start, end)
+    return version.sha256 in (None, sha.hexdigest())
+
+
+def _fetch_first(connection: S3Connection, key: str, descriptor: int) -> _Version:
+    """Fetch the first part and learn what the whole is; most objects are no larger."""
+
+    def get() -> _Version:
+        os.ftruncate(descriptor, 0)
+        headers = {"Range": f"bytes=0-{PART_BYTES - 1}"}
+        with _answer(connection, key, headers) as (answer, chunks):
+            size_bytes = _whole_size(answer)
+            offset = 0
+            for chunk in chunks:
+                offset += _write(descriptor, chunk, offset)
+        # A server that knows no ranges sends all at once.
+        if offset not in (min(PART_BYTES, size_bytes), size_bytes):
+            raise GarbledError(f"{offset} bytes came of {size_bytes}")
+        if offset > PART_BYTES:
+            raise StorageError(f"the server of s3://{connection.bucket} ignores Range")
+        return _Version(size_bytes, answer.get("ETag", ""), answer.get(SHA256_HEADER))
+
+    try:
+        return connection.call(get, doing="read", key=key)
+    except RequestError as error:
+        if error.code != "InvalidRange":
+            raise
+    return _Version(0, "", None)  # only an empty object has no first byte
+
+
+def _fetch(
+    connection: S3Connection,
+    key: str,
+    descriptor: int,
+    version: _Version,
+    place: tuple[int, int],
+    stop: Event,
+) -> tuple[int, int]:
+    """Fetch a range; after a break, only what is still missing of it."""
+    start, end = place
+    done = start
+
+    def get() -> None:
+        nonlocal done
+        headers = {"Range": f"bytes={done}-{end - 1}"}
+        if version.etag:
+            headers["If-Match"] = version.etag
+        with _answer(connection, key, headers) as (answer, chunks):
+            if answer.get("ETag", "") != version.etag or _whole_size(answer) != version.size_bytes:
+                raise _ReplacedError
+            if not answer.get("Content-Range", "").startswith(f"bytes {done}-{end - 1}/"):
+                raise GarbledError("another range came than was asked for")
+            for chunk in chunks:
+                if done + len(chunk) > end:
+                    raise GarbledError("more came than was asked for")
+                done += _write(descriptor, chunk, done)
+        if done != end:
+            raise GarbledError(f"{end - done} bytes did not come")
+
+    try:
+        connection.call(get, doing="read", key=key, stop=stop)
+    except RequestError as error:
+        if error.code in ("PreconditionFailed", "InvalidRange"):
+            raise _ReplacedError from None
+        raise
+    return place
+
+
+@contextmanager
+def _answer(
+    connection: S3Connection, key: str, headers: dict[str, str]
+) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
+    """Send a GET; give its headers and its body, which must be read to its end."""
+    answer = connection.send(Message("GET", key, headers=headers), stream=True)
+    try:
+        yield answer.headers, answer.stream(_CHUNK_BYTES)
+    except BaseException:
+        answer.close()
+        raise
+    answer.release_conn()
+
+
+def _whole_size(headers: Mapping[str, str]) -> int:
+    told = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
+    if not told.isdecimal():
+        raise GarbledError("the answer does not say how large the object is")
+    return int(told)
+
+
+def _write(descriptor: int, chunk: bytes, offset: int) -> int:
+    view = memoryview(chunk)
+    written = 0
+    while written < len(view):
+        written += os.pwrite(descriptor, view[written:], offset + written)
+    return written
+
+
+def _hash(update: Callable[[bytes], None], descriptor: int, start: int, end: int) -> None:
+    for offset in range(start, end, _CHUNK_BYTES):
+        update(os.pread(descriptor, min(_CHUNK_BYTES, end - offset), offset))
+
+
+@contextmanager
+def _partial(path: Path) -> Iterator[tuple[Path, int]]:
+    """Give a new file beside the target, which goes away unless it is renamed."""
+    partial_path = path.with_name(f".partial-{uuid4().hex}")
+    descriptor = os.open(partial_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        yield partial_path, descriptor
+    finally:
+        os.close(descriptor)
+        partial_path.unlink(missing_ok=True)
