@@ -22,6 +22,8 @@ _NOT_CONTENT = frozenset(
     {
         "cache_mib",
         "checkpoint_every_steps",
+        # Like the number of ranks: another engine may go on with the same checkpoints.
+        "engine",
         "keep_checkpoints",
         "log_every_steps",
         "num_workers",

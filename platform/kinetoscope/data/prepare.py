@@ -47,6 +47,10 @@ def _never() -> bool:
     return False
 
 
+def _nobody_counts(selection: Selection, quarantine: Sequence[QuarantineRow]) -> None:
+    del selection, quarantine
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """How a caller follows and stops the work.
@@ -54,10 +58,13 @@ class Hooks:
     Attributes:
         progress: called with the number of videos done and to do.
         stop_requested: polled between videos.
+        selected: called with the clips chosen and dropped and the files not used, once these are
+            known.
     """
 
     progress: Callable[[int, int], None] = _no_progress
     stop_requested: Callable[[], bool] = _never
+    selected: Callable[[Selection, Sequence[QuarantineRow]], None] = _nobody_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +119,11 @@ def prepare(
         raise DataError(f"no video ({', '.join(sorted(VIDEO_SUFFIXES))}) in {directory}")
     captions = read_captions(listing)
     digests = _digests(listing)
-    verdicts = _verdicts(listing, digests, store, config, hooks or Hooks())
+    hooks = hooks or Hooks()
+    verdicts = _verdicts(listing, digests, store, config, hooks)
     quarantine = list(_quarantine(listing, digests, verdicts))
     selection = select_clips(listing.videos, digests, verdicts, captions, config)
+    hooks.selected(selection, quarantine)
     if not selection.candidates:
         raise _nothing_left(directory, listing, selection, quarantine)
     rows = selection.rows(config, seed)

@@ -158,7 +158,17 @@ def _group_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, d = x.shape[:2]
     positions = x[0, 0].numel()
-    return torch.native_group_norm(x, gamma, beta, n, d, positions, spec.groups, spec.eps)
+    plain = x if x.is_contiguous() else _usual_strides(_channels_last(x))
+    return torch.native_group_norm(plain, gamma, beta, n, d, positions, spec.groups, spec.eps)
+
+
+def _usual_strides(x: Tensor) -> Tensor:
+    """Return a channels-last tensor's view whose axes of length 1 have their usual strides.
+
+    Any stride would do there, but torch 2.5's norm refuses others.
+    """
+    usual = _channels_last(torch.empty(x.shape, device="meta")).stride()
+    return x if x.stride() == usual else x.as_strided(x.shape, usual)
 
 
 def _normed(x: Tensor, mean: Tensor, rstd: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from threading import Thread
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from threading import Event, Thread
 from typing import Self
 from wsgiref.simple_server import WSGIServer
 
@@ -14,8 +17,15 @@ from prometheus_client import (
     disable_created_metrics,
     start_http_server,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+_log = logging.getLogger(__name__)
 
 _LABELS = ("run", "stage")
+_LOOPBACK = "127.0.0.1"
+_ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (compared with, not bound to)
+_POLL_SECONDS = 0.2
 
 
 class StepMetrics:
@@ -34,6 +44,8 @@ class StepMetrics:
         self.registry = CollectorRegistry()
         self._values = {"run": run, "stage": stage}
         self._serving: tuple[WSGIServer, Thread] | None = None
+        self._scrapes = _Scrapes()
+        self.registry.register(self._scrapes)
         labels = {**self._values, **(info or {})}
         Gauge("kino_run_info", "What runs; always 1", tuple(labels), registry=self.registry).labels(
             **labels
@@ -44,8 +56,10 @@ class StepMetrics:
         """Set the share of the step that is done, in [0, 1]."""
         self._set(self._progress, ratio)
 
-    def serve(self, port: int = 0, address: str = "127.0.0.1") -> str:
+    def serve(self, port: int = 0, address: str = _LOOPBACK) -> str:
         """Serve the metrics over HTTP from a daemon thread.
+
+        Metrics never end a step: where the port is taken, a free one is, with a warning.
 
         Args:
             port: 0 takes a free one.
@@ -54,9 +68,35 @@ class StepMetrics:
         Returns:
             The URL to scrape.
         """
-        server, thread = start_http_server(port, address, self.registry)
-        self._serving = (server, thread)
-        return f"http://{address}:{server.server_port}/metrics"
+        choices = dict.fromkeys([(address, port), (address, 0), (_LOOPBACK, 0)])
+        *wanted, last = choices
+        for host, number in wanted:
+            try:
+                return self._listen(host, number)
+            except OSError as error:
+                _log.warning(
+                    "metrics port %d of %s can't be used (%s): taking a free one, which Prometheus "
+                    "will not look at",
+                    number,
+                    host,
+                    error,
+                )
+        return self._listen(*last)
+
+    def wait_for_scrape(self, timeout_seconds: float, give_up: Callable[[], bool]) -> bool:
+        """Wait until the metrics have been read once more; tell whether they were.
+
+        Args:
+            timeout_seconds: to wait at the most.
+            give_up: polled meanwhile; true ends the wait.
+        """
+        self._scrapes.seen.clear()
+        deadline = time.monotonic() + timeout_seconds
+        while not self._scrapes.seen.wait(_POLL_SECONDS):
+            if give_up() or time.monotonic() >= deadline:
+                return False
+        time.sleep(_POLL_SECONDS)  # they were gathered; the answer is still on its way
+        return True
 
     def close(self) -> None:
         """Stop serving; nothing happens when nothing is served."""
@@ -73,6 +113,12 @@ class StepMetrics:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _listen(self, address: str, port: int) -> str:
+        server, thread = start_http_server(port, address, self.registry)
+        self._serving = (server, thread)
+        host = _own_address() if address in _ANY_ADDRESS else address
+        return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, (*_LABELS, *labels), registry=self.registry)
 
@@ -85,6 +131,30 @@ class StepMetrics:
 
     def _counter_family(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, (*_LABELS, *labels), registry=self.registry)
+
+
+class _Scrapes(Collector):
+    """Has no series; notes that all series were gathered."""
+
+    def __init__(self) -> None:
+        self.seen = Event()
+
+    def describe(self) -> Iterator[Metric]:
+        """Return nothing: there are no series."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Note the scrape."""
+        self.seen.set()
+        return iter(())
+
+
+def _own_address() -> str:
+    """Return the address by which others reach this machine or pod."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return _LOOPBACK
 
 
 class DataMetrics(StepMetrics):

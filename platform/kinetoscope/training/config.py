@@ -55,10 +55,15 @@ class LRScheduleConfig(Config):
     """What cosine leaves of the rate after the last step."""
 
 
+EngineName = Literal["torch_ddp", "colossalai_ddp"]
+
+
 class TrainLoopConfig(Config):
     """What all training steps have in common."""
 
-    engine: Literal["torch_ddp"] = "torch_ddp"
+    engine: EngineName = "torch_ddp"
+    """What spreads training over ranks. Checkpoints are the same of all, so a stage may go on with
+    another one; the ``colossalai_`` ones need an environment of their own (docs/training.md)."""
     num_steps: PositiveInt
     """Optimizer steps; the step is done after this many."""
     micro_batches_per_step: PositiveInt = 1

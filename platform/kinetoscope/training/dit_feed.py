@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from kinetoscope.core.keys import random_key, uniform
 from kinetoscope.data.buckets import Bucket
 from kinetoscope.data.clip_table import ClipTable
-from kinetoscope.data.latents import LatentReader
+from kinetoscope.data.latent_format import LatentSample
 from kinetoscope.data.plan import MicroBatch, PlanItem
 from kinetoscope.diffusion.frame_masks import draw_frame_masks
 from kinetoscope.diffusion.rectified_flow import draw_times, keyed_noise
@@ -64,6 +65,18 @@ class FlowDraws:
         return torch.from_numpy(draws < self._config.model.text_dropout)
 
 
+class Latents(Protocol):
+    """Where the posteriors and texts of planned samples come from, such as the latent cache."""
+
+    def find(self, clip_id: str, start_frame: int, num_frames: int, size: tuple[int, int]) -> int:
+        """Return the number of the sample with this window and size (height, width)."""
+        ...
+
+    def read(self, number: int) -> LatentSample:
+        """Return a sample's tensors."""
+        ...
+
+
 class CachedFeed:
     """Batches from cached latents: an epoch reads the windows of its draw, with noise of its own.
 
@@ -76,7 +89,7 @@ class CachedFeed:
 
     def __init__(
         self,
-        reader: LatentReader,
+        reader: Latents,
         table: ClipTable,
         draws: FlowDraws,
         *,

@@ -22,6 +22,8 @@ class StepOutcome:
         num_samples: of all ranks.
         num_tokens: of all ranks.
         stop: some rank was told to stop.
+        rank_imbalance: computing time of the slowest share over the mean; None where it was not
+            measured, or there is but one.
     """
 
     loss: float
@@ -29,6 +31,7 @@ class StepOutcome:
     num_samples: int
     num_tokens: int
     stop: bool
+    rank_imbalance: float | None = None
 
     @property
     def is_finite(self) -> bool:
@@ -54,13 +57,26 @@ class OutcomeSum:
             self._sums[name].append(value)
         self._num_tokens += num_tokens
 
-    def over_ranks(self, engine: Engine, *, stop: bool) -> StepOutcome:
-        """Return the step's figures, the same on every rank."""
+    def over_ranks(
+        self, engine: Engine, *, stop: bool, compute_seconds: float = 0.0
+    ) -> StepOutcome:
+        """Return the step's figures, the same on every rank.
+
+        Args:
+            engine: of this rank.
+            stop: this rank was told to stop.
+            compute_seconds: what this rank computed without waiting for others.
+        """
         row = [float(stop), float(self._num_tokens)]
         for name in self._names:
             row.append(sum(float(value.double().sum()) for value in self._sums[name]))
             row.append(float(sum(len(value) for value in self._sums[name])))
-        total = engine.sum_over_ranks(torch.tensor(row, dtype=torch.float64)).tolist()
+        num_figures = len(row)
+        shares = [0.0] * engine.data_size
+        shares[engine.data_rank] = compute_seconds
+        both = torch.tensor([*row, *shares], dtype=torch.float64)
+        summed: list[float] = engine.sum_over_ranks(both).tolist()
+        total, shares = summed[:num_figures], summed[num_figures:]
         pairs = dict(zip(self._names, zip(total[2::2], total[3::2], strict=True), strict=True))
         means = {name: value / count for name, (value, count) in pairs.items() if count}
         return StepOutcome(
@@ -69,4 +85,12 @@ class OutcomeSum:
             num_samples=int(pairs["loss"][1]),
             num_tokens=int(total[1]),
             stop=total[0] > 0,
+            rank_imbalance=imbalance(shares),
         )
+
+
+def imbalance(seconds: Sequence[float]) -> float | None:
+    """Return the greatest over the mean; None where there is no mean or nobody to compare with."""
+    if len(seconds) == 1 or not sum(seconds):
+        return None
+    return max(seconds) * len(seconds) / sum(seconds)

@@ -19,8 +19,9 @@ from kinetoscope.steps.worker import Outputs, StepContext
 from kinetoscope.training.config import TrainLoopConfig
 from kinetoscope.training.ema import EMA
 from kinetoscope.training.engine.base import Engine
-from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
+from kinetoscope.training.engine.choice import build_engine
 from kinetoscope.training.feed import Batch, prefetch
+from kinetoscope.training.forward_clock import ForwardClock
 from kinetoscope.training.lr_schedule import learning_rate
 from kinetoscope.training.step_log import StepLog
 from kinetoscope.training.step_outcome import OutcomeSum, StepOutcome
@@ -42,12 +43,13 @@ def fit(
         On rank 0 the outputs, with the artifact ``checkpoint``; None on the others.
 
     Raises:
-        ConfigError: the number of ranks can't share a step.
+        ConfigError: the number of ranks can't share a step, or the environment lacks the engine.
         PreemptedError: told to stop; the step in progress was finished and saved.
         DivergedError: the loss or its gradient is not finite; nothing of that step is kept.
     """
     _check_ranks(ctx.world_size, config.micro_batches_per_step, sequence_parallel)
-    engine = TorchDDPEngine(
+    engine = build_engine(
+        config.engine,
         rank=ctx.rank,
         world_size=ctx.world_size,
         local_rank=ctx.local_rank,
@@ -99,6 +101,7 @@ class Trainer:
         self._config = config
         self._engine = engine
         engine.prepare(task.objective, config.optimizer)
+        self._clock = ForwardClock(task.objective, engine.device)
         self._ema = EMA(task.objective.model, config.ema_decay) if config.ema_decay else None
         self._saved = ""
         self._loss = math.nan
@@ -130,7 +133,11 @@ class Trainer:
                 batch.tensors, scale=1 / planned.num_samples, last=index == len(batches) - 1
             )
             sums.add(values, batch.num_tokens)
-        outcome = sums.over_ranks(self._engine, stop=self._ctx.stop_requested)
+        outcome = sums.over_ranks(
+            self._engine,
+            stop=self._ctx.stop_requested,
+            compute_seconds=self._clock.take_seconds(),
+        )
         grad_norm = self._engine.clip_gradients(self._config.grad_clip)
         if not (outcome.is_finite and math.isfinite(grad_norm)):
             log.nonfinite()
@@ -181,7 +188,9 @@ class Trainer:
         if due and self._ctx.rank == 0:
             started = time.monotonic()
             self._save(planned)
-            log.saved(time.monotonic() - started)
+            seconds = time.monotonic() - started
+            files = self._ctx.store.list(self._saved)
+            log.saved(seconds, sum(file.size_bytes for file in files))
         if outcome.stop and not last:
             # Ranks leave together: one that is still in a collective would see a lost peer.
             self._engine.barrier()

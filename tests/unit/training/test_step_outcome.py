@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
-from kinetoscope.training.step_outcome import OutcomeSum
+from kinetoscope.training.step_outcome import OutcomeSum, imbalance
 
 
 @pytest.fixture
@@ -28,3 +28,19 @@ def test_one_bad_sample_makes_the_step_not_finite(engine: TorchDDPEngine) -> Non
     outcome = sums.over_ranks(engine, stop=True)
     assert not outcome.is_finite
     assert outcome.stop
+
+
+def test_a_single_share_has_nobody_to_be_slower_than(engine: TorchDDPEngine) -> None:
+    sums = OutcomeSum(())
+    sums.add({"loss": torch.tensor([1.0])}, 0)
+    assert sums.over_ranks(engine, stop=False, compute_seconds=2.0).rank_imbalance is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [([1.0, 1.0], 1.0), ([1.0, 3.0], 1.5), ([2.0, 2.0, 2.0, 6.0], 2.0), ([0.0, 0.0], None)],
+)
+def test_imbalance_is_the_slowest_share_over_the_mean(
+    seconds: list[float], expected: float | None
+) -> None:
+    assert imbalance(seconds) == expected

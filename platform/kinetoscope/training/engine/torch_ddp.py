@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from typing import ClassVar
 
 import torch
 import torch.distributed as dist
@@ -36,6 +37,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class TorchDDPEngine:
     """Whole replicas of the model, gradients summed over ranks.
 
+    Another library's data parallelism is a subclass that says how it wraps the objective.
+
     Args:
         rank: this process.
         world_size: all processes.
@@ -44,6 +47,9 @@ class TorchDDPEngine:
         sequence_parallel: ranks that share the patches of a sample; it divides ``world_size``, and
             more than 1 needs an objective whose model is an STDiT.
     """
+
+    wraps_one_rank: ClassVar[bool] = False
+    """Whether a single rank has a process group and a wrapped objective too."""
 
     def __init__(
         self,
@@ -58,9 +64,12 @@ class TorchDDPEngine:
         self.device = compute_device(local_rank)
         self._dtype = _DTYPES[dtype]
         mesh = Mesh(None, data_rank=0, data_size=1)
-        if world_size > 1:
+        self._joined = world_size > 1 or self.wraps_one_rank
+        if self._joined:
             dist.init_process_group(
                 "nccl" if self.device.type == "cuda" else "gloo",
+                # One rank has nobody to meet, so it needs no address either.
+                store=dist.HashStore() if world_size == 1 else None,  # type: ignore[attr-defined]
                 rank=rank,
                 world_size=world_size,
                 timeout=_COLLECTIVE_TIMEOUT,
@@ -79,21 +88,19 @@ class TorchDDPEngine:
         self._groups = _parameter_groups(objective)
         self._trained = {name: p for g in self._groups for name, p in g.parameters.items()}
         self._optimizer = build_optimizer(self._groups, optimizer)
-        self._ddp = self._wrap() if self.world_size > 1 else None
+        self._module = self._wrap() if self._joined else self._objective
 
     def forward_backward(self, tensors: Tensors, *, scale: float, last: bool) -> dict[str, Tensor]:
         """Run one micro-batch and add its gradient."""
-        module: nn.Module = self._ddp or self._objective
         on_device = {k: v.to(self.device, non_blocking=True) for k, v in tensors.items()}
-        sums_now = last or self._ddp is None
-        with nullcontext() if sums_now or self._ddp is None else self._ddp.no_sync():
+        with nullcontext() if last else self._unsynchronised():
             with torch.autocast(
                 self.device.type, self._dtype, enabled=self._dtype is not torch.float32
             ):
-                values: dict[str, Tensor] = module(on_device)
+                values: dict[str, Tensor] = self._module(on_device)
             # DDP averages over ranks, which within a sequence group is the samples' gradient; the
             # step's loss is a sum over the groups, and ``scale`` has normalised it.
-            (values["loss"].float().sum() * (scale * self.data_size)).backward()
+            self._backward(values["loss"].float().sum() * (scale * self.data_size))
         return {name: value.detach() for name, value in values.items()}
 
     def clip_gradients(self, max_norm: float | None) -> float:
@@ -112,7 +119,7 @@ class TorchDDPEngine:
         """Return the sum of a small CPU tensor over the shares of a step, on every rank."""
         if self.world_size == 1:
             return values
-        total = values.to(self.device)
+        total = values.to(self.device, copy=True)
         dist.all_reduce(total)
         return total.cpu() / (self.world_size // self.data_size)
 
@@ -138,7 +145,7 @@ class TorchDDPEngine:
 
     def close(self) -> None:
         """Leave the process group."""
-        if self.world_size > 1 and dist.is_initialized():
+        if self._joined and dist.is_initialized():
             dist.destroy_process_group()
 
     def _average_companions_buffers(self) -> None:
@@ -151,7 +158,7 @@ class TorchDDPEngine:
                     dist.all_reduce(buffer)
                     buffer /= self.world_size
 
-    def _wrap(self) -> DistributedDataParallel:
+    def _wrap(self) -> nn.Module:
         # With find_unused_parameters DDP keeps its buckets after the first step; without, it
         # rebuilds them, and a resumed run sums in another order than an undisturbed one.
         with warnings.catch_warnings():
@@ -163,6 +170,15 @@ class TorchDDPEngine:
                 broadcast_buffers=False,
                 find_unused_parameters=True,
             )
+
+    def _unsynchronised(self) -> AbstractContextManager[None]:
+        """Return the context in which gradients are gathered but not yet summed over ranks."""
+        if isinstance(self._module, DistributedDataParallel):
+            return self._module.no_sync()
+        return nullcontext()
+
+    def _backward(self, loss: Tensor) -> None:
+        loss.backward()
 
 
 def _parameter_groups(objective: Objective) -> list[ParameterGroup]:
@@ -177,11 +193,9 @@ def _trained(prefix: str, module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _clip(parameters: list[nn.Parameter], max_norm: float | None) -> float:
-    grads = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(grads) if grads else torch.zeros(())
-    if max_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-    return float(norm)
+    # torch 2.5 has no function that just returns the norm.
+    limit = math.inf if max_norm is None else max_norm
+    return float(torch.nn.utils.clip_grad_norm_(parameters, limit))
 
 
 def load_weights(model: nn.Module, weights: Tensors) -> None:

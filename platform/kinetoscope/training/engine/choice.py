@@ -1,0 +1,61 @@
+"""Which engine trains: the one place that knows them all."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+
+from kinetoscope.core.errors import ConfigError
+from kinetoscope.training.config import EngineName
+from kinetoscope.training.engine.base import Engine
+from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
+
+
+def build_engine(
+    name: EngineName,
+    *,
+    rank: int,
+    world_size: int,
+    local_rank: int,
+    dtype: str,
+    sequence_parallel: int = 1,
+) -> Engine:
+    """Return an engine that has met the other ranks.
+
+    Args:
+        name: of the engine.
+        rank: this process.
+        world_size: all processes.
+        local_rank: this process on its machine, which is its GPU.
+        dtype: precision of the forward pass, ``fp32`` or ``bf16``.
+        sequence_parallel: ranks that share the patches of a sample.
+
+    Raises:
+        ConfigError: this environment or this machine lacks what the engine needs.
+    """
+    check_engine(name)
+    kind: type[TorchDDPEngine] = TorchDDPEngine
+    if name == "colossalai_ddp":
+        # Importing ColossalAI takes 12 s, and only its own environment has it.
+        from kinetoscope.training.engine.colossalai_ddp import ColossalAIDDPEngine
+
+        kind = ColossalAIDDPEngine
+    return kind(
+        rank=rank,
+        world_size=world_size,
+        local_rank=local_rank,
+        dtype=dtype,
+        sequence_parallel=sequence_parallel,
+    )
+
+
+def check_engine(name: EngineName) -> None:
+    """Raise ``ConfigError`` when this environment lacks what the engine needs."""
+    if name.startswith("colossalai") and find_spec("colossalai") is None:
+        raise ConfigError(
+            f"engine {name!r} needs ColossalAI, which this environment (torch {torch.__version__}) "
+            "does not have",
+            hint="the image kinetoscope/trainer-colossalai has it, and so has .venv-colossalai "
+            "after `make setup-colossalai`; or set loop.engine to torch_ddp",
+        )
