@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -51,6 +51,25 @@ app = typer.Typer(
     help="Train, evaluate and ship text-to-video models: raw videos in, a registered model out.",
     epilog="Start with: kino data synth --out videos && kino run --recipe smoke --videos videos",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"kinetoscope {version('kinetoscope')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print it and exit."),
+    ] = False,
+) -> None:
+    """Hold what comes before a verb."""
+
 
 for verb in (
     run.run,

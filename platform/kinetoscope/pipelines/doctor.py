@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
-import psutil
-
-from kinetoscope.core.units import GIB, format_bytes
+from kinetoscope.core.findings import Finding
+from kinetoscope.core.settings import limit_store_retries, mlflow_access
+from kinetoscope.pipelines.machine_checks import (
+    check_codecs,
+    check_cores,
+    check_disk,
+    check_gpu,
+    check_memory,
+    check_shm,
+    existing,
+)
 from kinetoscope.storage.directory import DirectoryStore
+from kinetoscope.storage.store_check import examine_store
+from kinetoscope.tracking.database import sqlite_path
+from kinetoscope.tracking.database_check import examine_database
+from kinetoscope.tracking.server_check import examine_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from kinetoscope.core.settings import Workspace
@@ -24,99 +35,95 @@ if TYPE_CHECKING:
 _PACKAGES = {
     "train": ("torch", "torchvision", "av", "opencv-python-headless", "pyarrow", "safetensors"),
     "pipelines": ("kfp",),
+    "": ("mlflow", "minio"),
 }
+_RETRY_SECONDS = 8
 _OLDEST_PYTHON = (3, 11)
-_ENOUGH_DISK_BYTES = 10 * GIB
-_LEAST_DISK_BYTES = 2 * GIB
-_ENOUGH_MEMORY_BYTES = 4 * GIB
-_FEW_CORES = 2
-
-
-class Finding(NamedTuple):
-    """One check: ``bad`` stops a run, ``poor`` makes it slow or short of something."""
-
-    check: str
-    state: Literal["ok", "poor", "bad"]
-    found: str
-    hint: str = ""
 
 
 def examine(workspace: Workspace) -> list[Finding]:
     """Return what the checks found; leaves nothing behind."""
-    return [
-        _python(),
-        *_packages(),
-        _cores(),
-        _memory(),
-        _disk(workspace.root),
-        _store(workspace.root),
-        _ports(),
+    checks: list[Callable[[], list[Finding]]] = [
+        lambda: [_python()],
+        _packages,
+        lambda: [check_codecs()],
+        lambda: [check_cores()],
+        lambda: [check_memory()],
+        lambda: [check_shm()],
+        lambda: [check_disk(workspace.root)],
+        lambda: [check_gpu()],
+        lambda: [_workspace(workspace.root)],
+        lambda: _remote_store(workspace),
+        _registry,
+        lambda: [_ports()],
     ]
+    # Codecs, GPU and servers are waited for; the order of the findings stays.
+    with ThreadPoolExecutor(len(checks)) as pool:
+        return [finding for found in pool.map(lambda check: check(), checks) for finding in found]
 
 
 def _python() -> Finding:
     fit = sys.version_info[:2] >= _OLDEST_PYTHON
     found = ".".join(str(part) for part in sys.version_info[:3])
-    return Finding("python", "ok" if fit else "bad", found, "Python 3.11 or newer is needed")
+    hint = "" if fit else "install Python 3.11 or newer, then make setup"
+    return Finding("python", "ok" if fit else "bad", "read its version", found, hint)
 
 
-def _packages() -> Iterator[Finding]:
-    for extra, names in _PACKAGES.items():
-        for name in names:
-            try:
-                yield Finding(name, "ok", version(name))
-            except PackageNotFoundError:
-                hint = f"make setup, or pip install 'kinetoscope[{extra}]'"
-                yield Finding(name, "bad", "not installed", hint)
+def _packages() -> list[Finding]:
+    return [_package(name, extra) for extra, names in _PACKAGES.items() for name in names]
 
 
-def _cores() -> Finding:
-    cores = os.cpu_count() or 1
-    state: Literal["ok", "poor"] = "ok" if cores >= _FEW_CORES else "poor"
-    return Finding("cores", state, str(cores), f"the demo's times are for {_FEW_CORES} cores")
+def _package(name: str, extra: str) -> Finding:
+    tried = "read the version of the installed package"
+    try:
+        return Finding(name, "ok", tried, version(name))
+    except PackageNotFoundError:
+        what = f"kinetoscope[{extra}]" if extra else "kinetoscope"
+        return Finding(name, "bad", tried, "not installed", f"make setup, or pip install '{what}'")
 
 
-def _memory() -> Finding:
-    free = psutil.virtual_memory().available
-    state: Literal["ok", "poor"] = "ok" if free >= _ENOUGH_MEMORY_BYTES else "poor"
-    return Finding("memory", state, f"{format_bytes(free)} available", "close other programs")
-
-
-def _disk(root: Path) -> Finding:
-    free = shutil.disk_usage(_existing(root)).free
-    state: Literal["ok", "poor", "bad"] = "ok" if free >= _ENOUGH_DISK_BYTES else "poor"
-    if free < _LEAST_DISK_BYTES:
-        state = "bad"
-    hint = "kino rm old runs, or set KINO_WORKSPACE to another disk"
-    return Finding("disk", state, f"{format_bytes(free)} free at {root}", hint)
-
-
-def _store(root: Path) -> Finding:
+def _workspace(root: Path) -> Finding:
     """Try the two operations that the step contract stands on, where the workspace will be."""
+    tried = "wrote, linked, read and deleted a file where the workspace will be"
     hint = "set KINO_WORKSPACE to a folder on a local disk that you may write to"
     try:
-        with tempfile.TemporaryDirectory(dir=_existing(root), prefix=".kino-doctor-") as folder:
-            store = DirectoryStore(_existing(root) / folder)
+        with tempfile.TemporaryDirectory(dir=existing(root), prefix=".kino-doctor-") as folder:
+            store = DirectoryStore(existing(root) / folder)
             first = store.put_bytes_if_absent("probe", b"1")
             second = store.put_bytes_if_absent("probe", b"2")
             if not first or second or store.get_bytes("probe") != b"1":
-                return Finding("workspace", "bad", f"{root} loses writes", hint)
+                return Finding("workspace", "bad", tried, f"{root} loses writes", hint)
     except OSError as error:
-        return Finding("workspace", "bad", f"{root}: {error}", hint)
-    return Finding("workspace", "ok", str(root))
+        return Finding("workspace", "bad", tried, f"{root}: {error}", hint)
+    return Finding("workspace", "ok", tried, str(root))
+
+
+def _remote_store(workspace: Workspace) -> list[Finding]:
+    """Use the store that the environment names; the workspace's own folder was tried already."""
+    limit_store_retries(_RETRY_SECONDS)
+    uri = workspace.store_uri
+    return [] if uri == (workspace.root / "objects").as_uri() else [examine_store(uri)]
+
+
+def _registry() -> list[Finding]:
+    access = mlflow_access()
+    path = sqlite_path(access.uri)
+    if path is not None:
+        return [examine_database(path)]
+    if access.uri.startswith(("http://", "https://")):
+        return examine_server(access)
+    scheme = access.uri.partition(":")[0]
+    hint = "use sqlite:////absolute/file.db or the http(s) address of an MLflow server"
+    tried = "read MLFLOW_TRACKING_URI"
+    return [Finding("registry", "poor", tried, f"can't check a {scheme!r} store", hint)]
 
 
 def _ports() -> Finding:
+    tried = "listened on a free port of 127.0.0.1 and connected to it"
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             socket.create_connection(server.getsockname(), timeout=1).close()
     except OSError as error:
-        hint = "ranks talk to each other over 127.0.0.1; something forbids it"
-        return Finding("local ports", "bad", str(error), hint)
-    return Finding("local ports", "ok", "127.0.0.1 answers")
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path
+        hint = "ranks talk to each other over 127.0.0.1: look for a firewall or a sandbox"
+        return Finding("local ports", "bad", tried, str(error), hint)
+    return Finding("local ports", "ok", tried, "127.0.0.1 answers")

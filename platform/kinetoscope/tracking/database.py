@@ -57,7 +57,7 @@ def exclusive(tracking_uri: str) -> Iterator[None]:
 
     A tracking server serialises by itself: nothing is locked then.
     """
-    path = _sqlite_path(tracking_uri)
+    path = sqlite_path(tracking_uri)
     if path is None:
         yield
         return
@@ -122,7 +122,8 @@ def _create_experiment(client: MlflowClient, location: str | None) -> str:
         return str(found.experiment_id)
 
 
-def _sqlite_path(tracking_uri: str) -> Path | None:
+def sqlite_path(tracking_uri: str) -> Path | None:
+    """Return the file of an embedded store, or None where the URI names a server."""
     parts = urlsplit(tracking_uri)
     if parts.scheme != "sqlite":
         return None

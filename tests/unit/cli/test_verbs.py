@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,15 @@ def test_the_issue_s_verbs_are_there() -> None:
         *("run", "ls", "show", "status", "logs", "resume", "stop", "rm", "compile", "generate"),
         *("models ls", "models show", "models promote", "data synth", "data prepare"),
         *("data report", "recipes", "config show", "config schema", "doctor"),
+        *(f"config profiles {verb}" for verb in ("list", "show", "add", "use", "rm")),
     }
     assert wanted <= {" ".join(verb) for verb in _verbs(get_command(app))}
+
+
+def test_the_version_is_the_installed_package_s() -> None:
+    result = runner.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout == f"kinetoscope {version('kinetoscope')}\n"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``kino config``: resolved configs, and the schema that editors use."""
+"""``kino config``: resolved configs, the schema that editors use, profiles of clusters."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from typing import Annotated
 
 import typer
 
+from kinetoscope.cli.verbs import profiles
 from kinetoscope.cli.verbs.options import Json, Overrides
 
-app = typer.Typer(name="config", help="Show configs and their schema.", no_args_is_help=True)
+app = typer.Typer(
+    name="config",
+    help="Show configs and their schema; keep profiles of clusters.",
+    no_args_is_help=True,
+)
+app.add_typer(profiles.app)
 
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of a recipe or a YAML file.")

@@ -1,0 +1,1 @@
+"""``kino doctor --on cluster``: each module examines one part of a cluster."""

@@ -1,0 +1,42 @@
+"""Calls that are made again while the API or a webhook is away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from kinetoscope.kube.api_errors import ApiError, UnreachableError
+
+PATIENCE_SECONDS = 60.0
+"""Controllers act again about 35 s after an outage of the API server."""
+
+_PAUSE_SECONDS = 1.0
+# https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Status
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_RUNTIME_UNSEEN = "must be created before the TrainJob"
+
+T = TypeVar("T")
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Call until it succeeds, for a minute; the call must be one that may be repeated.
+
+    Raises:
+        ApiError: at once when it would not pass by itself, else after the minute.
+    """
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return call()
+        except ApiError as error:
+            if not _passes(error) or time.monotonic() >= end:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _passes(error: ApiError) -> bool:
+    if isinstance(error, UnreachableError) or error.status in _PASSING:
+        return True
+    # Trainer's webhook sees a new runtime only a moment after it was made.
+    return _RUNTIME_UNSEEN in error.detail
