@@ -13,10 +13,20 @@ DEMO_VIDEOS ?= $(WORKSPACE)/demo-videos-$(SEED)
 BIN := .venv/bin
 KINO := KINO_WORKSPACE=$(WORKSPACE) $(BIN)/kino
 UV := .uv/bin/uv
-LOCK := $(UV) pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url \
-	--no-emit-find-links --python-version 3.11 --quiet --extra train --extra pipelines --extra app --extra dev
+COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--python-version 3.11 --quiet
+LOCK := $(COMPILE) pyproject.toml --extra train --extra pipelines --extra app --extra dev
+# An image holds the versions of the environment that it was tried in, and pip for `pip check`.
+LOCK_IMAGE := $(COMPILE) pyproject.toml requirements/images.in --extra pipelines
 
-.PHONY: help setup setup-colossalai demo test test-long lint check bench lock clean
+ENGINE ?= docker
+IMAGE_PREFIX ?= ghcr.io/kinetoscope
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TAG ?= $(VERSION)
+# For the builder: --build-arg BASE_IMAGE=..., --timestamp ..., --volume ...
+BUILD_FLAGS ?=
+
+.PHONY: help setup setup-colossalai demo test test-long test-cluster lint check bench images manifests lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s%s\n", $$1, $$2}'
@@ -30,11 +40,14 @@ demo: setup ## From raw videos to a registered model and a generated clip
 	$(KINO) run --recipe tiny --videos $(DEMO_VIDEOS) --set seed=$(SEED)
 	$(KINO) show last
 
-test: setup ## All tests but the long ones; includes a real run of the whole pipeline
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: setup ## All tests but the long ones; includes a real run of the whole pipeline, never a cluster
+	$(BIN)/python -m pytest -m "not slow" --ignore tests/cluster $(ARGS)
 
 test-long: setup ## The longer proofs: kill and resume, the cache, concurrent runs
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow --ignore tests/cluster $(ARGS)
+
+test-cluster: setup ## The tests that need a Kubernetes cluster: the one that KUBECONFIG names (docs/cluster.md)
+	$(BIN)/python -m pytest tests/cluster --force-enable-socket $(ARGS)
 
 lint: setup ## Format and lint check, types, layers
 	$(BIN)/ruff format --check
@@ -49,12 +62,32 @@ bench: setup ## Run all benchmarks, the models' on small cases (a few minutes)
 	$(BIN)/python benchmarks/buckets.py
 	$(BIN)/python benchmarks/models.py --quick
 
-lock: $(UV) ## Resolve the dependencies anew and write both locks
+images: image-control-plane image-trainer image-trainer-colossalai ## Build all images (docs/images.md)
+
+# One of them: make image-trainer ENGINE=buildah IMAGE_PREFIX=registry.example.com/kinetoscope TAG=dev
+image-%:
+	$(ENGINE) build $(BUILD_FLAGS) --file components/images/$(patsubst %-colossalai,%,$*).Dockerfile \
+		$(if $(findstring trainer,$*),--build-arg LOCK=$*) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$$(git describe --always --abbrev=40 --dirty --exclude='*') --tag $(IMAGE_PREFIX)/$*:$(TAG) .
+
+manifests: setup ## Write manifests/base and manifests/components from the chart
+	PYTHONPATH=tests/deploy $(BIN)/python manifests/from_chart.py
+
+lock: $(UV) ## Write all locks anew; pins stay where they fit (delete a lock to resolve it from nothing)
 	$(LOCK) --output-file requirements/default.lock
 	$(LOCK) --extra colossalai --constraint requirements/colossalai.constraints \
 		--output-file requirements/colossalai.lock
-	$(UV) pip compile requirements/installer.in --universal --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --python-version 3.11 --quiet --output-file requirements/installer.lock
+	# The one version that differs: botocore (the server's S3 client) refuses python-dateutil 4.
+	grep -oE '^[A-Za-z0-9._-]+==[^\]+' requirements/default.lock | grep -v '^python-dateutil==' \
+		> .uv/control-plane.constraints
+	$(LOCK_IMAGE) --extra server --constraint .uv/control-plane.constraints \
+		--output-file requirements/control-plane.lock
+	$(LOCK_IMAGE) --extra train --constraint requirements/default.lock \
+		--output-file requirements/trainer.lock
+	$(LOCK_IMAGE) --extra train --extra colossalai --constraint requirements/colossalai.lock \
+		--output-file requirements/trainer-colossalai.lock
+	$(COMPILE) requirements/installer.in --constraint requirements/default.lock \
+		--output-file requirements/installer.lock
 
 clean: ## Remove environments, caches and build outputs (never the workspace: see `kino rm`)
 	rm -rf .venv .venv-colossalai .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
