@@ -46,11 +46,13 @@ def test_a_child_process_has_connections_of_its_own(
 ) -> None:
     for name, value in minio.environment().items():
         monkeypatch.setenv(name, value)
-    store = open_store(f"s3://{minio.bucket}/{uuid4().hex}")
+    store: Any = open_store(f"s3://{minio.bucket}/{uuid4().hex}")
     store.put_bytes("k", b"x" * 1000)
+    ours = store._connection.client
     child = os.fork()
     if child == 0:
         good = all(store.get_bytes("k") == b"x" * 1000 for _ in range(50))
-        os._exit(0 if good else 1)
+        os._exit(0 if good and store._connection.client is not ours else 1)
     assert all(store.get_bytes("k") == b"x" * 1000 for _ in range(50))
     assert os.waitpid(child, 0)[1] == 0
+    assert store._connection.client is ours

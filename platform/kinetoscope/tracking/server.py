@@ -59,11 +59,11 @@ def upgrade(database_uri: str) -> None:
         ConfigError: the URI can't be read, or its driver is not installed.
         StorageError: the database can't be reached, or its schema is newer than MLflow's.
     """
+    engine = _engine(database_uri)
     from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    engine = _engine(database_uri)
     try:
         with exclusive(database_uri), _sole_upgrader(engine):
             _run_mlflow_upgrade(database_uri)

@@ -105,3 +105,16 @@ def test_the_first_failure_ends_all_tasks() -> None:
     with pytest.raises(PermissionError, match="the cause"):
         list(in_order([wait, fail, *([never] * 50)], num_threads=2))
     assert sorted(begun) == [0, 1]
+
+
+def test_closing_the_results_ends_all_tasks() -> None:
+    told: list[bool] = []
+
+    def wait(stop: threading.Event) -> None:
+        told.append(stop.wait(30))
+
+    results = in_order([lambda _: None, wait, *([wait] * 50)], num_threads=2)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert all(told)
+    assert len(told) <= 2
