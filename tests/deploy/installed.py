@@ -235,7 +235,7 @@ class Release:
 
     def test(self) -> str:
         """Run the chart's tests; returns what their pods printed."""
-        return self.helm("test", self.name, "--logs", "--timeout", _TIMEOUT)
+        return self.helm("test", self.name, "--timeout", _TIMEOUT)
 
     def uninstall(self) -> None:
         """Uninstall and wait until everything is gone."""
