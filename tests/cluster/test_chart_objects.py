@@ -1,4 +1,4 @@
-"""What a real API server says of rendered objects, and of pods that nobody may run."""
+"""What a real API server says of the chart's objects."""
 
 from __future__ import annotations
 
@@ -40,34 +40,6 @@ def test_combinations_of_values_apply(own_namespace: str) -> None:
         objects = render(given, release=name, namespace=own_namespace).objects
         assert "PodSecurity" not in _apply(objects, own_namespace), name
         _delete(objects, own_namespace)
-
-
-def test_a_privileged_pod_of_a_training_job_is_refused(own_namespace: str) -> None:
-    """Whoever may create TrainJobs sets their pods' security, so the namespace has to refuse it."""
-    meta = {"name": "escalation", "namespace": own_namespace}
-    root = {"privileged": True, "runAsUser": 0}
-    container = {"name": "node", "image": "python:3.11-slim-bookworm", "securityContext": root}
-    host = {"name": "host", "hostPath": {"path": "/"}}
-    pod = {"spec": {"containers": [container], "volumes": [host], "hostPID": True}}
-    job = {"name": "node", "template": {"spec": {"template": pod}}}
-    runtime = {"mlPolicy": {"torch": {}}, "template": {"spec": {"replicatedJobs": [job]}}}
-    version = {"apiVersion": "trainer.kubeflow.org/v1alpha1"}
-    installed.apply(version | {"kind": "TrainingRuntime", "metadata": meta, "spec": runtime})
-    ref = {"name": "escalation", "kind": "TrainingRuntime"}
-    trainer = {"numNodes": 1, "command": ["id"]}
-    spec = {"runtimeRef": ref, "trainer": trainer}
-    installed.apply(version | {"kind": "TrainJob", "metadata": meta, "spec": spec})
-
-    def denied() -> bool:
-        events = installed.items("events", own_namespace)
-        return any("violates PodSecurity" in event["message"] for event in events)
-
-    installed.wait_until(denied, "the job's pod to be refused")
-    jobs = "jobset.sigs.k8s.io/jobset-name=escalation"
-    assert not json.loads(
-        installed.kubectl("get", "pods", "-n", own_namespace, "-l", jobs, "-o", "json")
-    )["items"]
-    installed.kubectl("delete", "trainjob,trainingruntime", "escalation", "-n", own_namespace)
 
 
 def _runs(namespace: str) -> list[dict[str, str]]:
