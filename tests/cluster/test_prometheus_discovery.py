@@ -24,14 +24,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import urlopen
+from uuid import uuid4
 
 import pytest
 import yaml
 from rendering import CHART, MINIMAL, render
 
+from kinetoscope.kube.training_job import TrainingJob, delete, submit
 from kinetoscope.telemetry.training_metrics import StepFigures, TrainingMetrics
 
 if TYPE_CHECKING:
+    from installed import Release
+
     from kinetoscope.kube.connection import Cluster
 
 MONITORING = CHART / "files" / "monitoring"
@@ -189,6 +193,35 @@ def test_prometheus_scrapes_the_pod_and_evaluates_the_rules(
     alert = eventually(lambda: _alert(prometheus, "KinetoscopeLossNotFinite", pod))
     assert alert["labels"].items() >= {"run": RUN, "stage": STAGE, "severity": "critical"}.items()
     assert RUN in alert["annotations"]["summary"]
+
+
+def test_prometheus_scrapes_every_pod_of_a_job_that_trains(
+    prometheus: Prometheus, cluster: Cluster, release: Release
+) -> None:
+    name = f"scraped-{uuid4().hex[:6]}"
+    smoke = ["python", "-m", "kinetoscope.training.smoke_job", "--linger", str(SECONDS)]
+    job = TrainingJob(
+        name=name,
+        namespace=release.namespace,
+        run=name,
+        stage="smoke",
+        command=[*smoke, "--name", name],
+        num_nodes=2,
+    )
+    submit(cluster, job)
+    try:
+        trained = f'kino_train_steps_total{{namespace="{release.namespace}",run="{name}"}} >= 3'
+        steps = eventually(lambda: _all_of(prometheus.query(trained), job.num_nodes))
+    finally:
+        delete(cluster, job, wait_seconds=60)
+    pods = {series["metric"]["pod"] for series in steps}
+    assert len(pods) == job.num_nodes
+    assert all(pod.startswith(f"{name}-node-0-") for pod in pods)
+    assert {series["metric"]["stage"] for series in steps} == {"smoke"}
+
+
+def _all_of(found: list[T], number: int) -> list[T]:
+    return found if len(found) == number else []
 
 
 def eventually(look: Callable[[], T]) -> T:

@@ -174,6 +174,8 @@ def training_values(namespace: str) -> dict[str, Any]:
     """Return ``training`` for a small cluster: little memory, torch from a volume if need be."""
     small: dict[str, Any] = {
         "graceSeconds": 30,
+        # Not the default: who assumes that one finds nothing.
+        "metricsPort": 9470,
         "shm": {"sizeLimit": "256Mi"},
         "workspace": {"sizeLimit": "1Gi"},
         "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "3Gi"}},

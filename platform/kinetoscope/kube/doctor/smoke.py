@@ -12,6 +12,7 @@ from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.core.findings import Finding
 from kinetoscope.core.units import MIB, format_bytes, format_seconds
 from kinetoscope.kube.api_errors import ApiError, ForbiddenError
+from kinetoscope.kube.doctor.chart_objects import read_config_map
 from kinetoscope.kube.doctor.nodes import gpu_nodes, gpus
 from kinetoscope.kube.job_logs import logs
 from kinetoscope.kube.training_job import TrainingJob, delete, observe, submit
@@ -29,7 +30,6 @@ CHECK, CHECKPOINT_CHECK, SHM_CHECK, METRICS_CHECK, GPU_CHECK = (
 )
 
 _METRIC = "kino_train_steps_total"
-_METRICS_PORT = 9464
 _LINGER_SECONDS = 15
 _POLL_SECONDS = 1.0
 _DELETION_SECONDS = 30.0
@@ -44,6 +44,7 @@ _USUAL_PATIENCE_SECONDS = 20.0
 class Course:
     """What was seen of the job."""
 
+    metrics_port: str = ""
     last: Observation | None = None
     stuck: bool = False
     metrics: Finding | None = None
@@ -194,7 +195,7 @@ def _free_gpus(context: Context) -> int:
 
 
 def _follow(context: Context, job: TrainingJob) -> Course:
-    course = Course()
+    course = Course(read_config_map(context, "environment").get("KINO_METRICS_PORT", ""))
     since = time.monotonic()
     while context.seconds_left() > _DELETION_SECONDS:
         seen = observe(context.cluster, job)
@@ -241,7 +242,8 @@ def _look_at_metrics(context: Context, course: Course, seen: Observation) -> Non
     pod = next((pod for pod in seen.pods if pod.rank == 0 and pod.phase == "Running"), None)
     if pod is None:
         return
-    path = f"/api/v1/namespaces/{context.namespace}/pods/{pod.name}:{_METRICS_PORT}/proxy/metrics"
+    port = course.metrics_port
+    path = f"/api/v1/namespaces/{context.namespace}/pods/{pod.name}:{port}/proxy/metrics"
     tried = f"GET {path} while the smoke job ran"
     try:
         text = context.ask_text(path)
@@ -259,7 +261,7 @@ def _look_at_metrics(context: Context, course: Course, seen: Observation) -> Non
     if lines:
         course.metrics = Finding(METRICS_CHECK, "ok", tried, lines[0])
     else:
-        hint = "is port 9464 open to the API server and Prometheus (NetworkPolicy)?"
+        hint = f"is port {port} open to the API server and Prometheus (NetworkPolicy)?"
         course.metrics = Finding(METRICS_CHECK, "poor", tried, why, hint)
 
 
