@@ -99,13 +99,23 @@ def scrape_until(
     raise AssertionError(f"not seen in time; last: {values}")
 
 
+def told_by_status(spec: StepSpec, process: subprocess.Popen[bytes]) -> str:
+    """Return the metrics URL of the step's status as soon as there is one."""
+    while process.poll() is None:
+        status = read_status(spec.uri)
+        if status is not None and status.metrics_url:
+            return status.metrics_url
+        time.sleep(0.2)
+    raise AssertionError("training ended before its status had a metrics URL")
+
+
 def test_a_training_of_two_ranks_tells_how_it_fares(tmp_path: Path, clips: str, port: int) -> None:
     spec = step(tmp_path, clips)
     with running(spec) as process:
         values = scrape_until(port, process, lambda values: "kino_checkpoint_bytes" in values)
-        status = read_status(spec.uri)
-    assert status is not None
-    assert status.metrics_url == f"http://127.0.0.1:{port}/metrics"
+        # The supervisor tells it with its next beat.
+        url = told_by_status(spec, process)
+    assert url == f"http://127.0.0.1:{port}/metrics"
     store = open_store(spec.uri)
     saved = sum(file.size_bytes for file in store.list(list_checkpoints(store)[-1]))
     assert values["kino_checkpoint_bytes"] == pytest.approx(saved, rel=0.01)
