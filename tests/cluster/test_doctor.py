@@ -151,7 +151,14 @@ def custom_resources_absent(release: Release) -> Iterator[None]:
     name = "trainjobs.trainer.kubeflow.org"
     with _without("crd", name, None):
         yield
-    installed.kubectl("wait", f"crd/{name}", "--for=condition=Established", "--timeout=60s")
+
+    def served() -> bool:
+        # `kubectl wait` fails on a new one, which has no conditions yet.
+        found = json.loads(installed.kubectl("get", "crd", name, "-o", "json"))
+        conditions = found.get("status", {}).get("conditions") or ()
+        return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+    installed.wait_until(served, f"{name} to be served again")
 
 
 @contextmanager
