@@ -23,7 +23,8 @@ from tempfile import TemporaryDirectory
 
 from minio import Minio
 
-from kinetoscope.storage.store import ObjectStore, open_store
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 MAX_SLOWDOWN = 2.0
 _MIB = 1 << 20

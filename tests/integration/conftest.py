@@ -22,7 +22,7 @@ from kinetoscope.data.config import SynthConfig
 from kinetoscope.data.synth import combinations, synthesize
 from kinetoscope.data.video_io import write_video
 from kinetoscope.steps.contract import RESULT_KEY, StepResult
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,7 +15,7 @@ from kinetoscope.models.config import SpatialVAEConfig
 from kinetoscope.models.spatial_vae import SpatialVAE
 from kinetoscope.steps.contract import RESULT_KEY, RuntimeConfig, StepSpec, read_result
 from kinetoscope.steps.execute import execute
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 from kinetoscope.training.starting_weights import initialised
 
 ROOT = Path(__file__).resolve().parents[2]

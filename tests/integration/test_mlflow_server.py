@@ -262,13 +262,14 @@ def test_the_development_store_gets_its_bucket_once(
     minio: Any, run_module: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     environment = {**minio.environment(), "KINO_STORE_URI": "s3://fresh-bucket/prefix"}
-    first = run_module("kinetoscope.storage.create_bucket", **environment)
+    first = run_module("kinetoscope.storage.s3.create_bucket", **environment)
     assert (first.returncode, first.stdout) == (0, "made the bucket\n"), first.stderr
-    again = run_module("kinetoscope.storage.create_bucket", **environment)
+    again = run_module("kinetoscope.storage.s3.create_bucket", **environment)
     assert (again.returncode, again.stdout) == (0, "the bucket is there\n"), again.stderr
     assert (minio.folder / "data" / "fresh-bucket").is_dir()
     wrong = run_module(
-        "kinetoscope.storage.create_bucket", **environment | {"AWS_SECRET_ACCESS_KEY": "wrong-key"}
+        "kinetoscope.storage.s3.create_bucket",
+        **environment | {"AWS_SECRET_ACCESS_KEY": "wrong-key"},
     )
     assert wrong.returncode != 0
     assert "wrong-key" not in wrong.stderr

@@ -28,7 +28,8 @@ from kinetoscope.models.config import (
 )
 from kinetoscope.models.stdit import STDiT
 from kinetoscope.models.video_vae import VideoVAE
-from kinetoscope.storage.store import join_uri, open_store
+from kinetoscope.storage.keys import join_uri
+from kinetoscope.storage.open import open_store
 from kinetoscope.tracking.registry import ModelRegistry
 
 runner = CliRunner()

@@ -25,7 +25,7 @@ from kinetoscope.data.sources import videos_digest
 from kinetoscope.data.synth import synthesize
 from kinetoscope.data.video_io import write_video
 from kinetoscope.steps.contract import StepSpec, read_result, read_status
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 IN_PROCESS = PrepareDataConfig(num_workers=1)
 OUTPUTS = ("clips/clips.parquet", "report/report.html", "quarantine/quarantine.jsonl")

@@ -9,7 +9,7 @@ from pathlib import Path
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.prepare import Hooks, prepare
 from kinetoscope.data.prepare_data import count_clips
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.scrape import scrape
 from kinetoscope.telemetry.step_metrics import DataMetrics
 

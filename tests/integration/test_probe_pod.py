@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 
 def _probe(environment: Mapping[str, str], *only: str) -> tuple[int, dict[str, Any], str]:

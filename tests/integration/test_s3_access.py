@@ -21,7 +21,7 @@ from minio.credentials.providers import StaticProvider
 from minio.minioadmin import MinioAdmin
 
 from kinetoscope.core.errors import ConfigError, StorageError
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 MIB = 1 << 20
 ROOT = Path(__file__).resolve().parents[2]

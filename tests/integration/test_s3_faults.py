@@ -12,8 +12,9 @@ import pytest
 from s3_proxy import HALF, LOST, Exchange, Fault, Proxy, always, error, nothing, once
 
 from kinetoscope.core.errors import CorruptError, NotFoundError, StorageError
-from kinetoscope.storage.s3_conditional import supports_conditional_writes
-from kinetoscope.storage.store import ObjectStore, open_store
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.s3.conditional import supports_conditional_writes
+from kinetoscope.storage.store import ObjectStore
 
 MIB = 1 << 20
 NOISE = hashlib.shake_128(b"noise").digest(16 * MIB + 5)

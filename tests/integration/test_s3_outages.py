@@ -14,7 +14,8 @@ from uuid import uuid4
 import pytest
 
 from kinetoscope.core.errors import StorageError
-from kinetoscope.storage.store import ObjectStore, open_store
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 MIB = 1 << 20
 # How long a killed server stays away: a few rounds of backoff.

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ from kinetoscope.steps.contract import (
 )
 from kinetoscope.steps.execute import execute
 from kinetoscope.steps.records import open_run
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 MakeSpec = Callable[..., StepSpec]
 

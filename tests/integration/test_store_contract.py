@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kinetoscope.core.errors import NotFoundError, StorageError
-from kinetoscope.storage.s3_conditional import supports_conditional_writes
-from kinetoscope.storage.store import ObjectStat, ObjectStore, as_local, join_uri, open_store
+from kinetoscope.storage.keys import join_uri
+from kinetoscope.storage.open import as_local, open_store
+from kinetoscope.storage.s3.conditional import supports_conditional_writes
+from kinetoscope.storage.store import ObjectStat, ObjectStore
 
 MIB = 1 << 20
 

@@ -16,7 +16,7 @@ import pytest
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import ExitCode, KinetoscopeError
 from kinetoscope.steps.contract import RuntimeConfig, StepSpec, read_status
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.scrape import scrape
 
 ROOT = Path(__file__).resolve().parents[2]

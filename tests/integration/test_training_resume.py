@@ -19,7 +19,8 @@ from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import DivergedError, ExitCode
 from kinetoscope.steps.contract import RuntimeConfig, StepSpec, read_result, read_status
 from kinetoscope.steps.execute import execute
-from kinetoscope.storage.store import ObjectStore, open_store
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 from kinetoscope.telemetry.scrape import scrape
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from kinetoscope.models.weight_export import export_open_sora_stdit
 from kinetoscope.steps.contract import RuntimeConfig, StepResult, StepSpec, read_result
 from kinetoscope.steps.execute import execute
 from kinetoscope.steps.worker import Outputs, StepContext
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 from kinetoscope.training import encode_latents, train_dit, train_spatial_vae, train_vae
 from kinetoscope.training.starting_weights import initialised
 

@@ -27,7 +27,8 @@ from kinetoscope.checkpoints.layout import (
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import CorruptError, NotFoundError, UserError
 from kinetoscope.core.hashing import digest_file
-from kinetoscope.storage.store import ObjectStore, as_local
+from kinetoscope.storage.open import as_local
+from kinetoscope.storage.store import ObjectStore
 
 RecordT = TypeVar("RecordT", bound=Record)
 

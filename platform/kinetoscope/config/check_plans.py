@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import DataError
 from kinetoscope.steps.contract import StepResult
-from kinetoscope.storage.store import as_local, open_store
+from kinetoscope.storage.open import as_local, open_store
 
 if TYPE_CHECKING:
     from kinetoscope.data.plan_config import PlanConfig

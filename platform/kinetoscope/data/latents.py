@@ -34,7 +34,8 @@ from kinetoscope.data.latent_format import (
     shard_key,
     text_numbers,
 )
-from kinetoscope.storage.store import ObjectStore, as_local
+from kinetoscope.storage.open import as_local
+from kinetoscope.storage.store import ObjectStore
 
 # Variances below this would blow up a channel that holds nothing.
 _MIN_STD = 1e-6

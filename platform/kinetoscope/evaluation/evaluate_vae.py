@@ -19,7 +19,7 @@ from kinetoscope.models.device import compute_device
 from kinetoscope.models.perceptual import PerceptualDistance
 from kinetoscope.models.video_vae import VideoVAE
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 if TYPE_CHECKING:
     from torch import Tensor

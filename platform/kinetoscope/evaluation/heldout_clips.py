@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kinetoscope.data.clip_table import ClipTable, read_clip_table
-from kinetoscope.storage.store import as_local, open_store
+from kinetoscope.storage.open import as_local, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from kinetoscope.evaluation.promotion import Decision, decide
 from kinetoscope.evaluation.trained_model import trained_bundle
 from kinetoscope.inference.bundle import MANIFEST, write_bundle
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
-from kinetoscope.storage.store import join_uri
+from kinetoscope.storage.keys import join_uri
 from kinetoscope.tracking.registry import ModelRegistry, ModelVersion
 from kinetoscope.tracking.tracker import Tracker
 

@@ -21,7 +21,7 @@ from kinetoscope.steps.records import (
     stop_requested,
 )
 from kinetoscope.steps.view import run_row, step_results, step_row
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 _MAX_EMBEDDED_BYTES = 8 << 20
 _CHART_PX = (640, 160)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kinetoscope.core.errors import PreemptedError
 from kinetoscope.data.video_io import read_video, write_video
 from kinetoscope.inference.config import ClipRequest
-from kinetoscope.storage.store import as_local
+from kinetoscope.storage.open import as_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable

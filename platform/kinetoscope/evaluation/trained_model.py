@@ -10,7 +10,7 @@ from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.data.latent_format import INDEX, LatentIndex
 from kinetoscope.inference.bundle import Bundle, BundleSpec
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

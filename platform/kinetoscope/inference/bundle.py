@@ -23,7 +23,8 @@ from kinetoscope.core.hashing import digest_bytes, digest_file
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.config import ClipSize
 from kinetoscope.models.config import STDiTConfig, TextEncoderConfig, VideoVAEConfig
-from kinetoscope.storage.store import ObjectStore, as_local
+from kinetoscope.storage.open import as_local
+from kinetoscope.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.settings import tracking_uri, workspace
 from kinetoscope.steps.contract import StepResult, StepSpec, read_record, read_result, read_status
 from kinetoscope.steps.records import Run, StepRecord
-from kinetoscope.storage.store import as_local, open_store
+from kinetoscope.storage.open import as_local, open_store
 from kinetoscope.tracking.tracker import MetricRow, Status, Tracker
 
 _SYNC_SECONDS = 5.0

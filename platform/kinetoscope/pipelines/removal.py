@@ -6,7 +6,8 @@ from kinetoscope.core.errors import UserError
 from kinetoscope.core.settings import Workspace
 from kinetoscope.steps.contract import RESULT_KEY
 from kinetoscope.steps.records import Run, list_runs
-from kinetoscope.storage.store import ObjectStore, open_store
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 
 def remove_run(run: Run, workspace: Workspace) -> int:

@@ -10,7 +10,7 @@ from kinetoscope.core.errors import NotFoundError
 from kinetoscope.steps.contract import StepResult
 from kinetoscope.steps.records import Run
 from kinetoscope.steps.view import run_status, step_results
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 
 def run_summary(run: Run) -> dict[str, Any]:

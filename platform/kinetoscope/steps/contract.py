@@ -9,7 +9,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from kinetoscope.core.config_model import Config, Record
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.core.hashing import digest_json
-from kinetoscope.storage.store import ObjectStore, open_store
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 RESULT_KEY = "result.json"
 STATUS_KEY = "status.json"

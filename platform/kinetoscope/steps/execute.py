@@ -17,7 +17,7 @@ from kinetoscope.core.errors import (
 )
 from kinetoscope.steps.contract import StepResult, StepSpec, read_result, read_status
 from kinetoscope.steps.records import StepRecord, open_run, stop_requested
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 _RESTART_SECONDS = 1.0
 _ERRORS: dict[int, type[KinetoscopeError]] = {

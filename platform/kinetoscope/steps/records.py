@@ -18,7 +18,8 @@ from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import KinetoscopeError, NotFoundError
 from kinetoscope.steps.contract import read_record
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.storage.store import ObjectStore, open_store
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
 

@@ -35,7 +35,7 @@ from kinetoscope.steps.contract import (
 )
 from kinetoscope.steps.ranks import Ranks
 from kinetoscope.steps.records import stop_requested
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 _POLL_SECONDS = 0.1

@@ -9,7 +9,9 @@ from kinetoscope.core.errors import NotFoundError
 from kinetoscope.steps.attempts import num_attempts
 from kinetoscope.steps.contract import StepResult, StepStatus, read_result, read_status
 from kinetoscope.steps.records import Run
-from kinetoscope.storage.store import ObjectStore, join_uri, open_store
+from kinetoscope.storage.keys import join_uri
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 
 def run_row(run: Run) -> dict[str, Any]:

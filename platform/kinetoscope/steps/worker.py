@@ -31,7 +31,9 @@ from kinetoscope.steps.contract import (
     read_record,
     read_result,
 )
-from kinetoscope.storage.store import ObjectStore, join_uri, open_store
+from kinetoscope.storage.keys import join_uri
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 _PROGRESS_INTERVAL_SECONDS = 0.5

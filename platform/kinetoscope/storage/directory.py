@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.core.hashing import digest_file
-from kinetoscope.storage.store import ObjectStat, check_key
+from kinetoscope.storage.keys import check_key
+from kinetoscope.storage.store import ObjectStat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,17 +1,10 @@
-"""The object store seam, and how a URI opens one."""
+"""The object store seam: what every store does. `storage.open` opens one by its URI."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote, unquote, urlsplit
-
-from kinetoscope.core.errors import ConfigError, StorageError
-
-# Control characters and what is no text: neither a URL nor the XML of S3 can carry them.
-_UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,64 +73,3 @@ class ObjectStore(Protocol):
     def delete_prefix(self, prefix: str) -> None:
         """Delete the object named ``prefix`` and all below ``prefix/``."""
         ...
-
-
-def open_store(uri: str) -> ObjectStore:
-    """Open the store rooted at a URI.
-
-    Cheap, and repeatable: stores of one bucket share their connections.
-
-    Args:
-        uri: ``file:///absolute/folder`` or ``s3://bucket/prefix``; the environment says where S3 is
-            and who asks (``storage/s3_settings.py``).
-
-    Raises:
-        ConfigError: for any other URI, and for wrong settings.
-    """
-    if uri.startswith("s3://"):
-        from kinetoscope.storage.s3 import open_s3_store
-
-        return open_s3_store(uri)
-    parts = urlsplit(uri)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        # What stands before an @ may be a password.
-        told = "a URI with a user in it" if "@" in uri else repr(uri)
-        raise ConfigError(
-            f"no object store for {told}",
-            hint="use file:///absolute/folder or s3://bucket/prefix",
-        )
-    from kinetoscope.storage.directory import DirectoryStore
-
-    return DirectoryStore(Path(unquote(parts.path)))
-
-
-def join_uri(uri: str, key: str) -> str:
-    """Return the URI of a key below a store's URI."""
-    return f"{uri.rstrip('/')}/{quote(check_key(key))}"
-
-
-def check_key(key: str) -> str:
-    """Return the key; raises ``StorageError`` unless it is relative and stays below its root."""
-    parts = PurePosixPath(key).parts
-    if (
-        not parts
-        or parts[0] == "/"
-        or ".." in parts
-        or "\\" in key
-        or _UNSPEAKABLE.search(key)
-        or str(PurePosixPath(key)) != key
-    ):
-        raise StorageError(
-            f"bad object key {key!r}: a relative path without '..' and control characters is needed"
-        )
-    return key
-
-
-def as_local(store: ObjectStore, key: str, scratch: Path) -> Path:
-    """Return a local file with the object's content, downloaded below ``scratch`` if need be."""
-    path = store.local_path(key)
-    if path is None:
-        path = scratch / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store.get_file(key, path)
-    return path

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.core.findings import Finding
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 if TYPE_CHECKING:
     from kinetoscope.storage.store import ObjectStore

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from kinetoscope.core.errors import ConfigError, KinetoscopeError, StorageError
 from kinetoscope.core.settings import environment_with_defaults, mlflow_server_variables
-from kinetoscope.storage.s3_credentials import CredentialsSource
-from kinetoscope.storage.s3_settings import S3Settings
+from kinetoscope.storage.s3.credentials import CredentialsSource
+from kinetoscope.storage.s3.settings import S3Settings
 from kinetoscope.tracking.database import exclusive
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from kinetoscope.data.frames import ClipReader, to_pixels
 from kinetoscope.data.plan import MicroBatch, PlanItem
 from kinetoscope.diffusion.rectified_flow import keyed_noise
 from kinetoscope.steps.contract import StepResult
-from kinetoscope.storage.store import as_local, open_store
+from kinetoscope.storage.open import as_local, open_store
 from kinetoscope.training.feed import Batch
 
 CLIP_TABLE_NAME = "clips.parquet"

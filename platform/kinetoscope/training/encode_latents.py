@@ -17,7 +17,9 @@ from kinetoscope.models.device import compute_device
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.text_encoders import build_text_encoder
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
-from kinetoscope.storage.store import ObjectStore, join_uri, open_store
+from kinetoscope.storage.keys import join_uri
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
 from kinetoscope.training.config import EncodeLatentsConfig
 from kinetoscope.training.dit_feed import shape_conditions

@@ -13,7 +13,8 @@ from kinetoscope.checkpoints.layout import CheckpointState
 from kinetoscope.checkpoints.read import read_checkpoint, read_manifest
 from kinetoscope.checkpoints.write import write_checkpoint
 from kinetoscope.core.errors import CorruptError
-from kinetoscope.storage.store import join_uri, open_store
+from kinetoscope.storage.keys import join_uri
+from kinetoscope.storage.open import open_store
 
 
 def check_checkpoint(

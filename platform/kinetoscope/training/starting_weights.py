@@ -19,7 +19,7 @@ from kinetoscope.models.weight_files import open_weights
 from kinetoscope.models.weight_layouts import from_open_sora_vae, is_video_vae, spatial_part
 from kinetoscope.models.weights import load_stdit_weights, load_weights
 from kinetoscope.steps.contract import StepResult
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 from kinetoscope.training.engine.torch_ddp import load_weights as restore_weights
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -11,7 +11,7 @@ from kinetoscope.models.device import compute_device
 from kinetoscope.models.stdit import STDiT
 from kinetoscope.models.text_encoders import build_text_encoder
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
 from kinetoscope.training.config import TrainDiTConfig
 from kinetoscope.training.dit_feed import CachedFeed, FlowDraws, PixelFeed

@@ -20,7 +20,7 @@ from kinetoscope.checkpoints.retention import latest_checkpoint, list_checkpoint
 from kinetoscope.checkpoints.write import SlicedTensor, TensorSlice, write_checkpoint
 from kinetoscope.core.errors import CorruptError, NotFoundError, SupersededError, UserError
 from kinetoscope.storage.directory import DirectoryStore
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 
 def nothing() -> None:

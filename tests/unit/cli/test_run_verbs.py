@@ -21,7 +21,7 @@ from kinetoscope.steps.contract import (
 )
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.steps.records import End, Run, RunRecord, Start, StepRecord, open_run
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 
 runner = CliRunner()
 ATTEMPT = json.dumps(

@@ -29,7 +29,9 @@ from kinetoscope.models.stdit import STDiT
 from kinetoscope.models.video_vae import VideoVAE
 from kinetoscope.steps.contract import RESULT_KEY, Artifact, StepResult, StepSpec
 from kinetoscope.steps.worker import Outputs, StepContext
-from kinetoscope.storage.store import ObjectStore, join_uri, open_store
+from kinetoscope.storage.keys import join_uri
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 VAE = VideoVAEConfig(
     spatial=SpatialVAEConfig(block_widths=(8, 8, 8), layers_per_block=1, norm_groups=4),

@@ -25,7 +25,7 @@ from kinetoscope.inference.bundle import load_bundle
 from kinetoscope.inference.config import ClipRequest, ClipSize
 from kinetoscope.inference.pipeline import TextToVideo
 from kinetoscope.steps.worker import StepContext
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
 from kinetoscope.tracking.registry import ModelRegistry
 from kinetoscope.tracking.tracker import Tracker
 

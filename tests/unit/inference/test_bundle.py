@@ -11,7 +11,9 @@ from kinetoscope.core.errors import ConfigError, CorruptError, NotFoundError, Us
 from kinetoscope.inference.bundle import Bundle, load_bundle, write_bundle
 from kinetoscope.inference.config import ClipRequest
 from kinetoscope.inference.pipeline import TextToVideo
-from kinetoscope.storage.store import ObjectStore, join_uri, open_store
+from kinetoscope.storage.keys import join_uri
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 from kinetoscope.steps.attempts import Attempt, acquire, num_attempts
 from kinetoscope.steps.contract import RESULT_KEY
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.storage.store import ObjectStore, open_store
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 
 def _store_with_a_dead_holder(folder: Path) -> ObjectStore:

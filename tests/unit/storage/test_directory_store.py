@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.storage.store import ObjectStore, as_local, open_store
+from kinetoscope.storage.open import as_local, open_store
+from kinetoscope.storage.store import ObjectStore
 
 
 @pytest.fixture

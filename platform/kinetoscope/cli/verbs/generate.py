@@ -176,7 +176,7 @@ def load_version(version: ModelVersion) -> Bundle:
     import tempfile
 
     from kinetoscope.inference.bundle import load_bundle
-    from kinetoscope.storage.store import open_store
+    from kinetoscope.storage.open import open_store
 
     with tempfile.TemporaryDirectory() as scratch:
         return load_bundle(open_store(version.bundle_uri), Path(scratch))

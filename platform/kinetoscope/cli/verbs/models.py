@@ -142,7 +142,8 @@ def _import(name: str, dit: Path, vae: Path, generation: Generation) -> ModelVer
     from kinetoscope.core.settings import workspace
     from kinetoscope.inference.bundle import MANIFEST, bundle_digest, write_bundle
     from kinetoscope.inference.released_models import LAYOUT, import_bundle
-    from kinetoscope.storage.store import join_uri, open_store
+    from kinetoscope.storage.keys import join_uri
+    from kinetoscope.storage.open import open_store
 
     bundle = import_bundle(dit, vae, generation)
     store = open_store(workspace().store_uri)

@@ -1,4 +1,4 @@
-"""Make the bucket of ``$KINO_STORE_URI``: ``python -m kinetoscope.storage.create_bucket``.
+"""Make the bucket of ``$KINO_STORE_URI``: ``python -m kinetoscope.storage.s3.create_bucket``.
 
 For the development store of the chart; an existing bucket is left as it is.
 """
@@ -11,8 +11,8 @@ from minio.error import S3Error
 
 from kinetoscope.core.errors import ConfigError, KinetoscopeError
 from kinetoscope.core.settings import given_store_uri
-from kinetoscope.storage.s3_connection import connect
-from kinetoscope.storage.s3_settings import S3Location, S3Settings
+from kinetoscope.storage.s3.connection import connect
+from kinetoscope.storage.s3.settings import S3Location, S3Settings
 
 _EXISTS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from kinetoscope.storage.parallel import in_order
-from kinetoscope.storage.retry import RetryPolicy
+from kinetoscope.storage.s3.retry import RetryPolicy
 
 HASTY = RetryPolicy(seconds=30.0, base_seconds=0.0001, cap_seconds=0.001)
 

@@ -17,8 +17,8 @@ from minio.error import S3Error
 from kinetoscope.core.errors import StorageError
 from kinetoscope.core.units import MIB
 from kinetoscope.storage.parallel import in_order
-from kinetoscope.storage.s3_connection import Message, S3Connection
-from kinetoscope.storage.s3_errors import GarbledError, RequestError
+from kinetoscope.storage.s3.connection import Message, S3Connection
+from kinetoscope.storage.s3.errors import GarbledError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

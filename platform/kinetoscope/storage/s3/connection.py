@@ -13,15 +13,10 @@ from urllib.parse import urlsplit
 from minio import Minio
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.storage.http_pool import http_pool
-from kinetoscope.storage.retry import RetryPolicy
-from kinetoscope.storage.s3_credentials import CredentialsSource
-from kinetoscope.storage.s3_errors import (
-    TELLING_ERRORS,
-    RequestError,
-    explain,
-    is_transient,
-)
+from kinetoscope.storage.s3.credentials import CredentialsSource
+from kinetoscope.storage.s3.errors import TELLING_ERRORS, RequestError, explain, is_transient
+from kinetoscope.storage.s3.http_pool import http_pool
+from kinetoscope.storage.s3.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
 
     from urllib3.response import BaseHTTPResponse
 
-    from kinetoscope.storage.s3_settings import S3Settings
+    from kinetoscope.storage.s3.settings import S3Settings
 
 T = TypeVar("T")
 

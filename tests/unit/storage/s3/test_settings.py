@@ -7,10 +7,10 @@ import pytest
 
 from kinetoscope.core.errors import ConfigError, StorageError
 from kinetoscope.core.settings import workspace
-from kinetoscope.storage.s3_connection import connect
-from kinetoscope.storage.s3_credentials import CredentialsSource
-from kinetoscope.storage.s3_settings import S3Location, S3Settings
-from kinetoscope.storage.store import open_store
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.s3.connection import connect
+from kinetoscope.storage.s3.credentials import CredentialsSource
+from kinetoscope.storage.s3.settings import S3Location, S3Settings
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.settings import S3Variables, s3_variables
-from kinetoscope.storage.store import check_key
+from kinetoscope.storage.keys import check_key
 
 Addressing = Literal["auto", "path", "virtual"]
 

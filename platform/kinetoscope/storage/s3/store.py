@@ -9,14 +9,15 @@ from urllib.parse import quote
 
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.core.hashing import digest_file
-from kinetoscope.storage.s3_conditional import TRIAL_PREFIX, create, require_conditional_writes
-from kinetoscope.storage.s3_connection import S3Connection, connect
-from kinetoscope.storage.s3_download import download, read
-from kinetoscope.storage.s3_errors import RequestError
-from kinetoscope.storage.s3_listing import delete, delete_all, list_tree
-from kinetoscope.storage.s3_settings import S3Location, S3Settings
-from kinetoscope.storage.s3_upload import SHA256_HEADER, BytesSource, file_source, upload
-from kinetoscope.storage.store import ObjectStat, check_key
+from kinetoscope.storage.keys import check_key
+from kinetoscope.storage.s3.conditional import TRIAL_PREFIX, create, require_conditional_writes
+from kinetoscope.storage.s3.connection import S3Connection, connect
+from kinetoscope.storage.s3.download import download, read
+from kinetoscope.storage.s3.errors import RequestError
+from kinetoscope.storage.s3.listing import delete, delete_all, list_tree
+from kinetoscope.storage.s3.settings import S3Location, S3Settings
+from kinetoscope.storage.s3.upload import SHA256_HEADER, BytesSource, file_source, upload
+from kinetoscope.storage.store import ObjectStat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ class S3Store:
     def put_bytes_if_absent(self, key: str, data: bytes) -> bool:
         """Create an object; return False, and change nothing, when it exists.
 
-        Tells the truth even where the answer to the write got lost (``s3_conditional.create``).
+        Tells the truth even where the answer to the write got lost (``s3.conditional.create``).
 
         Raises:
             ConditionalWritesError: the server would overwrite.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from minio.datatypes import parse_list_objects
 from minio.deleteobjects import DeleteObject
 
-from kinetoscope.storage.s3_connection import Message, S3Connection
-from kinetoscope.storage.s3_errors import RequestError
+from kinetoscope.storage.s3.connection import Message, S3Connection
+from kinetoscope.storage.s3.errors import RequestError
 from kinetoscope.storage.store import ObjectStat
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from uuid import uuid4
 from kinetoscope.core.errors import CorruptError, StorageError
 from kinetoscope.core.units import MIB
 from kinetoscope.storage.parallel import in_order
-from kinetoscope.storage.s3_connection import Message, S3Connection
-from kinetoscope.storage.s3_errors import GarbledError, RequestError
-from kinetoscope.storage.s3_upload import NUM_THREADS, PART_BYTES, SHA256_HEADER
+from kinetoscope.storage.s3.connection import Message, S3Connection
+from kinetoscope.storage.s3.errors import GarbledError, RequestError
+from kinetoscope.storage.s3.upload import NUM_THREADS, PART_BYTES, SHA256_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from kinetoscope.core.errors import StorageError
-from kinetoscope.storage.s3_connection import Message, S3Connection
-from kinetoscope.storage.s3_errors import RequestError
-from kinetoscope.storage.s3_upload import WRITE_HEADER, BytesSource, object_headers
+from kinetoscope.storage.s3.connection import Message, S3Connection
+from kinetoscope.storage.s3.errors import RequestError
+from kinetoscope.storage.s3.upload import WRITE_HEADER, BytesSource, object_headers
 
 if TYPE_CHECKING:
     from kinetoscope.storage.store import ObjectStore

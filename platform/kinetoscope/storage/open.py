@@ -1,0 +1,47 @@
+"""How a URI opens a store, and an object becomes a local file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from kinetoscope.core.errors import ConfigError
+from kinetoscope.storage.directory import DirectoryStore
+from kinetoscope.storage.store import ObjectStore
+
+
+def open_store(uri: str) -> ObjectStore:
+    """Open the store rooted at a URI.
+
+    Cheap, and repeatable: stores of one bucket share their connections.
+
+    Args:
+        uri: ``file:///absolute/folder`` or ``s3://bucket/prefix``; the environment says where S3 is
+            and who asks (``storage/s3/settings.py``).
+
+    Raises:
+        ConfigError: for any other URI, and for wrong settings.
+    """
+    if uri.startswith("s3://"):
+        from kinetoscope.storage.s3.store import open_s3_store
+
+        return open_s3_store(uri)
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        # What stands before an @ may be a password.
+        told = "a URI with a user in it" if "@" in uri else repr(uri)
+        raise ConfigError(
+            f"no object store for {told}",
+            hint="use file:///absolute/folder or s3://bucket/prefix",
+        )
+    return DirectoryStore(Path(unquote(parts.path)))
+
+
+def as_local(store: ObjectStore, key: str, scratch: Path) -> Path:
+    """Return a local file with the object's content, downloaded below ``scratch`` if need be."""
+    path = store.local_path(key)
+    if path is None:
+        path = scratch / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(key, path)
+    return path
