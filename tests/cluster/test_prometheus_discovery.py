@@ -30,7 +30,7 @@ import pytest
 import yaml
 from rendering import CHART, MINIMAL, render
 
-from kinetoscope.kube.training_job import TrainingJob, delete, submit
+from kinetoscope.kube.jobs.submit import TrainingJob, delete, submit
 from kinetoscope.telemetry.training_metrics import StepFigures, TrainingMetrics
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from uuid import uuid4
 import installed
 import pytest
 
-from kinetoscope.kube import training_job
-from kinetoscope.kube.training_job import TrainingJob
+from kinetoscope.kube.jobs import submit as training_job
+from kinetoscope.kube.jobs.submit import TrainingJob
 
 if TYPE_CHECKING:
     from kinetoscope.kube.connection import Cluster
-    from kinetoscope.kube.job_request import Engine
+    from kinetoscope.kube.jobs.request import Engine
 
 _PULL_SECONDS = 900
 

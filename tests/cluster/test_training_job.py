@@ -18,15 +18,7 @@ from kubernetes import client
 from kinetoscope.core.errors import ClusterError, ConfigError, NotFoundError
 from kinetoscope.kube.api_errors import AbsentError, ForbiddenError
 from kinetoscope.kube.connection import connect
-from kinetoscope.kube.profiles import make_profile
-from kinetoscope.kube.runtime_template import (
-    DIGEST_ANNOTATION,
-    GROUP,
-    VERSION,
-    read_template,
-    render_runtime,
-)
-from kinetoscope.kube.training_job import (
+from kinetoscope.kube.jobs.submit import (
     TrainingJob,
     delete,
     follow,
@@ -38,12 +30,20 @@ from kinetoscope.kube.training_job import (
     suspend,
     wait,
 )
+from kinetoscope.kube.jobs.template import (
+    DIGEST_ANNOTATION,
+    GROUP,
+    VERSION,
+    read_template,
+    render_runtime,
+)
+from kinetoscope.kube.profiles import make_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kinetoscope.kube.connection import Cluster
-    from kinetoscope.kube.job_state import Observation
+    from kinetoscope.kube.jobs.state import Observation
 
 CHART = Path(__file__).parents[2] / "charts" / "kinetoscope"
 IMAGE = "python:3.11-slim-bookworm"

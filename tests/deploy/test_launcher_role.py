@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rendering import MINIMAL, render
 
-from kinetoscope.kube.doctor.access import LAUNCHER_RULES, rights
+from kinetoscope.doctor.cluster.access import LAUNCHER_RULES, rights
 
 
 def test_the_role_grants_what_a_run_needs_and_nothing_else() -> None:

@@ -18,7 +18,7 @@ from kinetoscope.storage.open import open_store
 
 def _probe(environment: Mapping[str, str], *only: str) -> tuple[int, dict[str, Any], str]:
     done = subprocess.run(
-        [sys.executable, "-m", "kinetoscope.kube.probe", "--only", *only],
+        [sys.executable, "-m", "kinetoscope.doctor.pod", "--only", *only],
         env={**os.environ, "KINO_S3_RETRY_SECONDS": "1", **environment},
         capture_output=True,
         text=True,
@@ -115,7 +115,7 @@ def test_the_workspace_is_written_to_and_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_probe_needs_neither_kubernetes_nor_mlflow_nor_torch() -> None:
-    program = "import kinetoscope.kube.probe, sys; print(*sys.modules)"
+    program = "import kinetoscope.doctor.pod, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -1,9 +1,17 @@
-"""Cores and memory that this process may use: the machine's, less what cgroups take away."""
+"""Cores, memory, shared memory and disk that this process may use.
+
+Cores and memory are the machine's, less what cgroups take away. Here they are measured; `doctor`
+says what a figure means.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import NamedTuple
+
+import psutil
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -11,6 +19,21 @@ _MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+_SHM = Path("/dev/shm")  # noqa: S108 - where Linux shares memory
+
+
+class Space(NamedTuple):
+    """Space of a file system, in bytes."""
+
+    free: int
+    total: int
+
+
+class Memory(NamedTuple):
+    """Memory in bytes; ``limit`` is the cgroup's where that leaves less than the machine has."""
+
+    free: int
+    limit: int | None
 
 
 def usable_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> float:
@@ -47,6 +70,37 @@ def memory_limit_bytes(
             if limit is not None and used is not None:
                 found.append((limit, used - _entry(folder / "memory.stat", cache_name)))
     return min(found, default=None)
+
+
+def free_memory() -> Memory:
+    """Return what is free of the machine's memory, or of the cgroup's where that is less."""
+    free = psutil.virtual_memory().available
+    limited = memory_limit_bytes()
+    if limited is None or limited[0] - limited[1] >= free:
+        return Memory(free, None)
+    return Memory(max(0, limited[0] - limited[1]), limited[0])
+
+
+def shared_memory(path: Path = _SHM) -> Space | None:
+    """Return the shared memory, through which ranks and loaders talk; None where there is none.
+
+    Args:
+        path: where it is mounted.
+    """
+    return disk_space(path) if path.is_dir() else None
+
+
+def disk_space(path: Path) -> Space:
+    """Return the space of the file system of a folder that need not exist yet."""
+    usage = shutil.disk_usage(existing(path))
+    return Space(usage.free, usage.total)
+
+
+def existing(path: Path) -> Path:
+    """Return the path or the nearest folder above it that exists."""
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 def _folders(cgroups: Path, membership: Path, controller: str) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from kinetoscope.core.code_version import code_version
 from kinetoscope.core.errors import ConfigError, DataError
 from kinetoscope.core.hashing import canonical_json
 from kinetoscope.core.ids import new_run_id
+from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
 from kinetoscope.data.sources import videos_digest
@@ -64,10 +64,7 @@ def create_run(loaded: LoadedConfig, videos: Path, workspace: Workspace) -> Run:
 
 def check_disk(workspace: Workspace) -> None:
     """Raise ``ConfigError`` when the workspace's disk is too full to begin."""
-    folder = workspace.root
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = disk_space(workspace.root).free
     if free < _MIN_FREE_BYTES:
         raise ConfigError(
             f"{format_bytes(free)} are free at {workspace.root}; "

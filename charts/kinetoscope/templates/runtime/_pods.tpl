@@ -46,7 +46,7 @@ containers:
   - name: probe
     image: {{ include "kinetoscope.image" (dict "root" .root "key" "controlPlane") }}
     imagePullPolicy: {{ .root.Values.images.pullPolicy }}
-    command: [python, -m, kinetoscope.kube.probe]
+    command: [python, -m, kinetoscope.doctor.pod]
     envFrom:
       {{- include "kinetoscope.runEnvFrom" .root | nindent 6 }}
     {{- with include "kinetoscope.mlflowLogin" .root }}

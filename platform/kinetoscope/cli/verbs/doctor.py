@@ -63,13 +63,13 @@ def doctor(
     """
     if on is Place.laptop:
         from kinetoscope.core.settings import workspace
-        from kinetoscope.pipelines.doctor import examine
+        from kinetoscope.doctor.laptop import examine
 
         _show(examine(workspace()), as_json)
         return
+    from kinetoscope.doctor.cluster.context import Options
+    from kinetoscope.doctor.cluster.examine import examine_cluster
     from kinetoscope.kube.connection import connect
-    from kinetoscope.kube.doctor.context import Options
-    from kinetoscope.kube.doctor.examine import examine_cluster
     from kinetoscope.kube.profiles import choose_profile
 
     options = Options(

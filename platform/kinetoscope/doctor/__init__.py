@@ -1,0 +1,1 @@
+"""Is this machine, this pod, the cluster fit to run the pipeline?"""

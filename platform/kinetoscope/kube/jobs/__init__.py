@@ -1,0 +1,1 @@
+"""TrainJobs: asked for, submitted, watched, read."""
