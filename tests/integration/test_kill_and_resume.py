@@ -16,8 +16,8 @@ import pytest
 from kinetoscope.core.settings import Workspace
 from kinetoscope.data.config import SynthConfig
 from kinetoscope.data.synth import synthesize
-from kinetoscope.steps.records import Run, find_run
-from kinetoscope.steps.view import run_status, step_results
+from kinetoscope.runs.records import Run, find_run
+from kinetoscope.runs.view import run_status, step_results
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

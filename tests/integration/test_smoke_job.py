@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from kinetoscope.config.load import load_config
-from kinetoscope.config.steps import planned_step
+from kinetoscope.runs.steps import planned_step
 from kinetoscope.telemetry.scrape import scrape
 from kinetoscope.training.smoke_config import smoke_config
 

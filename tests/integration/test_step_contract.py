@@ -21,17 +21,11 @@ from kinetoscope.core.errors import (
     PreemptedError,
     UserError,
 )
+from kinetoscope.runs.identity import fingerprint
+from kinetoscope.runs.records import open_run
 from kinetoscope.steps.attempts import num_attempts
-from kinetoscope.steps.contract import (
-    RuntimeConfig,
-    StepSpec,
-    StepStatus,
-    fingerprint,
-    read_result,
-    read_status,
-)
+from kinetoscope.steps.contract import RuntimeConfig, StepSpec, StepStatus, read_result, read_status
 from kinetoscope.steps.execute import execute
-from kinetoscope.steps.records import open_run
 from kinetoscope.storage.open import open_store
 
 MakeSpec = Callable[..., StepSpec]
@@ -94,6 +88,7 @@ def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSpec:
             inputs={},
             fingerprint=fingerprint(name="toy", config=config, seed=0, inputs={}, code=""),
             runtime=runtime,
+            stop_key=f"runs/{run_id}/stop.json",
         )
 
     return make
@@ -158,7 +153,7 @@ def test_a_step_that_makes_no_progress_is_stopped_with_its_stacks(make_spec: Mak
 
 def test_a_stop_request_saves_and_the_next_start_goes_on(make_spec: MakeSpec) -> None:
     spec = make_spec(what="slow", parts=25)
-    run = open_run(spec.run_uri)
+    run = open_run(f"{spec.root_uri}/runs/{spec.run_id}")
     supervisor = _start(spec)
     _wait_for_parts(spec, 2)
     run.request_stop()

@@ -17,6 +17,6 @@ def encode_latents(run_uri: str, name: str, clips: str, vae: str, vae_evaluation
     Returns:
         URI of the step.
     """
-    from kinetoscope.config.run_step import run_step
+    from kinetoscope.runs.run_step import run_step
 
     return run_step(run_uri, name, {"clips": clips, "vae": vae, "vae_evaluation": vae_evaluation})

@@ -18,6 +18,6 @@ def evaluate_dit(run_uri: str, name: str, clips: str, vae: str, latents: str, di
     Returns:
         URI of the step.
     """
-    from kinetoscope.config.run_step import run_step
+    from kinetoscope.runs.run_step import run_step
 
     return run_step(run_uri, name, {"clips": clips, "vae": vae, "latents": latents, "dit": dit})

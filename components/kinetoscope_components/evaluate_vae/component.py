@@ -16,6 +16,6 @@ def evaluate_vae(run_uri: str, name: str, clips: str, vae: str) -> str:
     Returns:
         URI of the step.
     """
-    from kinetoscope.config.run_step import run_step
+    from kinetoscope.runs.run_step import run_step
 
     return run_step(run_uri, name, {"clips": clips, "vae": vae})

@@ -13,6 +13,6 @@ def finish_run(run_uri: str) -> str:
     Returns:
         The run's state.
     """
-    from kinetoscope.evaluation.run_report import finish_run as finish
+    from kinetoscope.runs.report import finish_run as finish
 
     return finish(run_uri)

@@ -14,6 +14,6 @@ def prepare_data(run_uri: str, name: str) -> str:
     Returns:
         URI of the step.
     """
-    from kinetoscope.config.run_step import run_step
+    from kinetoscope.runs.run_step import run_step
 
     return run_step(run_uri, name, {})

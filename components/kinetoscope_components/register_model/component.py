@@ -21,7 +21,7 @@ def register_model(  # noqa: PLR0913, PLR0917 - kfp passes each upstream output 
     Returns:
         URI of the step.
     """
-    from kinetoscope.config.run_step import run_step
+    from kinetoscope.runs.run_step import run_step
 
     inputs = {"clips": clips, "vae": vae, "latents": latents, "dit": dit}
     judged = {"vae_evaluation": vae_evaluation, "dit_evaluation": dit_evaluation}

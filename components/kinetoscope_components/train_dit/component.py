@@ -20,7 +20,7 @@ def train_dit(
     Returns:
         URI of the step.
     """
-    from kinetoscope.config.run_step import run_step
+    from kinetoscope.runs.run_step import run_step
 
     inputs = {"clips": clips, "vae": vae, "latents": latents, "previous": previous}
     return run_step(run_uri, name, {key: uri for key, uri in inputs.items() if uri})

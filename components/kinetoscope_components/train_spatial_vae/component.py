@@ -15,6 +15,6 @@ def train_spatial_vae(run_uri: str, name: str, clips: str) -> str:
     Returns:
         URI of the step.
     """
-    from kinetoscope.config.run_step import run_step
+    from kinetoscope.runs.run_step import run_step
 
     return run_step(run_uri, name, {"clips": clips})

@@ -16,7 +16,7 @@ def train_vae(run_uri: str, name: str, clips: str, previous: str = "") -> str:
     Returns:
         URI of the step.
     """
-    from kinetoscope.config.run_step import run_step
+    from kinetoscope.runs.run_step import run_step
 
     inputs = {"clips": clips, "previous": previous}
     return run_step(run_uri, name, {key: uri for key, uri in inputs.items() if uri})

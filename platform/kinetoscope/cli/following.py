@@ -10,8 +10,8 @@ from kinetoscope.cli.overview import overview
 from kinetoscope.core.errors import ExitCode, KinetoscopeError
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.local import Host
-from kinetoscope.pipelines.summary import run_summary
-from kinetoscope.steps.records import End, Run
+from kinetoscope.runs.records import End, Run
+from kinetoscope.runs.summary import run_summary
 
 
 def follow(run: Run, *, as_json: bool) -> None:

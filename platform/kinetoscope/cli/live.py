@@ -10,8 +10,8 @@ from typing import Any, Protocol, Self
 import typer
 
 from kinetoscope.core.units import format_seconds
-from kinetoscope.steps.records import Run, stop_requested
-from kinetoscope.steps.view import run_status, step_row
+from kinetoscope.runs.records import Run, stop_requested
+from kinetoscope.runs.view import run_status, step_row
 
 _LINE_SECONDS = 30.0
 _PERCENT = 100

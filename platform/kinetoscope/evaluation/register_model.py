@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from kinetoscope.core.errors import NotFoundError
-from kinetoscope.core.hashing import digest_bytes, digest_json
+from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.core.settings import tracking_uri, workspace
 from kinetoscope.evaluation.config import RegisterConfig
 from kinetoscope.evaluation.heldout_clips import read_clips
@@ -75,29 +73,15 @@ def _promote(
 
 def _lineage(ctx: StepContext, digest: str, parents: dict[str, str]) -> dict[str, str]:
     """Return where the model comes from, as tags of its version."""
-    tags = {
+    return {
         f"{_TAG}/run": ctx.run_id,
         f"{_TAG}/bundle-digest": digest,
         f"{_TAG}/data-digest": parents["clips"],
         f"{_TAG}/parent.vae": parents["vae"],
         f"{_TAG}/parent.latents": parents["latents"],
         f"{_TAG}/parent.dit": parents["dit"],
+        **{f"{_TAG}/{name}": value for name, value in ctx.origin.items() if value},
     }
-    config = _run_file(ctx, "config.json")
-    if config is not None:
-        tags[f"{_TAG}/config-hash"] = digest_json(config)
-    record = _run_file(ctx, "run.json") or {}
-    if record.get("code_version"):
-        tags[f"{_TAG}/code-version"] = str(record["code_version"])
-    return tags
-
-
-def _run_file(ctx: StepContext, name: str) -> dict[str, Any] | None:
-    try:
-        value: dict[str, Any] = json.loads(ctx.root_store.get_bytes(f"runs/{ctx.run_id}/{name}"))
-    except NotFoundError:
-        return None
-    return value
 
 
 if __name__ == "__main__":

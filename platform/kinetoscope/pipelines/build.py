@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetoscope.config.run import RunConfig
-from kinetoscope.config.steps import planned_steps
+from kinetoscope.runs.steps import planned_steps
 
 
 def build_pipeline(config: RunConfig, *, image: str | None = None) -> Any:

@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 
 from kinetoscope.config.load import LoadedConfig
-from kinetoscope.config.steps import planned_steps
 from kinetoscope.core.code_version import code_version
 from kinetoscope.core.errors import ConfigError, DataError
 from kinetoscope.core.hashing import canonical_json
@@ -23,8 +22,9 @@ from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
 from kinetoscope.data.sources import videos_digest
+from kinetoscope.runs.records import Run, RunRecord, Start, open_run
+from kinetoscope.runs.steps import planned_steps
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.steps.records import Run, RunRecord, Start, open_run
 
 _POLL_SECONDS = 0.5
 # A laptop run's checkpoints, latents and samples; what a big model needs, it finds out later.

@@ -15,10 +15,10 @@ import threading
 
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.settings import workspace
-from kinetoscope.evaluation.run_report import finish_run
 from kinetoscope.pipelines.build import build_pipeline
-from kinetoscope.pipelines.mirror import Mirror
-from kinetoscope.steps.records import Run, open_run
+from kinetoscope.runs.mirror import Mirror
+from kinetoscope.runs.records import Run, open_run
+from kinetoscope.runs.report import finish_run
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 _LOOK_SECONDS = 1.0

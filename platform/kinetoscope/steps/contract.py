@@ -88,16 +88,15 @@ class StepSpec(Record):
     """Upstream step URIs by input name."""
     fingerprint: str
     runtime: RuntimeConfig = RuntimeConfig()
+    stop_key: str = ""
+    """Below the root: once there is such an object, the step saves and stops."""
+    origin: dict[str, str] = {}
+    """What the step notes of where its results come from, e.g. the digest of the run's config."""
 
     @property
     def uri(self) -> str:
         """Where the step lives; its fingerprint is part of it, so what is there is its own."""
         return f"{self.root_uri}/steps/{self.name}/{self.fingerprint}"
-
-    @property
-    def run_uri(self) -> str:
-        """Where the run keeps its records."""
-        return f"{self.root_uri}/runs/{self.run_id}"
 
 
 class Progress(Record):
@@ -135,20 +134,9 @@ class StepStatus(Record):
     run_id: str = ""
 
 
-def fingerprint(
-    *, name: str, config: dict[str, Any], seed: int, inputs: dict[str, str], code: str
-) -> str:
-    """Name the work: the same config, seed, input digests and code give the same 16 hex digits.
-
-    Args:
-        name: the step's name.
-        config: the step's own piece of config.
-        seed: seed of the run.
-        inputs: digest of each input's result.
-        code: version of the code that the worker can reach.
-    """
-    value = {"name": name, "config": config, "seed": seed, "inputs": inputs, "code": code}
-    return digest_json(value).removeprefix("sha256:")[:16]
+def stop_requested(spec: StepSpec) -> bool:
+    """Tell whether somebody asked the step to stop."""
+    return bool(spec.stop_key) and open_store(spec.root_uri).stat(spec.stop_key) is not None
 
 
 def read_result(step_uri: str) -> StepResult | None:

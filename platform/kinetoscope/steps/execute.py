@@ -15,8 +15,13 @@ from kinetoscope.core.errors import (
     StalledError,
     UserError,
 )
-from kinetoscope.steps.contract import StepResult, StepSpec, read_result, read_status
-from kinetoscope.steps.records import StepRecord, open_run, stop_requested
+from kinetoscope.steps.contract import (
+    StepResult,
+    StepSpec,
+    read_result,
+    read_status,
+    stop_requested,
+)
 from kinetoscope.storage.open import open_store
 
 _RESTART_SECONDS = 1.0
@@ -36,11 +41,7 @@ def execute(spec: StepSpec) -> StepResult:
     Raises:
         KinetoscopeError: of the kind that the step's exit code tells, with its reason.
     """
-    run = open_run(spec.run_uri)
-    if stop_requested(spec.run_uri):
-        raise PreemptedError(f"run {spec.run_id} was stopped before step {spec.name}")
     result = read_result(spec.uri)
-    run.note_step(StepRecord(name=spec.name, uri=spec.uri, cached=result is not None))
     if result is not None:
         _log.info("%s: done before (%s), skipped", spec.name, spec.fingerprint)
         return result
@@ -51,7 +52,7 @@ def execute(spec: StepSpec) -> StepResult:
         result = read_result(spec.uri)
         if result is not None:
             return result
-        if code not in (ExitCode.FAILED, ExitCode.STALLED) or stop_requested(spec.run_uri):
+        if code not in (ExitCode.FAILED, ExitCode.STALLED) or stop_requested(spec):
             break
         if restart < spec.runtime.max_restarts:
             _log.warning("%s ended with code %d: starting it again", spec.name, code)

@@ -32,9 +32,9 @@ from kinetoscope.steps.contract import (
     StepState,
     StepStatus,
     read_record,
+    stop_requested,
 )
 from kinetoscope.steps.ranks import Ranks
-from kinetoscope.steps.records import stop_requested
 from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.logging_setup import setup_logging
 
@@ -129,7 +129,7 @@ class Supervisor:
         if not self._told_to_stop and now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
             orphaned = os.getppid() != self._parent or not _is_alive(self._host_pid)
-            self._told_to_stop = orphaned or stop_requested(self._spec.run_uri)
+            self._told_to_stop = orphaned or stop_requested(self._spec)
         return self._told_to_stop
 
     def _on_signal(self, *_: object) -> None:

@@ -68,6 +68,7 @@ class StepContext:
         self.seed = spec.seed
         self.runtime: RuntimeConfig = spec.runtime
         self.fingerprint = spec.fingerprint
+        self.origin = spec.origin
         self.rank = int(os.environ["RANK"])
         self.world_size = int(os.environ["WORLD_SIZE"])
         self.local_rank = int(os.environ["LOCAL_RANK"])

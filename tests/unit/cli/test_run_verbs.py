@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
 from kinetoscope.core.settings import workspace
+from kinetoscope.runs.records import End, Run, RunRecord, Start, StepRecord, open_run
 from kinetoscope.steps.contract import (
     RESULT_KEY,
     STATUS_KEY,
@@ -20,7 +21,6 @@ from kinetoscope.steps.contract import (
     StepStatus,
 )
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.steps.records import End, Run, RunRecord, Start, StepRecord, open_run
 from kinetoscope.storage.open import open_store
 
 runner = CliRunner()

@@ -6,8 +6,9 @@ import pytest
 
 from kinetoscope.config.load import json_schema, list_recipes, load_config, recipe_summary
 from kinetoscope.config.run import RunConfig
-from kinetoscope.config.steps import content, planned_step, planned_steps
 from kinetoscope.core.errors import ConfigError, NotFoundError
+from kinetoscope.runs.identity import content
+from kinetoscope.runs.steps import planned_step, planned_steps
 
 
 @pytest.mark.parametrize("recipe", list_recipes())

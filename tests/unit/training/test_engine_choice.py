@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from kinetoscope.config.load import load_config
-from kinetoscope.config.steps import content, planned_step
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.runs.identity import content
+from kinetoscope.runs.steps import planned_step
 from kinetoscope.training.config import TrainLoopConfig
 from kinetoscope.training.engine.choice import build_engine, check_engine
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine

@@ -108,9 +108,9 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
     from kinetoscope.cli.output import emit_json
     from kinetoscope.core.errors import NotFoundError
     from kinetoscope.core.settings import workspace
-    from kinetoscope.pipelines.summary import uri_to_path
-    from kinetoscope.steps.records import find_run
-    from kinetoscope.steps.view import step_results
+    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.summary import uri_to_path
+    from kinetoscope.runs.view import step_results
 
     found = find_run(workspace().store_uri, run)
     result = step_results(found).get("prepare_data")

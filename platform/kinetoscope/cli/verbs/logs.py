@@ -9,7 +9,7 @@ import typer
 from kinetoscope.cli.verbs.options import RunName
 
 if TYPE_CHECKING:
-    from kinetoscope.steps.records import Run
+    from kinetoscope.runs.records import Run
 
 EXAMPLE = "Example: kino logs last train_dit_1 --follow"
 _POLL_SECONDS = 1.0
@@ -25,9 +25,9 @@ def logs(run: RunName = "last", step: StepName = None, follow: Follow = False) -
     import time
 
     from kinetoscope.core.settings import workspace
-    from kinetoscope.pipelines.summary import uri_to_path
-    from kinetoscope.steps.records import find_run
-    from kinetoscope.steps.view import log_objects
+    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.summary import uri_to_path
+    from kinetoscope.runs.view import log_objects
 
     found = find_run(workspace().store_uri, run)
     offsets: dict[str, int] = {}

@@ -13,8 +13,8 @@ def ls(as_json: Json = False) -> None:
     """List the runs, the newest first."""
     from kinetoscope.cli.output import emit_json, local_time, table
     from kinetoscope.core.settings import workspace
-    from kinetoscope.steps.records import list_runs
-    from kinetoscope.steps.view import run_row
+    from kinetoscope.runs.records import list_runs
+    from kinetoscope.runs.view import run_row
 
     rows = [run_row(run) for run in list_runs(workspace().store_uri)]
     if as_json:

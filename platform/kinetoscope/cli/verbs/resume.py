@@ -13,7 +13,7 @@ def resume(run: RunName = "last", as_json: Json = False) -> None:
     from kinetoscope.core.errors import UserError
     from kinetoscope.core.settings import workspace
     from kinetoscope.pipelines.local import check_disk
-    from kinetoscope.steps.records import find_run
+    from kinetoscope.runs.records import find_run
 
     found = find_run(workspace().store_uri, run)
     if found.state() == "running":

@@ -20,8 +20,8 @@ def rm(run: RunName, yes: Yes = False) -> None:
     """
     from kinetoscope.core.settings import workspace
     from kinetoscope.core.units import format_bytes
-    from kinetoscope.pipelines.removal import remove_run
-    from kinetoscope.steps.records import find_run
+    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.removal import remove_run
 
     found = find_run(workspace().store_uri, run)
     run_id = found.record.run_id

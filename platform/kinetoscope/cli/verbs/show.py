@@ -14,8 +14,8 @@ def show(run: RunName = "last", as_json: Json = False) -> None:
     from kinetoscope.cli.output import emit_json
     from kinetoscope.cli.overview import overview
     from kinetoscope.core.settings import workspace
-    from kinetoscope.pipelines.summary import run_summary
-    from kinetoscope.steps.records import find_run
+    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.summary import run_summary
 
     summary = run_summary(find_run(workspace().store_uri, run))
     if as_json:

@@ -16,8 +16,8 @@ def status(run: RunName = "last", as_json: Json = False) -> None:
     from kinetoscope.cli.output import emit_json
     from kinetoscope.cli.overview import steps_table
     from kinetoscope.core.settings import workspace
-    from kinetoscope.steps.records import find_run
-    from kinetoscope.steps.view import run_status
+    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.view import run_status
 
     told = run_status(find_run(workspace().store_uri, run))
     told["metrics"] = _live_metrics(told["steps"])

@@ -15,7 +15,7 @@ from kinetoscope.core.errors import ConfigError
 from kinetoscope.kube.jobs.request import Engine, TrainingJob
 from kinetoscope.kube.jobs.template import parse_template, render_runtime, render_train_job
 
-CHART = Path(__file__).parents[3] / "charts" / "kinetoscope"
+CHART = Path(__file__).parents[4] / "charts" / "kinetoscope"
 
 
 @pytest.fixture(scope="module")

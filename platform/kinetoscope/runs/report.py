@@ -11,16 +11,9 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from kinetoscope.core.errors import ExitCode, NotFoundError
 from kinetoscope.core.units import format_bytes, format_seconds
+from kinetoscope.runs.records import End, Failure, Run, RunState, open_run, stop_requested
+from kinetoscope.runs.view import run_row, step_results, step_row
 from kinetoscope.steps.contract import StepResult
-from kinetoscope.steps.records import (
-    End,
-    Failure,
-    Run,
-    RunState,
-    open_run,
-    stop_requested,
-)
-from kinetoscope.steps.view import run_row, step_results, step_row
 from kinetoscope.storage.open import open_store
 
 _MAX_EMBEDDED_BYTES = 8 << 20
@@ -57,7 +50,7 @@ def _end(run: Run) -> End:
 def _render(run: Run, end: End) -> str:
     results = step_results(run)
     environment = Environment(
-        loader=PackageLoader("kinetoscope.evaluation"),
+        loader=PackageLoader("kinetoscope.runs"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         trim_blocks=True,
         lstrip_blocks=True,

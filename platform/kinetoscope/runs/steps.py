@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.config_model import Config
@@ -17,23 +16,9 @@ from kinetoscope.training.config import (
     TrainVAEConfig,
 )
 
-# What changes how a step runs but not what it makes: left out of its fingerprint.
-_NOT_CONTENT = frozenset(
-    {
-        "cache_mib",
-        "checkpoint_every_steps",
-        # Like the number of ranks: another engine may go on with the same checkpoints.
-        "engine",
-        "keep_checkpoints",
-        "log_every_steps",
-        "num_workers",
-        "prefetch_steps",
-    }
-)
-
 
 @dataclass(frozen=True)
-class PlannedStep:
+class RunStep:
     """One step of a run's pipeline.
 
     Args:
@@ -53,16 +38,7 @@ class PlannedStep:
     runtime: RuntimeConfig
 
 
-def content(value: Any) -> Any:
-    """Return the part of a piece, as JSON, that decides what the step makes."""
-    if isinstance(value, dict):
-        return {k: content(v) for k, v in value.items() if k not in _NOT_CONTENT}
-    if isinstance(value, list):
-        return [content(item) for item in value]
-    return value
-
-
-def planned_step(config: RunConfig, name: str) -> PlannedStep:
+def planned_step(config: RunConfig, name: str) -> RunStep:
     """Return a step by name; raises ``NotFoundError``."""
     steps = {step.name: step for step in planned_steps(config)}
     if name not in steps:
@@ -70,7 +46,7 @@ def planned_step(config: RunConfig, name: str) -> PlannedStep:
     return steps[name]
 
 
-def planned_steps(config: RunConfig) -> list[PlannedStep]:
+def planned_steps(config: RunConfig) -> list[RunStep]:
     """Return the run's steps, each after all that it reads from."""
     steps = [_prepare_data(config), *_vae_steps(config)]
     vae = steps[-1].name
@@ -80,11 +56,11 @@ def planned_steps(config: RunConfig) -> list[PlannedStep]:
     return steps
 
 
-def _prepare_data(config: RunConfig) -> PlannedStep:
+def _prepare_data(config: RunConfig) -> RunStep:
     return _step("prepare_data", "kinetoscope.data.prepare_data", config, config.prepare_data, {})
 
 
-def _vae_steps(config: RunConfig) -> list[PlannedStep]:
+def _vae_steps(config: RunConfig) -> list[RunStep]:
     steps = []
     previous = {}
     if config.train_spatial_vae is not None:
@@ -108,13 +84,13 @@ def _vae_steps(config: RunConfig) -> list[PlannedStep]:
     return steps
 
 
-def _evaluate_vae(config: RunConfig, vae: str) -> PlannedStep:
+def _evaluate_vae(config: RunConfig, vae: str) -> RunStep:
     piece = EvaluateVAEConfig(vae=config.models.vae, **dict(config.evaluate_vae))
     worker = "kinetoscope.evaluation.evaluate_vae"
     return _step("evaluate_vae", worker, config, piece, {"clips": "prepare_data", "vae": vae})
 
 
-def _encode_latents(config: RunConfig, vae: str) -> PlannedStep:
+def _encode_latents(config: RunConfig, vae: str) -> RunStep:
     piece = EncodeLatentsConfig(
         model=config.models.vae,
         text_encoder=config.models.text_encoder,
@@ -126,7 +102,7 @@ def _encode_latents(config: RunConfig, vae: str) -> PlannedStep:
     return _step("encode_latents", "kinetoscope.training.encode_latents", config, piece, inputs)
 
 
-def _dit_steps(config: RunConfig, vae: str) -> list[PlannedStep]:
+def _dit_steps(config: RunConfig, vae: str) -> list[RunStep]:
     steps = []
     previous: dict[str, str] = {}
     for number, stage in enumerate(config.train_dit, start=1):
@@ -145,7 +121,7 @@ def _dit_steps(config: RunConfig, vae: str) -> list[PlannedStep]:
     return steps
 
 
-def _final_steps(config: RunConfig, vae: str, dit: str) -> list[PlannedStep]:
+def _final_steps(config: RunConfig, vae: str, dit: str) -> list[RunStep]:
     generation = {
         **dict(config.models),
         "conditioning": config.prepare_data.conditioning,
@@ -169,8 +145,8 @@ def _final_steps(config: RunConfig, vae: str, dit: str) -> list[PlannedStep]:
 
 def _step(
     name: str, worker: str, config: RunConfig, piece: Config, inputs: dict[str, str]
-) -> PlannedStep:
+) -> RunStep:
     component = name.rstrip("0123456789").rstrip("_")
     training = name.startswith("train_")
     runtime = config.runtimes.training if training else config.runtimes.other
-    return PlannedStep(name, component, worker, piece, inputs, runtime)
+    return RunStep(name, component, worker, piece, inputs, runtime)

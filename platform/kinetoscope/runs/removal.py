@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kinetoscope.core.errors import UserError
 from kinetoscope.core.settings import Workspace
+from kinetoscope.runs.records import Run, list_runs
 from kinetoscope.steps.contract import RESULT_KEY
-from kinetoscope.steps.records import Run, list_runs
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 

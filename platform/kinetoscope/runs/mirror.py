@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.settings import tracking_uri, workspace
+from kinetoscope.runs.records import Run, StepRecord
 from kinetoscope.steps.contract import StepResult, StepSpec, read_record, read_result, read_status
-from kinetoscope.steps.records import Run, StepRecord
 from kinetoscope.storage.open import as_local, open_store
 from kinetoscope.tracking.tracker import MetricRow, Status, Tracker
 

@@ -23,7 +23,7 @@ from kinetoscope.storage.store import ObjectStore
 
 RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
 
-_STOP_KEY = "stop.json"
+STOP_KEY = "stop.json"
 _END_KEY = "end.json"
 _FAILURE_KEY = "failure.json"
 
@@ -100,7 +100,7 @@ class Run:
 
     def begin(self, start: Start) -> None:
         """Note a start; forgets an earlier stop and end."""
-        for key in (_STOP_KEY, _END_KEY, _FAILURE_KEY):
+        for key in (STOP_KEY, _END_KEY, _FAILURE_KEY):
             self.store.delete(key)
         number = len(self.store.list("starts")) + 1
         self.store.put_bytes(f"starts/{number:06d}.json", start.to_bytes())
@@ -137,7 +137,7 @@ class Run:
 
     def request_stop(self) -> None:
         """Ask the run's steps to save and stop."""
-        self.store.put_bytes(_STOP_KEY, b"{}")
+        self.store.put_bytes(STOP_KEY, b"{}")
 
     def note_step(self, record: StepRecord) -> None:
         """Note where a step lives; a step that this run made itself stays its own on resume."""
@@ -157,7 +157,7 @@ def open_run(run_uri: str) -> Run:
 
 def stop_requested(run_uri: str) -> bool:
     """Tell whether somebody asked the run to stop."""
-    return open_store(run_uri).stat(_STOP_KEY) is not None
+    return open_store(run_uri).stat(STOP_KEY) is not None
 
 
 def list_runs(root_uri: str) -> list[Run]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kinetoscope.core.errors import NotFoundError
+from kinetoscope.runs.records import Run
 from kinetoscope.steps.attempts import num_attempts
 from kinetoscope.steps.contract import StepResult, StepStatus, read_result, read_status
-from kinetoscope.steps.records import Run
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore

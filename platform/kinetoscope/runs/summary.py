@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kinetoscope.core.errors import NotFoundError
+from kinetoscope.runs.records import Run
+from kinetoscope.runs.view import run_status, step_results
 from kinetoscope.steps.contract import StepResult
-from kinetoscope.steps.records import Run
-from kinetoscope.steps.view import run_status, step_results
 from kinetoscope.storage.open import open_store
 
 

@@ -1,0 +1,43 @@
+"""What every pipeline component calls: one step of a run."""
+
+from __future__ import annotations
+
+import json
+
+from kinetoscope.config.run import RunConfig
+from kinetoscope.core.errors import KinetoscopeError, PreemptedError
+from kinetoscope.runs.checks import check_plans
+from kinetoscope.runs.identity import step_spec
+from kinetoscope.runs.records import Failure, StepRecord, open_run, stop_requested
+from kinetoscope.steps.contract import read_result
+from kinetoscope.steps.execute import execute
+from kinetoscope.telemetry.logging_setup import setup_logging
+
+
+def run_step(run_uri: str, name: str, inputs: dict[str, str]) -> str:
+    """Run one step of a run, or find it done, and return the step's URI.
+
+    Args:
+        run_uri: where the run keeps its records and its resolved config.
+        name: the step, e.g. ``train_vae_2``.
+        inputs: URIs of the upstream steps, by input name.
+
+    Raises:
+        KinetoscopeError: of the kind that the step's exit code tells.
+    """
+    setup_logging()
+    run = open_run(run_uri)
+    try:
+        config = RunConfig.model_validate(json.loads(run.store.get_bytes("config.json")))
+        spec = step_spec(run.record, config, name, inputs)
+        if stop_requested(run_uri):
+            raise PreemptedError(f"run {spec.run_id} was stopped before step {name}")
+        done_before = read_result(spec.uri) is not None
+        run.note_step(StepRecord(name=name, uri=spec.uri, cached=done_before))
+        result = execute(spec)
+        if not inputs:
+            check_plans(config, result)
+    except KinetoscopeError as error:
+        run.note_failure(Failure.of(name, error))
+        raise
+    return spec.uri
