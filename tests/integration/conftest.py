@@ -19,8 +19,8 @@ from minio_server import MinioServer
 
 from kinetoscope.data.clip_table import ClipRow, write_clip_table
 from kinetoscope.data.config import SynthConfig
-from kinetoscope.data.synth import combinations, synthesize
-from kinetoscope.data.video_io import write_video
+from kinetoscope.data.synthetic.draw import combinations, synthesize
+from kinetoscope.data.video.files import write_video
 from kinetoscope.steps.contract import RESULT_KEY, StepResult
 from kinetoscope.storage.open import open_store
 

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from kinetoscope.data.guarded_pool import Casualty, GuardedPool
+from kinetoscope.data.prepare.guarded_pool import Casualty, GuardedPool
 
 # Workers are spawned: what they run has to be importable by name.
 PROGRAM = """

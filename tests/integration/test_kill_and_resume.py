@@ -15,7 +15,7 @@ import pytest
 
 from kinetoscope.core.settings import Workspace
 from kinetoscope.data.config import SynthConfig
-from kinetoscope.data.synth import synthesize
+from kinetoscope.data.synthetic.draw import synthesize
 from kinetoscope.runs.records import Run, find_run
 from kinetoscope.runs.view import run_status, step_results
 

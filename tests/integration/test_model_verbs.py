@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
 from kinetoscope.core.settings import workspace
-from kinetoscope.data.video_io import read_video
+from kinetoscope.data.video.files import read_video
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.bundle import Bundle, BundleSpec, read_spec, write_bundle
 from kinetoscope.inference.config import ClipSize

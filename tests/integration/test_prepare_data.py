@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from kinetoscope.core.errors import DataError, ExitCode, PreemptedError
-from kinetoscope.data import shapes
 from kinetoscope.data.clip_table import ClipTable, read_clip_table
 from kinetoscope.data.config import FiltersConfig, PrepareDataConfig, SynthConfig
-from kinetoscope.data.prepare import Hooks, Prepared, prepare
-from kinetoscope.data.sources import videos_digest
-from kinetoscope.data.synth import synthesize
-from kinetoscope.data.video_io import write_video
+from kinetoscope.data.prepare.prepare import Hooks, Prepared, prepare
+from kinetoscope.data.prepare.sources import videos_digest
+from kinetoscope.data.synthetic import vocabulary as shapes
+from kinetoscope.data.synthetic.draw import synthesize
+from kinetoscope.data.video.files import write_video
 from kinetoscope.steps.contract import StepSpec, read_result, read_status
 from kinetoscope.storage.open import open_store
 
@@ -309,7 +309,7 @@ def run_step(root: Path, videos: Path, digest: str) -> int:
     """Run the step under the supervisor, as a run does."""
     spec = StepSpec(
         name="prepare_data",
-        worker="kinetoscope.data.prepare_data",
+        worker="kinetoscope.data.prepare.step",
         run_id="rtest123",
         root_uri=root.as_uri(),
         config=IN_PROCESS.to_json() | {"videos": str(videos), "videos_digest": digest},

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from kinetoscope.data.config import PrepareDataConfig
-from kinetoscope.data.prepare import Hooks, prepare
-from kinetoscope.data.prepare_data import count_clips
+from kinetoscope.data.prepare.prepare import Hooks, prepare
+from kinetoscope.data.prepare.step import count_clips
 from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.scrape import scrape
 from kinetoscope.telemetry.step_metrics import DataMetrics

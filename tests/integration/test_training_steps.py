@@ -14,7 +14,7 @@ from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import ConfigError, DivergedError, PreemptedError
 from kinetoscope.core.hashing import digest_json
-from kinetoscope.data.latents import LatentReader
+from kinetoscope.data.latents.reader import LatentReader
 from kinetoscope.models.config import STDiTConfig
 from kinetoscope.models.stdit import STDiT
 from kinetoscope.models.weight_export import export_open_sora_stdit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kinetoscope.data.plan_config import FrameSize
+from kinetoscope.data.plan.config import FrameSize
 
 if TYPE_CHECKING:
     from kinetoscope.config.run import RunConfig

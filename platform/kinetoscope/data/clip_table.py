@@ -37,8 +37,8 @@ class ClipRow:
         height: of the decoded frames, in pixels; likewise ``width``.
         caption: raw caption.
         text: what the models are conditioned on: the caption with its scores.
-        motion_score: mean optical flow (``data/motion.py``).
-        quality_score: technical quality in [0, 1] (``data/quality.py``).
+        motion_score: mean optical flow (``data/prepare/scorers/motion.py``).
+        quality_score: technical quality in [0, 1] (``data/prepare/scorers/quality.py``).
         group: number of the near-duplicate group; a group never spans both splits.
         digest: of the source video's bytes.
     """

@@ -14,13 +14,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from kinetoscope.data.aspect_tables import (
+from kinetoscope.data.plan.aspect_tables import (
     NUM_FRAMES,
     aspect_ratio_keys,
     named_resolution,
     resolution_names,
 )
-from kinetoscope.data.plan_config import BucketsConfig
+from kinetoscope.data.plan.config import BucketsConfig
 
 Probability = float | tuple[float, float]
 """``keep``, or ``(keep, length)``."""

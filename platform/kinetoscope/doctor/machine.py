@@ -103,7 +103,7 @@ def check_codecs() -> Finding:
     tried = "encoded and decoded 6 frames in memory with PyAV"
     hint = "make setup, or pip install --force-reinstall av (its wheels bring the codecs)"
     try:
-        told = _ask_python(["-m", "kinetoscope.data.codec_check"], _CODEC_SECONDS)
+        told = _ask_python(["-m", "kinetoscope.data.video.codec_check"], _CODEC_SECONDS)
     except _ProbeError as error:
         return Finding("video codecs", "bad", tried, str(error), hint)
     return judge_codecs(told, tried, hint)

@@ -10,9 +10,9 @@ import torch
 
 from kinetoscope.core.errors import PreemptedError
 from kinetoscope.core.keys import random_key
-from kinetoscope.data.shapes import parse
-from kinetoscope.data.video_io import write_video
-from kinetoscope.evaluation.adherence import read_clip, score
+from kinetoscope.data.synthetic.read_back import read_clip, score
+from kinetoscope.data.synthetic.vocabulary import parse
+from kinetoscope.data.video.files import write_video
 from kinetoscope.evaluation.config import EvaluateDiTConfig
 from kinetoscope.evaluation.heldout_clips import read_clips
 from kinetoscope.evaluation.rf_loss import grid_metrics, rf_loss_grid
@@ -33,7 +33,7 @@ from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 
 if TYPE_CHECKING:
     from kinetoscope.data.clip_table import ClipTable
-    from kinetoscope.evaluation.adherence import ClipReading
+    from kinetoscope.data.synthetic.read_back import ClipReading
     from kinetoscope.evaluation.sample_plan import PlannedClip
     from kinetoscope.evaluation.sampling import StoredClip
 

@@ -9,8 +9,8 @@ import torch
 
 from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.core.errors import DataError, GateError, PreemptedError
-from kinetoscope.data.frames import ClipReader, to_frames, to_pixels
-from kinetoscope.data.video_io import write_video
+from kinetoscope.data.video.clip_reader import ClipReader, to_frames, to_pixels
+from kinetoscope.data.video.files import write_video
 from kinetoscope.evaluation.config import EvaluateVAEConfig, VAEGateConfig
 from kinetoscope.evaluation.heldout_clips import heldout, read_clips
 from kinetoscope.evaluation.image_metrics import psnr, ssim
@@ -24,7 +24,7 @@ from kinetoscope.storage.open import open_store
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kinetoscope.data.video_io import Frames
+    from kinetoscope.data.video.files import Frames
 
 _CELL_PX = 96
 

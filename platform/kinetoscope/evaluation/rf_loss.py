@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from kinetoscope.core.keys import random_key
-from kinetoscope.data.frames import ClipReader, to_pixels
+from kinetoscope.data.video.clip_reader import ClipReader, to_pixels
 from kinetoscope.diffusion.flow_model import Conditions
 from kinetoscope.diffusion.rectified_flow import keyed_noise, training_loss
 from kinetoscope.evaluation.heldout_clips import heldout

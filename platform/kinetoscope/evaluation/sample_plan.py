@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kinetoscope.core.keys import generator, random_key
-from kinetoscope.data.shapes import ALL_COMBINATIONS, Combination, parse
+from kinetoscope.data.synthetic.vocabulary import ALL_COMBINATIONS, Combination, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kinetoscope.core.errors import PreemptedError
-from kinetoscope.data.video_io import read_video, write_video
+from kinetoscope.data.video.files import read_video, write_video
 from kinetoscope.inference.config import ClipRequest
 from kinetoscope.storage.open import as_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kinetoscope.data.video_io import Frames
+    from kinetoscope.data.video.files import Frames
     from kinetoscope.evaluation.sample_plan import PlannedClip
     from kinetoscope.inference.pipeline import TextToVideo
     from kinetoscope.steps.worker import StepContext

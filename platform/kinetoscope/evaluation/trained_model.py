@@ -8,7 +8,7 @@ import numpy as np
 
 from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.core.errors import NotFoundError
-from kinetoscope.data.latent_format import INDEX, LatentIndex
+from kinetoscope.data.latents.format import INDEX, LatentIndex
 from kinetoscope.inference.bundle import Bundle, BundleSpec
 from kinetoscope.storage.open import open_store
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from kinetoscope.core.errors import ConfigError, CorruptError
 from kinetoscope.core.keys import random_key
 from kinetoscope.data.conditioning import SCORE_NAMES, condition_text, split_conditioning
-from kinetoscope.data.frames import to_frames
 from kinetoscope.data.text.cleaning import clean_caption
 from kinetoscope.data.text.mask_strategy import MaskGroup, continue_from
+from kinetoscope.data.video.clip_reader import to_frames
 from kinetoscope.diffusion.config import SamplerConfig
 from kinetoscope.diffusion.flow_model import Conditions
 from kinetoscope.diffusion.rectified_flow import ClipSizes, keyed_noise
@@ -34,7 +34,7 @@ from kinetoscope.models.text_encoders import build_text_encoder
 from kinetoscope.models.weights import load_open_sora_stdit, load_open_sora_vae
 
 if TYPE_CHECKING:
-    from kinetoscope.data.video_io import Frames
+    from kinetoscope.data.video.files import Frames
     from kinetoscope.inference.bundle import Bundle
     from kinetoscope.inference.config import ClipRequest
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from kinetoscope.core.errors import DataError
-from kinetoscope.data.frames import cover_and_crop, to_pixels
-from kinetoscope.data.video_io import Frames, iterate_frames, to_rgb
+from kinetoscope.data.video.clip_reader import cover_and_crop, to_pixels
+from kinetoscope.data.video.files import Frames, iterate_frames, to_rgb
 from kinetoscope.models.video_vae import VideoVAE
 
 MOST_FRAMES = 10_000

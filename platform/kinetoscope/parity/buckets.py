@@ -6,13 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kinetoscope.core.errors import KinetoscopeError
-from kinetoscope.data.aspect_tables import (
-    NUM_FRAMES,
-    aspect_ratio_keys,
-    named_resolution,
-    parse_aspect_ratio,
-    resolution_names,
-)
 from kinetoscope.data.compat_buckets import (
     Probability,
     ReferenceBuckets,
@@ -23,6 +16,13 @@ from kinetoscope.data.compat_buckets import (
     nearest_smaller,
     reference_frame_size,
     reference_num_frames,
+)
+from kinetoscope.data.plan.aspect_tables import (
+    NUM_FRAMES,
+    aspect_ratio_keys,
+    named_resolution,
+    parse_aspect_ratio,
+    resolution_names,
 )
 from kinetoscope.parity.compare import CaseResult, attempt, exact_cases, failed, within
 from kinetoscope.parity.golden import GoldenFile

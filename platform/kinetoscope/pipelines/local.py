@@ -21,7 +21,7 @@ from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
-from kinetoscope.data.sources import videos_digest
+from kinetoscope.data.prepare.sources import videos_digest
 from kinetoscope.runs.records import Run, RunRecord, Start, open_run
 from kinetoscope.runs.steps import planned_steps
 from kinetoscope.steps.process_identity import ProcessIdentity

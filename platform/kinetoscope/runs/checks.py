@@ -13,7 +13,7 @@ from kinetoscope.steps.contract import StepResult
 from kinetoscope.storage.open import as_local, open_store
 
 if TYPE_CHECKING:
-    from kinetoscope.data.plan_config import PlanConfig
+    from kinetoscope.data.plan.config import PlanConfig
     from kinetoscope.training.config import TrainLoopConfig
 
 
@@ -28,7 +28,7 @@ def check_plans(config: RunConfig, clips: StepResult) -> None:
         DataError: naming the stage, the clips, and why they fit none of its buckets.
     """
     from kinetoscope.data.clip_table import read_clip_table
-    from kinetoscope.data.plan import BatchPlan
+    from kinetoscope.data.plan.batch_plan import BatchPlan
 
     store = open_store(clips.artifact("clips").uri)
     with tempfile.TemporaryDirectory() as scratch:

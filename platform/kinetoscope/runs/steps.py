@@ -57,7 +57,7 @@ def planned_steps(config: RunConfig) -> list[RunStep]:
 
 
 def _prepare_data(config: RunConfig) -> RunStep:
-    return _step("prepare_data", "kinetoscope.data.prepare_data", config, config.prepare_data, {})
+    return _step("prepare_data", "kinetoscope.data.prepare.step", config, config.prepare_data, {})
 
 
 def _vae_steps(config: RunConfig) -> list[RunStep]:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from kinetoscope.core.keys import random_key
 from kinetoscope.core.units import MIB
-from kinetoscope.data.buckets import Bucket
 from kinetoscope.data.clip_table import ClipTable, read_clip_table
-from kinetoscope.data.frames import ClipReader, to_pixels
-from kinetoscope.data.plan import MicroBatch, PlanItem
+from kinetoscope.data.plan.batch_plan import MicroBatch, PlanItem
+from kinetoscope.data.plan.buckets import Bucket
+from kinetoscope.data.video.clip_reader import ClipReader, to_pixels
 from kinetoscope.diffusion.rectified_flow import keyed_noise
 from kinetoscope.steps.contract import StepResult
 from kinetoscope.storage.open import as_local, open_store

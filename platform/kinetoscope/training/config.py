@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from kinetoscope.core.config_model import Config
-from kinetoscope.data.plan_config import BucketsConfig, ClipPlanConfig
+from kinetoscope.data.plan.config import BucketsConfig, ClipPlanConfig
 from kinetoscope.diffusion.config import FrameMaskRatios, RectifiedFlowConfig
 from kinetoscope.models.config import (
     AdversarialLossConfig,

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from kinetoscope.core.keys import random_key, uniform
-from kinetoscope.data.buckets import Bucket
 from kinetoscope.data.clip_table import ClipTable
-from kinetoscope.data.latent_format import LatentSample
-from kinetoscope.data.plan import MicroBatch, PlanItem
+from kinetoscope.data.latents.format import LatentSample
+from kinetoscope.data.plan.batch_plan import MicroBatch, PlanItem
+from kinetoscope.data.plan.buckets import Bucket
 from kinetoscope.diffusion.frame_masks import draw_frame_masks
 from kinetoscope.diffusion.rectified_flow import draw_times, keyed_noise
 from kinetoscope.inference.config import IMAGE_FPS

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 
 from kinetoscope.core.errors import PreemptedError
-from kinetoscope.data.buckets import Bucket
 from kinetoscope.data.clip_table import ClipTable
-from kinetoscope.data.latent_format import INDEX, LatentEntry, LatentIndex, LatentSample
-from kinetoscope.data.latents import LatentWriter
-from kinetoscope.data.plan import PlanItem
+from kinetoscope.data.latents.format import INDEX, LatentEntry, LatentIndex, LatentSample
+from kinetoscope.data.latents.writer import LatentWriter
+from kinetoscope.data.plan.batch_plan import PlanItem
+from kinetoscope.data.plan.buckets import Bucket
 from kinetoscope.models.device import compute_device
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.text_encoders import build_text_encoder

@@ -5,7 +5,7 @@ Written out, since recipes are read in a layer above; a test holds the two toget
 
 from __future__ import annotations
 
-from kinetoscope.data.plan_config import BucketConfig, BucketsConfig, FrameSize
+from kinetoscope.data.plan.config import BucketConfig, BucketsConfig, FrameSize
 from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.models.config import (
     SeededTableConfig,

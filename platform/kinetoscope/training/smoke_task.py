@@ -6,7 +6,8 @@ import torch
 
 from kinetoscope.core.keys import random_key
 from kinetoscope.data.clip_table import ClipRow, ClipTable
-from kinetoscope.data.latent_format import LatentSample
+from kinetoscope.data.latents.format import LatentSample
+from kinetoscope.data.plan.cycling import CyclingPlan
 from kinetoscope.diffusion.rectified_flow import keyed_noise
 from kinetoscope.models.stdit import STDiT
 from kinetoscope.models.text_encoders import TextEncoder, build_text_encoder
@@ -14,7 +15,7 @@ from kinetoscope.models.video_vae import VideoVAE
 from kinetoscope.training.config import TrainDiTConfig
 from kinetoscope.training.dit_feed import CachedFeed, FlowDraws
 from kinetoscope.training.dit_objective import FlowObjective
-from kinetoscope.training.dit_plan import CyclingPlan, dit_plan
+from kinetoscope.training.dit_plan import dit_plan
 from kinetoscope.training.starting_weights import initialised
 from kinetoscope.training.task import Task
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kinetoscope.core.errors import DivergedError, KinetoscopeError, PreemptedError
 from kinetoscope.core.settings import given_store_uri
-from kinetoscope.data.plan import Step
+from kinetoscope.data.plan.batch_plan import Step
 from kinetoscope.telemetry.training_metrics import StepFigures, TrainingMetrics
 from kinetoscope.training.config import EngineName, TrainDiTConfig
 from kinetoscope.training.ema import EMA

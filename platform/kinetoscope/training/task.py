@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from kinetoscope.data.plan import MicroBatch, Step
+from kinetoscope.data.plan.batch_plan import MicroBatch, Step
 from kinetoscope.training.engine.base import Objective
 from kinetoscope.training.feed import Batch
 

@@ -6,7 +6,8 @@ import torch
 
 from kinetoscope.core.units import MIB
 from kinetoscope.data.clip_table import ClipTable
-from kinetoscope.data.latents import LatentReader
+from kinetoscope.data.latents.reader import LatentReader
+from kinetoscope.data.plan.cycling import CyclingPlan
 from kinetoscope.models.device import compute_device
 from kinetoscope.models.stdit import STDiT
 from kinetoscope.models.text_encoders import build_text_encoder
@@ -16,7 +17,7 @@ from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
 from kinetoscope.training.config import TrainDiTConfig
 from kinetoscope.training.dit_feed import CachedFeed, FlowDraws, PixelFeed
 from kinetoscope.training.dit_objective import FlowObjective
-from kinetoscope.training.dit_plan import CyclingPlan, dit_plan
+from kinetoscope.training.dit_plan import dit_plan
 from kinetoscope.training.engine.torch_ddp import load_weights
 from kinetoscope.training.starting_weights import (
     initialised,

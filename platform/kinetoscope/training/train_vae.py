@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.data.plan import BatchPlan
+from kinetoscope.data.plan.batch_plan import BatchPlan
 from kinetoscope.models.video_vae import VideoVAE
 from kinetoscope.models.weight_files import open_weights
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker

@@ -14,7 +14,7 @@ from kinetoscope.checkpoints.retention import latest_checkpoint, prune
 from kinetoscope.checkpoints.write import write_checkpoint
 from kinetoscope.core.errors import ConfigError, DivergedError, PreemptedError
 from kinetoscope.core.hashing import digest_json
-from kinetoscope.data.plan import MicroBatch, check_world_size
+from kinetoscope.data.plan.batch_plan import MicroBatch, check_world_size
 from kinetoscope.steps.worker import Outputs, StepContext
 from kinetoscope.training.config import TrainLoopConfig
 from kinetoscope.training.ema import EMA

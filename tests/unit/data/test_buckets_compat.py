@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from kinetoscope.data.buckets import assign_buckets
 from kinetoscope.data.compat_buckets import (
     ReferenceBuckets,
     nearest_resolution,
@@ -15,7 +14,8 @@ from kinetoscope.data.compat_buckets import (
     reference_bucket_config,
     reference_num_frames,
 )
-from kinetoscope.data.plan_config import BucketConfig, BucketsConfig, FrameSize
+from kinetoscope.data.plan.buckets import assign_buckets
+from kinetoscope.data.plan.config import BucketConfig, BucketsConfig, FrameSize
 
 NUM_ROWS = 6000
 

@@ -12,9 +12,9 @@ from kinetoscope.checkpoints.write import write_checkpoint
 from kinetoscope.core.config_model import Config
 from kinetoscope.data.clip_table import ClipRow, write_clip_table
 from kinetoscope.data.config import SynthConfig
-from kinetoscope.data.latent_format import LatentEntry, LatentSample
-from kinetoscope.data.latents import LatentWriter
-from kinetoscope.data.synth import combinations, synthesize
+from kinetoscope.data.latents.format import LatentEntry, LatentSample
+from kinetoscope.data.latents.writer import LatentWriter
+from kinetoscope.data.synthetic.draw import combinations, synthesize
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.evaluation.config import GenerationConfig
 from kinetoscope.inference.config import ClipSize

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kinetoscope.core.errors import GateError, PreemptedError
-from kinetoscope.data.video_io import read_video, write_video
+from kinetoscope.data.video.files import read_video, write_video
 from kinetoscope.evaluation import evaluate_dit, evaluate_vae
 from kinetoscope.evaluation.config import (
     AdherenceConfig,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kinetoscope.core.settings import tracking_uri, workspace
-from kinetoscope.data.video_io import write_video
+from kinetoscope.data.video.files import write_video
 from kinetoscope.evaluation import evaluate_dit, register_model
 from kinetoscope.evaluation.config import (
     AdherenceConfig,

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from kinetoscope.data.clip_table import ClipRow, ClipTable, Split
-from kinetoscope.data.shapes import ALL_COMBINATIONS, parse
+from kinetoscope.data.synthetic.vocabulary import ALL_COMBINATIONS, parse
 from kinetoscope.evaluation.config import AdherenceConfig
 from kinetoscope.evaluation.sample_plan import (
     adherence_plan,

@@ -5,9 +5,10 @@ from itertools import islice
 import pytest
 
 from kinetoscope.data.clip_table import ClipRow, ClipTable
+from kinetoscope.data.plan.cycling import CyclingPlan
 from kinetoscope.models.config import VideoVAEConfig
 from kinetoscope.training.config import CachedPlan
-from kinetoscope.training.dit_plan import CyclingPlan, dit_plan
+from kinetoscope.training.dit_plan import dit_plan
 
 
 def _table(num_clips: int) -> ClipTable:

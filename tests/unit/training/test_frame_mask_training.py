@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from kinetoscope.data.plan import PlanItem
+from kinetoscope.data.plan.batch_plan import PlanItem
 from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.models.config import STDiTConfig
 from kinetoscope.models.stdit import STDiT

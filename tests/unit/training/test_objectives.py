@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinetoscope.data.plan_config import ClipPlanConfig
+from kinetoscope.data.plan.config import ClipPlanConfig
 from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.models.config import (
     SpatialVAEConfig,

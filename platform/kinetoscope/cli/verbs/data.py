@@ -46,7 +46,7 @@ def synth(
 
     from kinetoscope.core.errors import ConfigError
     from kinetoscope.data.config import SynthConfig
-    from kinetoscope.data.synth import synthesize
+    from kinetoscope.data.synthetic.draw import synthesize
 
     given = {
         "num_clips": clips,
@@ -80,8 +80,8 @@ def prepare(
     from kinetoscope.cli.output import emit_json
     from kinetoscope.config.load import load_config
     from kinetoscope.core.errors import DataError
-    from kinetoscope.data.prepare import REPORT_KEY, Hooks
-    from kinetoscope.data.prepare import prepare as prepare_videos
+    from kinetoscope.data.prepare.prepare import REPORT_KEY, Hooks
+    from kinetoscope.data.prepare.prepare import prepare as prepare_videos
     from kinetoscope.storage.directory import DirectoryStore
 
     if not videos.is_dir():

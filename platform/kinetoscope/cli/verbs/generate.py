@@ -155,7 +155,7 @@ def _find_version(model: str | None) -> ModelVersion:
 def _write_clip(version: ModelVersion, request: ClipRequest, out: Path) -> None:
     import sys
 
-    from kinetoscope.data.video_io import write_video
+    from kinetoscope.data.video.files import write_video
     from kinetoscope.evaluation.sampling import CLIP_CRF
     from kinetoscope.inference.pipeline import TextToVideo
     from kinetoscope.models.device import compute_device

@@ -1,0 +1,1 @@
+"""From a directory of videos to a clip table."""

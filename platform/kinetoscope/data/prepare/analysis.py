@@ -1,0 +1,158 @@
+"""One pass over a video: its scenes, and the scores, signature and thumbnail of each."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from kinetoscope.core.config_model import Record
+from kinetoscope.data.prepare.decode import QuarantinedError, Reason, probe
+from kinetoscope.data.prepare.near_duplicates import signature
+from kinetoscope.data.prepare.scenes import Scene, SceneCutter
+from kinetoscope.data.prepare.scorers.motion import WORKING_SIDE_PX, flow_magnitude
+from kinetoscope.data.prepare.scorers.quality import technical_quality
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import av
+    import numpy.typing as npt
+
+    from kinetoscope.data.config import PrepareDataConfig
+
+# Frames of the signature, as fractions of the scene.
+_SIGNATURE_TIMES = (0.125, 0.375, 0.625, 0.875)
+_THUMBNAIL_SIDE_PX = 96
+# A long video keeps a thumbnail of every second, fourth, ... frame: memory stays bounded.
+_MAX_THUMBNAILS = 4096
+_DECIMALS = 6
+
+
+class SceneAnalysis(Record):
+    """A scene's frames ``[start, start + num_frames)`` and what was measured on them."""
+
+    start: int
+    num_frames: int
+    motion: float
+    quality: float
+    signature: str
+    """Base64 of uint8 (see ``near_duplicates.signature``)."""
+    thumbnail: str
+    """Base64 of a JPEG."""
+
+
+class VideoAnalysis(Record):
+    """A video's verdict: measured scenes, or why it is quarantined."""
+
+    num_frames: int = 0
+    height: int = 0
+    width: int = 0
+    fps: float = 0.0
+    scenes: tuple[SceneAnalysis, ...] = ()
+    reason: Reason | None = None
+    detail: str = ""
+
+
+def analyze(path: Path, config: PrepareDataConfig) -> VideoAnalysis:
+    """Decode a video once and measure its scenes; a video that can't be used says why."""
+    measuring = _Measuring(config)
+    try:
+        info = probe(path, config.limits, measuring.visit)
+    except QuarantinedError as error:
+        return VideoAnalysis(reason=error.reason, detail=error.detail)
+    return VideoAnalysis(
+        num_frames=info.num_frames,
+        height=info.height,
+        width=info.width,
+        fps=info.fps,
+        scenes=tuple(measuring.scenes()),
+    )
+
+
+def analyze_file(task: tuple[Path, PrepareDataConfig]) -> VideoAnalysis:
+    """Run `analyze` in a worker process of its own."""
+    # Files are decoded in parallel already.
+    cv2.setNumThreads(1)
+    return analyze(*task)
+
+
+class _Measuring:
+    """Collects what the scenes need while frames pass by."""
+
+    def __init__(self, config: PrepareDataConfig) -> None:
+        # One for all frames: a frame's own would set up swscale again for each.
+        self._reformatter = VideoReformatter()
+        self._cutter = SceneCutter(config.scenes)
+        self._flows: list[float] = []
+        self._qualities: list[float] = []
+        self._thumbnails: list[npt.NDArray[np.uint8]] = []
+        self._stride = 1
+        self._before: npt.NDArray[np.uint8] | None = None
+
+    def visit(self, frame: av.VideoFrame) -> None:
+        """Measure one frame at the working size."""
+        image = self._shrink(frame)
+        gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        self._keep_thumbnail(image)
+        self._cutter.push(image)
+        self._flows.append(0.0 if self._before is None else flow_magnitude(self._before, gray))
+        self._qualities.append(technical_quality(gray))
+        self._before = gray
+
+    def scenes(self) -> list[SceneAnalysis]:
+        """Sum up each scene."""
+        return [self._scene(scene) for scene in self._cutter.scenes()]
+
+    def _scene(self, scene: Scene) -> SceneAnalysis:
+        frames = [self._thumbnail(scene, time) for time in _SIGNATURE_TIMES]
+        # The first frame's flow crosses the cut.
+        flows = self._flows[scene.start + 1 : scene.end]
+        _, jpeg = cv2.imencode(".jpg", self._thumbnail(scene, 0.5)[..., ::-1])
+        return SceneAnalysis(
+            start=scene.start,
+            num_frames=scene.end - scene.start,
+            motion=_mean(flows),
+            quality=_mean(self._qualities[scene.start : scene.end]),
+            signature=base64.b64encode(signature(frames).tobytes()).decode(),
+            thumbnail=base64.b64encode(np.asarray(jpeg).tobytes()).decode(),
+        )
+
+    def _shrink(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+        scale = min(1.0, WORKING_SIDE_PX / max(frame.height, frame.width))
+        small = self._reformatter.reformat(
+            frame,
+            width=max(1, round(frame.width * scale)),
+            height=max(1, round(frame.height * scale)),
+            format="rgb24",
+            interpolation=Interpolation.AREA,
+        )
+        image: Any = small.to_ndarray()
+        return np.asarray(image, dtype=np.uint8)
+
+    def _keep_thumbnail(self, image: npt.NDArray[np.uint8]) -> None:
+        if len(self._flows) % self._stride:
+            return
+        self._thumbnails.append(_resize(image, _THUMBNAIL_SIDE_PX))
+        if len(self._thumbnails) > _MAX_THUMBNAILS:
+            self._thumbnails = self._thumbnails[::2]
+            self._stride *= 2
+
+    def _thumbnail(self, scene: Scene, time: float) -> npt.NDArray[np.uint8]:
+        frame = scene.start + int(time * (scene.end - scene.start))
+        return self._thumbnails[min(frame // self._stride, len(self._thumbnails) - 1)]
+
+
+def _resize(image: npt.NDArray[np.uint8], side_px: int) -> npt.NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    scale = min(1.0, side_px / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _mean(values: list[float]) -> float:
+    return round(float(np.mean(values)), _DECIMALS) if values else 0.0

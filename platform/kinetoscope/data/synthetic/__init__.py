@@ -1,0 +1,1 @@
+"""The procedural set of moving shapes: its words, its pictures, and how they are read back."""

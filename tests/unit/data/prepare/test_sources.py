@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kinetoscope.core.errors import DataError
+from kinetoscope.data.prepare.sources import list_sources, videos_digest
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    directory = tmp_path / "videos"
+    (directory / "sub").mkdir(parents=True)
+    for name in ("b.mp4", "a.MKV", "sub/c.webm", "notes.md", ".hidden.mp4"):
+        (directory / name).write_bytes(name.encode())
+    (directory / "captions.csv").write_text("path,text\n")
+    return directory
+
+
+def test_videos_and_sidecars_are_listed_by_name(videos: Path) -> None:
+    listing = list_sources(videos)
+    assert [video.name for video in listing.videos] == ["a.MKV", "b.mp4", "sub/c.webm"]
+    assert [file.name for file in listing.sidecars] == ["captions.csv"]
+    assert all(video.refused is None for video in listing.videos)
+
+
+def test_what_is_no_file_of_the_directory_is_refused(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside.mp4").write_bytes(b"secret")
+    (videos / "d-out.mp4").symlink_to(tmp_path / "outside.mp4")
+    (videos / "e-in.mp4").symlink_to("b.mp4")
+    (videos / "f-broken.mp4").symlink_to("nowhere.mp4")
+    (videos / "g-loop.mp4").symlink_to("g-loop.mp4")
+    os.mkfifo(videos / "h-pipe.mp4")
+    Path(os.fsdecode(bytes(videos / "i-\N{LATIN SMALL LETTER E WITH ACUTE}") + b"\xff.mp4")).touch()
+    (videos / "linked").symlink_to(tmp_path)
+    refused = {v.name[0]: v.refused for v in list_sources(videos).videos if v.refused}
+    assert sorted(refused) == ["d", "f", "g", "h", "i"]
+    assert refused["d"] == "a link that leaves the directory"
+    assert refused["h"] == "not a regular file"
+    assert refused["i"] == "its name is not valid UTF-8"
+    assert videos_digest(videos, tmp_path / "cache.json").startswith("sha256:")
+
+
+def test_a_missing_directory_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no directory of videos"):
+        list_sources(tmp_path / "nowhere")
+
+
+def test_the_digest_follows_content_names_and_sidecars_alone(videos: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "state" / "digests.json"
+    digest = videos_digest(videos, cache)
+    (videos / "notes.md").write_text("other")
+    os.utime(videos / "b.mp4", (1, 1))
+    assert videos_digest(videos, cache) == digest
+    cache.write_text("{broken")
+    assert videos_digest(videos, cache) == digest
+    seen = {digest}
+    for name, content in (
+        ("captions.csv", "path,text\nb.mp4,x\n"),
+        ("b.mp4", "new"),
+        ("z.mp4", ""),
+    ):
+        (videos / name).write_text(content)
+        seen.add(videos_digest(videos, cache))
+    (videos / "b.mp4").rename(videos / "y.mp4")
+    seen.add(videos_digest(videos, cache))
+    assert len(seen) == 5
+
+
+def test_settled_files_are_not_read_again_and_fresh_ones_are(videos: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "digests.json"
+    for path in videos.rglob("*.*"):
+        os.utime(path, (1_000_000, 1_000_000))
+    digest = videos_digest(videos, cache)
+    # Same size and time: only a digest that is remembered can hide the change.
+    (videos / "b.mp4").write_bytes(b"B.mp4")
+    os.utime(videos / "b.mp4", (1_000_000, 1_000_000))
+    assert videos_digest(videos, cache) == digest
+    (videos / "b.mp4").write_bytes(b"1.mp4")
+    fresh = videos_digest(videos, cache)
+    times = (videos / "b.mp4").stat().st_mtime_ns
+    (videos / "b.mp4").write_bytes(b"2.mp4")
+    os.utime(videos / "b.mp4", ns=(times, times))
+    assert videos_digest(videos, cache) != fresh
