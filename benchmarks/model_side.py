@@ -20,14 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinetoscope.models.config import (
-    SpatialVAEConfig,
-    STDiTConfig,
-    TemporalVAEConfig,
-    VideoVAEConfig,
-)
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.video import VideoVAE
 
 # Written-out attention: products with scores, their scaling and the softmax, and their backward.
 _ATTENTION = {

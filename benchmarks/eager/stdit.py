@@ -1,7 +1,7 @@
 """The diffusion transformer in plain eager torch: what ours is measured against.
 
-The same maths, weights and call as `kinetoscope.models.stdit.STDiT`, written down one expression
-after the other: attention spelled out, text padded and masked, nothing fused or skipped.
+The same maths, weights and call as `kinetoscope.models.stdit.model.STDiT`, written down one
+expression after the other: attention spelled out, text padded and masked, nothing fused or skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinetoscope.models.config import STDiTConfig
+from kinetoscope.models.stdit.config import STDiTConfig
 
 _EPS = 1e-6
 

@@ -1,6 +1,6 @@
 """The VAEs in plain eager torch: what ours are measured against.
 
-The same maths, weights and calls as `kinetoscope.models.video_vae`, one layer after the other:
+The same maths, weights and calls as `kinetoscope.models.vae.video`, one layer after the other:
 convolutions as torch gives them in its default memory order, padding made, norm, activation and
 attention written out, all frames of a clip through the frame VAE at once. Only the pieces of
 ``config.chunk_frames`` frames are kept, which are part of the maths.
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kinetoscope.models.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
-from kinetoscope.models.posterior import Posterior
+from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.posterior import Posterior
 
 
 class EagerVideoVAE(nn.Module):

@@ -7,9 +7,9 @@ import torch
 
 from kinetoscope.config.load import load_config
 from kinetoscope.models.device import compute_device
-from kinetoscope.models.packed_text import attend_jagged, attend_to_packed
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.layers.packed_text import attend_jagged, attend_to_packed
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.vae.video import VideoVAE
 
 pytestmark = pytest.mark.gpu
 

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
 from kinetoscope.checkpoints.retention import list_checkpoints
-from kinetoscope.models.config import SpatialVAEConfig
-from kinetoscope.models.spatial_vae import SpatialVAE
+from kinetoscope.models.vae.config import SpatialVAEConfig
+from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.steps.contract import RESULT_KEY, RuntimeConfig, StepSpec, read_result
 from kinetoscope.steps.execute import execute
 from kinetoscope.storage.open import open_store

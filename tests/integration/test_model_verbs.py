@@ -18,16 +18,11 @@ from kinetoscope.data.video.files import read_video
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.bundle import Bundle, BundleSpec, read_spec, write_bundle
 from kinetoscope.inference.config import ClipSize
-from kinetoscope.models.config import (
-    SeededTableConfig,
-    SpatialVAEConfig,
-    STDiTConfig,
-    T5Config,
-    TemporalVAEConfig,
-    VideoVAEConfig,
-)
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.text.config import SeededTableConfig, T5Config
+from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.tracking.registry import ModelRegistry

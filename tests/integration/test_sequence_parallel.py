@@ -15,10 +15,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kinetoscope.models.config import STDiTConfig
-from kinetoscope.models.sequence_parallel import mesh_groups
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.weights import load_open_sora_stdit
+from kinetoscope.models.layers.sequence_parallel import mesh_groups
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit
 from kinetoscope.parity.golden import read_golden
 from kinetoscope.training.config import OptimizerConfig
 from kinetoscope.training.engine.base import Objective, Tensors

@@ -15,9 +15,9 @@ from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import ConfigError, DivergedError, PreemptedError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.data.latents.reader import LatentReader
-from kinetoscope.models.config import STDiTConfig
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.weight_export import export_open_sora_stdit
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.weights.open_sora.export import export_open_sora_stdit
 from kinetoscope.steps.contract import RuntimeConfig, StepResult, StepSpec, read_result
 from kinetoscope.steps.execute import execute
 from kinetoscope.steps.worker import Outputs, StepContext

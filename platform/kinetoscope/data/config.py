@@ -98,7 +98,7 @@ class NearDuplicatesConfig(Config):
 
     enabled: bool = True
     max_distance: float = Field(default=0.18, gt=0, lt=2)
-    """Largest distance of two clips' signatures (``data/prepare/near_duplicates.py``) in a group."""
+    """Largest distance of two clips' signatures (``prepare/near_duplicates.py``) in a group."""
 
 
 class SplitConfig(Config):

@@ -13,12 +13,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from kinetoscope.core.config_model import Config
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.config import ClipSize as ClipSize
-from kinetoscope.models.config import (
-    SeededTableConfig,
-    STDiTConfig,
-    TextEncoderConfig,
-    VideoVAEConfig,
-)
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.text.config import SeededTableConfig, TextEncoderConfig
+from kinetoscope.models.vae.config import VideoVAEConfig
 
 SSIM_WINDOW_PX = 11
 """Side of the window of structural similarity."""

@@ -28,7 +28,7 @@ from kinetoscope.evaluation.video_grid import enlarge, tile
 from kinetoscope.inference.bundle import Bundle
 from kinetoscope.inference.pipeline import TextToVideo
 from kinetoscope.models.device import compute_device
-from kinetoscope.models.stdit import STDiT
+from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from kinetoscope.evaluation.heldout_clips import heldout, read_clips
 from kinetoscope.evaluation.image_metrics import psnr, ssim
 from kinetoscope.evaluation.video_grid import enlarge, tile
 from kinetoscope.models.device import compute_device
-from kinetoscope.models.perceptual import PerceptualDistance
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.vae.perceptual import PerceptualDistance
+from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.storage.open import open_store
 

@@ -22,7 +22,9 @@ from kinetoscope.core.errors import CorruptError, NotFoundError, UserError
 from kinetoscope.core.hashing import digest_bytes, digest_file
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.config import ClipSize
-from kinetoscope.models.config import STDiTConfig, TextEncoderConfig, VideoVAEConfig
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.text.config import TextEncoderConfig
+from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.storage.open import as_local
 from kinetoscope.storage.store import ObjectStore
 

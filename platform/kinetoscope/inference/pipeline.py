@@ -30,8 +30,8 @@ from kinetoscope.inference.mask_strategy import apply_mask_strategy
 from kinetoscope.inference.references import encode_frames, read_reference
 from kinetoscope.inference.requests import check_request
 from kinetoscope.inference.resolution_info import resolution_info
-from kinetoscope.models.text_encoders import build_text_encoder
-from kinetoscope.models.weights import load_open_sora_stdit, load_open_sora_vae
+from kinetoscope.models.text.encoders import build_text_encoder
+from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit, load_open_sora_vae
 
 if TYPE_CHECKING:
     from kinetoscope.data.video.files import Frames

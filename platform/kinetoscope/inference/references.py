@@ -13,7 +13,7 @@ from torch import Tensor
 from kinetoscope.core.errors import DataError
 from kinetoscope.data.video.clip_reader import cover_and_crop, to_pixels
 from kinetoscope.data.video.files import Frames, iterate_frames, to_rgb
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.vae.video import VideoVAE
 
 MOST_FRAMES = 10_000
 """Longest reference; the frames of a whole one are in memory."""

@@ -19,18 +19,23 @@ from kinetoscope.core.errors import ConfigError, NotFoundError
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.bundle import Bundle, BundleSpec
 from kinetoscope.inference.config import ClipSize
-from kinetoscope.models.config import STDiTConfig, T5Config, TextEncoderConfig, VideoVAEConfig
-from kinetoscope.models.open_sora_config import stdit_config_from_open_sora
-from kinetoscope.models.open_sora_export import open_sora_stdit_config, open_sora_vae_config
-from kinetoscope.models.open_sora_keys import EXTENSIONS
-from kinetoscope.models.weight_export import (
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.text.config import T5Config, TextEncoderConfig
+from kinetoscope.models.vae.config import VideoVAEConfig
+from kinetoscope.models.weights.files import open_weights
+from kinetoscope.models.weights.open_sora.config import stdit_config_from_open_sora
+from kinetoscope.models.weights.open_sora.export import (
     CONFIG_NAME,
     SHARD_BYTES,
     export_open_sora_stdit,
     export_open_sora_vae,
 )
-from kinetoscope.models.weight_files import open_weights
-from kinetoscope.models.weights import load_open_sora_stdit, load_open_sora_vae
+from kinetoscope.models.weights.open_sora.export_config import (
+    open_sora_stdit_config,
+    open_sora_vae_config,
+)
+from kinetoscope.models.weights.open_sora.keys import EXTENSIONS
+from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit, load_open_sora_vae
 
 if TYPE_CHECKING:
     from pathlib import Path

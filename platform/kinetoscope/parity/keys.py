@@ -15,22 +15,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from kinetoscope.models.config import (
-    SpatialVAEConfig,
-    STDiTConfig,
-    TemporalVAEConfig,
-    VideoVAEConfig,
-)
-from kinetoscope.models.open_sora_config import (
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.spatial import SpatialVAE
+from kinetoscope.models.vae.temporal import TemporalVAE
+from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.weights.open_sora.config import (
     spatial_vae_config_from_diffusers,
     stdit_config_from_open_sora,
     temporal_vae_config_from_open_sora,
     video_vae_config_from_open_sora,
 )
-from kinetoscope.models.spatial_vae import SpatialVAE
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.temporal_vae import TemporalVAE
-from kinetoscope.models.video_vae import VideoVAE
 from kinetoscope.parity.compare import CaseResult, exact_cases, failed
 from kinetoscope.parity.golden import GoldenFile
 

@@ -24,7 +24,7 @@ from kinetoscope.diffusion.reference_times import (
     reference_timesteps,
 )
 from kinetoscope.diffusion.sampler import StepNoise, sample, sampling_schedule
-from kinetoscope.models.weights import load_open_sora_stdit
+from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit
 from kinetoscope.parity.compare import CaseResult, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
 from kinetoscope.parity.stub_flow import Recorder, StubFlow

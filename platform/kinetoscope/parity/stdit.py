@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinetoscope.models.embeddings import spatial_positions
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.weights import load_open_sora_stdit
+from kinetoscope.models.layers.embeddings import spatial_positions
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit
 from kinetoscope.parity.compare import CaseResult, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.models.open_sora_config import video_vae_config_from_open_sora
-from kinetoscope.models.video_vae import VideoVAE
-from kinetoscope.models.weights import load_open_sora_vae, load_temporal_vae
+from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.weights.open_sora.config import video_vae_config_from_open_sora
+from kinetoscope.models.weights.open_sora.load import load_open_sora_vae, load_temporal_vae
 from kinetoscope.parity.compare import CaseResult, exact_cases, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
 

@@ -10,21 +10,21 @@ from einops import rearrange
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.models.adversarial import (
+from kinetoscope.models.vae.adversarial.config import (
+    AdversarialLossConfig,
+    PatchDiscriminatorConfig,
+)
+from kinetoscope.models.vae.adversarial.discriminators import build_discriminator
+from kinetoscope.models.vae.adversarial.losses import (
     AdversarialLoss,
     LogitAverages,
     discriminator_loss,
     lecam_penalty,
     sigmoid_cross_entropy,
 )
-from kinetoscope.models.config import (
-    AdversarialLossConfig,
-    PatchDiscriminatorConfig,
-    VAELossConfig,
-)
-from kinetoscope.models.discriminators import build_discriminator
-from kinetoscope.models.posterior import Posterior
-from kinetoscope.models.vae_losses import VAELoss
+from kinetoscope.models.vae.config import VAELossConfig
+from kinetoscope.models.vae.losses import VAELoss
+from kinetoscope.models.vae.posterior import Posterior
 from kinetoscope.parity.compare import CaseResult, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
 

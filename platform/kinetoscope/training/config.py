@@ -16,17 +16,14 @@ from pydantic import (
 from kinetoscope.core.config_model import Config
 from kinetoscope.data.plan.config import BucketsConfig, ClipPlanConfig
 from kinetoscope.diffusion.config import FrameMaskRatios, RectifiedFlowConfig
-from kinetoscope.models.config import (
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.text.config import SeededTableConfig, TextEncoderConfig
+from kinetoscope.models.vae.adversarial.config import (
     AdversarialLossConfig,
     DiscriminatorConfig,
     PatchDiscriminatorConfig,
-    SeededTableConfig,
-    SpatialVAEConfig,
-    STDiTConfig,
-    TextEncoderConfig,
-    VAELossConfig,
-    VideoVAEConfig,
 )
+from kinetoscope.models.vae.config import SpatialVAEConfig, VAELossConfig, VideoVAEConfig
 
 
 class OptimizerConfig(Config):

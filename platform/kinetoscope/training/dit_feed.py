@@ -20,7 +20,7 @@ from kinetoscope.data.plan.buckets import Bucket
 from kinetoscope.diffusion.frame_masks import draw_frame_masks
 from kinetoscope.diffusion.rectified_flow import draw_times, keyed_noise
 from kinetoscope.inference.config import IMAGE_FPS
-from kinetoscope.models.text_encoders import TextEncoder
+from kinetoscope.models.text.encoders import TextEncoder
 from kinetoscope.training.clip_feed import ClipFeed, LatentShape, sample_keys
 from kinetoscope.training.config import TrainDiTConfig
 from kinetoscope.training.feed import Batch

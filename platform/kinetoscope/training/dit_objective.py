@@ -11,9 +11,9 @@ from torch import Tensor
 from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.diffusion.flow_model import Conditions
 from kinetoscope.diffusion.rectified_flow import ClipSizes, shift_by_size, training_loss
-from kinetoscope.models.posterior import Posterior
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.vae.posterior import Posterior
+from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.training.engine.base import Objective, Tensors
 
 

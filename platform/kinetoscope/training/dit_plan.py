@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.plan.batch_plan import BatchPlan
-from kinetoscope.models.config import VideoVAEConfig
+from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.training.config import CachedPlan
 
 

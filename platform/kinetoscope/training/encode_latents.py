@@ -14,8 +14,8 @@ from kinetoscope.data.latents.writer import LatentWriter
 from kinetoscope.data.plan.batch_plan import PlanItem
 from kinetoscope.data.plan.buckets import Bucket
 from kinetoscope.models.device import compute_device
-from kinetoscope.models.posterior import Posterior
-from kinetoscope.models.text_encoders import build_text_encoder
+from kinetoscope.models.text.encoders import build_text_encoder
+from kinetoscope.models.vae.posterior import Posterior
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store

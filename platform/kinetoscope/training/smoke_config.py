@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from kinetoscope.data.plan.config import BucketConfig, BucketsConfig, FrameSize
 from kinetoscope.diffusion.config import RectifiedFlowConfig
-from kinetoscope.models.config import (
-    SeededTableConfig,
-    SpatialVAEConfig,
-    STDiTConfig,
-    TemporalVAEConfig,
-    VideoVAEConfig,
-)
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.text.config import SeededTableConfig
+from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
 from kinetoscope.training.config import (
     LRScheduleConfig,
     OptimizerConfig,

@@ -9,9 +9,9 @@ from kinetoscope.data.clip_table import ClipRow, ClipTable
 from kinetoscope.data.latents.format import LatentSample
 from kinetoscope.data.plan.cycling import CyclingPlan
 from kinetoscope.diffusion.rectified_flow import keyed_noise
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.text_encoders import TextEncoder, build_text_encoder
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.text.encoders import TextEncoder, build_text_encoder
+from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.training.config import TrainDiTConfig
 from kinetoscope.training.dit_feed import CachedFeed, FlowDraws
 from kinetoscope.training.dit_objective import FlowObjective

@@ -11,13 +11,18 @@ from torch import Tensor, nn
 
 from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.core.keys import random_key
-from kinetoscope.models.config import VideoVAEConfig
-from kinetoscope.models.load_report import LoadReport
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.video_vae import VideoVAE
-from kinetoscope.models.weight_files import open_weights
-from kinetoscope.models.weight_layouts import from_open_sora_vae, is_video_vae, spatial_part
-from kinetoscope.models.weights import load_stdit_weights, load_weights
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.vae.config import VideoVAEConfig
+from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.weights.files import open_weights
+from kinetoscope.models.weights.load import load_weights
+from kinetoscope.models.weights.open_sora.layouts import (
+    from_open_sora_vae,
+    is_video_vae,
+    spatial_part,
+)
+from kinetoscope.models.weights.open_sora.load import load_stdit_weights
+from kinetoscope.models.weights.report import LoadReport
 from kinetoscope.steps.contract import StepResult
 from kinetoscope.storage.open import open_store
 from kinetoscope.training.engine.torch_ddp import load_weights as restore_weights

@@ -9,8 +9,8 @@ from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.latents.reader import LatentReader
 from kinetoscope.data.plan.cycling import CyclingPlan
 from kinetoscope.models.device import compute_device
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.text_encoders import build_text_encoder
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.text.encoders import build_text_encoder
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.storage.open import open_store
 from kinetoscope.training.clip_feed import ClipFeed, read_train_clips

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kinetoscope.data.plan.batch_plan import BatchPlan
-from kinetoscope.models.spatial_vae import SpatialVAE
+from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.training.clip_feed import ClipFeed, VAEFeed, read_train_clips
 from kinetoscope.training.config import TrainSpatialVAEConfig

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.data.plan.batch_plan import BatchPlan
-from kinetoscope.models.video_vae import VideoVAE
-from kinetoscope.models.weight_files import open_weights
+from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.weights.files import open_weights
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.training.clip_feed import ClipFeed, VAEFeed, read_train_clips
 from kinetoscope.training.config import TrainVAEConfig

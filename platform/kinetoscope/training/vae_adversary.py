@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kinetoscope.models.adversarial import AdversarialLoss
-from kinetoscope.models.discriminators import build_discriminator, inflated
-from kinetoscope.models.weight_files import read_state_dict
+from kinetoscope.models.vae.adversarial.discriminators import build_discriminator, inflated
+from kinetoscope.models.vae.adversarial.losses import AdversarialLoss
+from kinetoscope.models.weights.files import read_state_dict
 from kinetoscope.training.config import AdversarialConfig
 from kinetoscope.training.engine.torch_ddp import load_weights
 from kinetoscope.training.starting_weights import initialised

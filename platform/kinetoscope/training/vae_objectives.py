@@ -11,11 +11,11 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from kinetoscope.models.config import VAELossConfig
-from kinetoscope.models.posterior import Posterior
-from kinetoscope.models.spatial_vae import SpatialVAE
-from kinetoscope.models.vae_losses import VAELoss, identity_loss
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.vae.config import VAELossConfig
+from kinetoscope.models.vae.losses import VAELoss, identity_loss
+from kinetoscope.models.vae.posterior import Posterior
+from kinetoscope.models.vae.spatial import SpatialVAE
+from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.training.config import TrainVAEConfig
 from kinetoscope.training.engine.base import Companion, Objective, Tensors
 from kinetoscope.training.vae_adversary import Adversary

@@ -8,8 +8,8 @@ from torch import nn
 
 from kinetoscope.config.load import load_config
 from kinetoscope.config.run import RunConfig
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.vae.video import VideoVAE
 
 
 @pytest.fixture(scope="module")

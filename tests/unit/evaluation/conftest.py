@@ -18,15 +18,11 @@ from kinetoscope.data.synthetic.draw import combinations, synthesize
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.evaluation.config import GenerationConfig
 from kinetoscope.inference.config import ClipSize
-from kinetoscope.models.config import (
-    SeededTableConfig,
-    SpatialVAEConfig,
-    STDiTConfig,
-    TemporalVAEConfig,
-    VideoVAEConfig,
-)
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.text.config import SeededTableConfig
+from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.steps.contract import RESULT_KEY, Artifact, StepResult, StepSpec
 from kinetoscope.steps.worker import Outputs, StepContext
 from kinetoscope.storage.keys import join_uri

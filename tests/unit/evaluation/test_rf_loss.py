@@ -15,7 +15,7 @@ from kinetoscope.evaluation.trained_model import trained_bundle
 from kinetoscope.inference.bundle import Bundle
 from kinetoscope.inference.config import ClipSize
 from kinetoscope.inference.pipeline import TextToVideo
-from kinetoscope.models.stdit import STDiT
+from kinetoscope.models.stdit.model import STDiT
 
 Loaded = tuple[Bundle, ClipTable]
 

@@ -8,15 +8,11 @@ import torch
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.bundle import Bundle, BundleSpec
 from kinetoscope.inference.config import ClipSize
-from kinetoscope.models.config import (
-    SeededTableConfig,
-    SpatialVAEConfig,
-    STDiTConfig,
-    TemporalVAEConfig,
-    VideoVAEConfig,
-)
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.text.config import SeededTableConfig
+from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.video import VideoVAE
 
 
 @pytest.fixture(scope="module")

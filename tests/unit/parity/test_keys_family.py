@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kinetoscope.models.open_sora_config import temporal_vae_config_from_open_sora
-from kinetoscope.models.temporal_vae import TemporalVAE
+from kinetoscope.models.vae.temporal import TemporalVAE
+from kinetoscope.models.weights.open_sora.config import temporal_vae_config_from_open_sora
 from kinetoscope.parity.compare import CaseResult
 from kinetoscope.parity.golden import GoldenFile
 from kinetoscope.parity.keys import check_keys

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinetoscope.models.config import PatchDiscriminatorConfig
-from kinetoscope.models.discriminators import build_discriminator
+from kinetoscope.models.vae.adversarial.config import PatchDiscriminatorConfig
+from kinetoscope.models.vae.adversarial.discriminators import build_discriminator
 from kinetoscope.parity.compare import CaseResult
 from kinetoscope.parity.golden import GoldenFile, Tolerance
 from kinetoscope.parity.vae_losses import check_vae_losses

@@ -6,7 +6,7 @@ import pytest
 
 from kinetoscope.data.clip_table import ClipRow, ClipTable
 from kinetoscope.data.plan.cycling import CyclingPlan
-from kinetoscope.models.config import VideoVAEConfig
+from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.training.config import CachedPlan
 from kinetoscope.training.dit_plan import dit_plan
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from kinetoscope.data.plan.batch_plan import PlanItem
 from kinetoscope.diffusion.config import RectifiedFlowConfig
-from kinetoscope.models.config import STDiTConfig
-from kinetoscope.models.stdit import STDiT
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.training.config import TrainDiTConfig
 from kinetoscope.training.dit_feed import FlowDraws
 from kinetoscope.training.dit_objective import FlowObjective

@@ -8,16 +8,16 @@ from torch import Tensor
 
 from kinetoscope.data.plan.config import ClipPlanConfig
 from kinetoscope.diffusion.config import RectifiedFlowConfig
-from kinetoscope.models.config import (
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.vae.config import (
     SpatialVAEConfig,
-    STDiTConfig,
     TemporalVAEConfig,
     VAELossConfig,
     VideoVAEConfig,
 )
-from kinetoscope.models.spatial_vae import SpatialVAE
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.vae.spatial import SpatialVAE
+from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.training.config import OptimizerConfig, TrainLoopConfig, TrainVAEConfig
 from kinetoscope.training.dit_objective import FlowObjective
 from kinetoscope.training.engine.base import Objective

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.models.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
-from kinetoscope.models.video_vae import VideoVAE
-from kinetoscope.models.weight_export import export_open_sora_vae
-from kinetoscope.models.weight_files import open_weights
+from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.weights.files import open_weights
+from kinetoscope.models.weights.open_sora.export import export_open_sora_vae
 from kinetoscope.training.starting_weights import initialised, start_video_vae
 
 CONFIG = VideoVAEConfig(

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from kinetoscope.core.errors import CorruptError
-from kinetoscope.models.adversarial import discriminator_loss, generator_loss
-from kinetoscope.models.config import PatchDiscriminatorConfig
-from kinetoscope.models.discriminators import build_discriminator
-from kinetoscope.models.video_vae import VideoVAE
+from kinetoscope.models.vae.adversarial.config import PatchDiscriminatorConfig
+from kinetoscope.models.vae.adversarial.discriminators import build_discriminator
+from kinetoscope.models.vae.adversarial.losses import discriminator_loss, generator_loss
+from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.training.config import AdversarialConfig, OptimizerConfig, TrainVAEConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.starting_weights import initialised

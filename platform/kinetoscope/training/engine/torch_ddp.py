@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kinetoscope.core.errors import ConfigError, CorruptError
 from kinetoscope.models.device import compute_device
-from kinetoscope.models.sequence_parallel import Mesh, mesh_groups
-from kinetoscope.models.stdit import STDiT
-from kinetoscope.models.weights import load_weights as load_given_weights
+from kinetoscope.models.layers.sequence_parallel import Mesh, mesh_groups
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.weights.load import load_weights as load_given_weights
 from kinetoscope.training.config import OptimizerConfig
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.optimizer import (

@@ -1,0 +1,1 @@
+"""Causal convolutions, and norm, activation and convolution in one function."""

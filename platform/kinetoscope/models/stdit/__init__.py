@@ -1,0 +1,1 @@
+"""STDiT, Open-Sora 1.2's spatial-temporal diffusion transformer."""

@@ -1,0 +1,66 @@
+"""Config of STDiT; the defaults are Open-Sora 1.2's (v1.2.0)."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from kinetoscope.core.config_model import Config
+
+
+class STDiTConfig(Config):
+    """Spatial-temporal diffusion transformer (STDiT3); the defaults are XL/2."""
+
+    depth: PositiveInt = 28
+    """Pairs of one spatial and one temporal block."""
+    width: PositiveInt = 1152
+    num_heads: PositiveInt = 16
+    patch_size: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 2, 2)
+    in_channels: PositiveInt = 4
+    mlp_ratio: float = 4.0
+    predict_sigma: bool = True
+    """Twice the output channels; the second half is never trained (kept for the weights)."""
+    qk_norm: bool = True
+    text_width: PositiveInt = 4096
+    max_text_tokens: PositiveInt = 300
+    text_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of training samples whose caption is replaced by the null text (for guidance)."""
+    input_sq_size: PositiveInt = 512
+    """Side in pixels at which positions have their natural scale."""
+    temporal_position: Literal["rope", "rope+sincos"] = "rope"
+    """STDiT3 has rotary embeddings alone; small models also want fixed sin-cos frame positions."""
+    final_layer_compat: bool = True
+    """Modulate condition frames twice in the final layer, as the released weights were trained."""
+    freeze_text_projection: bool = False
+    skip_text_embedder: bool = False
+    """Text comes projected already (cached features); the projection's weights rest unused."""
+    trainable: Literal["all", "temporal"] = "all"
+    """``temporal`` freezes everything but the temporal blocks (``only_train_temporal``)."""
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    """What backward computes again: nothing; all but the outputs of linear layers and attention;
+    everything but the inputs of the blocks."""
+    rounding: Literal["exact", "bfloat16"] = "exact"
+    """``bfloat16`` rounds times, sizes, frame rates and the frequencies of positions as the
+    reference's bf16 runs do, with which the released weights were trained (docs/numerics.md)."""
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that the model emits."""
+        return self.in_channels * (2 if self.predict_sigma else 1)
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.num_heads or self.width // self.num_heads % 2:
+            raise ValueError(
+                f"width={self.width} over num_heads={self.num_heads} must be an even whole number"
+            )
+        if self.width % 4:
+            raise ValueError(f"width={self.width} must be a multiple of 4 (2D sin-cos positions)")
+        return self
+
+
+STDIT_XL_2 = STDiTConfig()
+"""The released size: 1,207,643,972 parameters."""
+STDIT_3B_2 = STDiTConfig(width=1872, num_heads=26)
+"""3,182,211,572 parameters; never released."""

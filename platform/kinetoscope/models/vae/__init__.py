@@ -1,0 +1,1 @@
+"""The video VAE: spatial, temporal, and both as one model."""

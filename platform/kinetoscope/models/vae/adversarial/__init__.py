@@ -1,0 +1,1 @@
+"""Discriminators, and the game that a VAE plays against one."""

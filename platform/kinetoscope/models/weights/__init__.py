@@ -1,0 +1,1 @@
+"""Weight files of others: reading, fitting into our models, writing."""

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kinetoscope.core.errors import ConfigError
+from kinetoscope.models.text.config import SeededTableConfig, T5Config
+from kinetoscope.models.text.encoders import (
+    SeededTableEncoder,
+    T5TextEncoder,
+    build_text_encoder,
+    split_words,
+)
+
+WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "circle", "moving", "left"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A red circle, moving LEFT!", ["a", "red", "circle", "moving", "left"]),
+        (
+            "aesthetic score: 5.5, motion score: 12.",
+            ["aesthetic", "score", "5.5", "motion", "score", "12"],
+        ),
+        ("Café naïve x2", ["café", "naïve", "x2"]),
+        ("红色的圆 moving", ["红", "色", "的", "圆", "moving"]),
+        ("жди", ["ж", "д", "и"]),
+        ("cat 🐱", ["cat", "🐱"]),
+        ("\uff21\uff22", ["ab"]),
+        (" ,.\n", []),
+    ],
+)
+def test_words_of_a_text(text: str, words: list[str]) -> None:
+    assert split_words(text) == words
+
+
+def test_table_is_a_function_of_seed_and_text() -> None:
+    texts = ["a red circle moving left", "红色的圆"]
+    embeddings, mask = SeededTableEncoder(SeededTableConfig()).encode(texts)
+    again, _ = SeededTableEncoder(SeededTableConfig()).encode([texts[1], texts[0]])
+    other, _ = SeededTableEncoder(SeededTableConfig(seed=1)).encode(texts)
+
+    assert embeddings.shape == (2, 16, 64)
+    assert embeddings.dtype == torch.float32
+    assert mask.sum(dim=1).tolist() == [5, 4]
+    assert not embeddings[~mask].any()
+    assert torch.equal(embeddings, again.flip(0))
+    assert not torch.allclose(embeddings, other)
+    assert embeddings[mask].std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_table_gives_a_word_the_same_vector_up_to_its_position() -> None:
+    embeddings, _ = SeededTableEncoder(SeededTableConfig()).encode(["red circle", "circle red"])
+    same = torch.cosine_similarity(embeddings[0, 0], embeddings[1, 1], dim=0)
+    different = torch.cosine_similarity(embeddings[0, 0], embeddings[1, 0], dim=0)
+    assert same > 0.9
+    assert different < 0.5
+    assert not torch.allclose(embeddings[0, :2].mean(0), embeddings[0, 0])
+    assert not torch.equal(embeddings[0, 0], embeddings[1, 1])
+
+
+def test_table_gives_every_text_a_token_and_cuts_long_ones() -> None:
+    encoder = SeededTableEncoder(SeededTableConfig(max_tokens=3, width=8))
+    embeddings, mask = encoder.encode(["", "one two three four five"])
+    assert mask.tolist() == [[True, False, False], [True, True, True]]
+    assert embeddings[0, 0].any()
+
+
+def test_table_comes_in_the_dtype_asked_for() -> None:
+    encoder = build_text_encoder(SeededTableConfig(width=8), dtype=torch.bfloat16)
+    assert encoder.encode(["x"])[0].dtype == torch.bfloat16
+    assert (encoder.width, encoder.max_tokens) == (8, 16)
+
+
+@pytest.fixture(scope="module")
+def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    folder = tmp_path_factory.mktemp("t5")
+    words = Tokenizer(
+        WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>")  # noqa: S106
+    )
+    words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers
+        tokenizer_object=words,
+        pad_token="<pad>",  # noqa: S106
+        eos_token="</s>",  # noqa: S106
+        unk_token="<unk>",  # noqa: S106
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(WORDS),
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )
+    T5EncoderModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_t5_encodes_texts_to_masked_tokens(t5_folder: Path) -> None:
+    encoder = build_text_encoder(T5Config(path=str(t5_folder), width=16, max_tokens=6))
+    assert isinstance(encoder, T5TextEncoder)
+    texts = ["a red circle", "", "a red circle moving left left left"]
+    embeddings, mask = encoder.encode(texts)
+
+    assert embeddings.shape == (3, 6, 16)
+    assert mask.dtype == torch.bool
+    assert mask.sum(dim=1).tolist() == [4, 1, 6]
+    assert not embeddings.requires_grad
+    alone, _ = encoder.encode(texts[:1])
+    torch.testing.assert_close(embeddings[:1][mask[:1]], alone[mask[:1]])
+    assert not torch.allclose(embeddings[0, :3], encoder.encode(["circle red a"])[0][0, :3])
+
+
+def test_t5_runs_in_bf16(t5_folder: Path) -> None:
+    config = T5Config(path=str(t5_folder), width=16, max_tokens=6)
+    exact, mask = T5TextEncoder(config).encode(["a red circle"])
+    rough, _ = T5TextEncoder(config, dtype=torch.bfloat16).encode(["a red circle"])
+    assert rough.dtype == torch.bfloat16
+    torch.testing.assert_close(rough.float()[mask], exact[mask], atol=0.1, rtol=0.1)
+
+
+def test_missing_t5_is_a_config_error_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no T5 encoder in .*nowhere") as caught:
+        build_text_encoder(T5Config(path=str(tmp_path / "nowhere")))
+    assert caught.value.hint is not None
+    assert "save_pretrained" in caught.value.hint
+
+
+def test_t5_without_safetensors_is_a_config_error(t5_folder: Path, tmp_path: Path) -> None:
+    for file in t5_folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ConfigError, match="can't read the T5 encoder"):
+        build_text_encoder(T5Config(path=str(tmp_path), width=16))
+
+
+def test_t5_of_another_width_is_a_config_error(t5_folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"width=32.* has 16"):
+        build_text_encoder(T5Config(path=str(t5_folder), width=32))
