@@ -72,7 +72,7 @@ def test_layers_and_walls_hold() -> None:
 def test_no_control_plane_module_loads_the_machine_learning_stack() -> None:
     modules = _control_plane_modules()
     assert "kinetoscope.cli.app" in modules
-    assert "kinetoscope.training.config" in modules
+    assert "kinetoscope.training.loop.config" in modules
     assert _loaded_by(*modules) & set(HEAVY) == set()
 
 

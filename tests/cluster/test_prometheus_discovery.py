@@ -199,7 +199,7 @@ def test_prometheus_scrapes_every_pod_of_a_job_that_trains(
     prometheus: Prometheus, cluster: Cluster, release: Release
 ) -> None:
     name = f"scraped-{uuid4().hex[:6]}"
-    smoke = ["python", "-m", "kinetoscope.training.smoke_job", "--linger", str(SECONDS)]
+    smoke = ["python", "-m", "kinetoscope.training.smoke.job", "--linger", str(SECONDS)]
     job = TrainingJob(
         name=name,
         namespace=release.namespace,

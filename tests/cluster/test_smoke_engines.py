@@ -37,7 +37,7 @@ def test_two_ranks_of_an_image_train_and_agree(
         namespace=release.namespace,
         run="tests",
         stage="smoke",
-        command=["python", "-m", "kinetoscope.training.smoke_job", "--engine", engine],
+        command=["python", "-m", "kinetoscope.training.smoke.job", "--engine", engine],
         num_nodes=2,
         env={"PYTHONPATH": ""},  # an image brings its own packages
         image=f"{registry}/kinetoscope/{repository}:{value}",

@@ -16,7 +16,7 @@ from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.steps.contract import RESULT_KEY, RuntimeConfig, StepSpec, read_result
 from kinetoscope.steps.execute import execute
 from kinetoscope.storage.open import open_store
-from kinetoscope.training.starting_weights import initialised
+from kinetoscope.training.loop.initial import initialised
 
 ROOT = Path(__file__).resolve().parents[2]
 SPATIAL = {"block_widths": [8, 8], "layers_per_block": 1, "norm_groups": 4}
@@ -70,7 +70,7 @@ def test_a_resumed_game_ends_with_the_same_bits(
     save_file(weights, tmp_path / "spatial.safetensors")
     spec = StepSpec(
         name="train_vae_1",
-        worker="kinetoscope.training.train_vae",
+        worker="kinetoscope.training.vae.train_vae",
         run_id="raaaaaaa",
         root_uri=(tmp_path / "objects").as_uri(),
         config=CONFIG | {"spatial_weights": str(tmp_path / "spatial.safetensors")},

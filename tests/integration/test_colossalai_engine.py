@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.training.config import EngineName, OptimizerConfig
 from kinetoscope.training.engine.base import Companion, Engine, Objective, Tensors
 from kinetoscope.training.engine.choice import build_engine
+from kinetoscope.training.engine.config import EngineName, OptimizerConfig
 
 PLATFORM = str(Path(__file__).resolve().parents[2] / "platform")
 
@@ -136,7 +136,7 @@ def smoke(engine: str, *, num_ranks: int) -> list[dict[str, Any]]:
         "PET_MASTER_ADDR": "127.0.0.1",
         "PET_MASTER_PORT": str(free_port()),
     }
-    command = ["-m", "kinetoscope.training.smoke_job", "--engine", engine, "--timeout", "600"]
+    command = ["-m", "kinetoscope.training.smoke.job", "--engine", engine, "--timeout", "600"]
     done = subprocess.run(
         [sys.executable, *command],
         env=os.environ | variables,

@@ -20,8 +20,8 @@ from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit
 from kinetoscope.parity.golden import read_golden
-from kinetoscope.training.config import OptimizerConfig
 from kinetoscope.training.engine.base import Objective, Tensors
+from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 
 ROOT = Path(__file__).resolve().parents[2]

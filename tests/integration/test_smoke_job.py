@@ -19,7 +19,7 @@ import pytest
 from kinetoscope.config.load import load_config
 from kinetoscope.runs.steps import planned_step
 from kinetoscope.telemetry.scrape import scrape
-from kinetoscope.training.smoke_config import smoke_config
+from kinetoscope.training.smoke.config import smoke_config
 
 PLATFORM = str(Path(__file__).resolve().parents[2] / "platform")
 Process = subprocess.Popen[str]
@@ -52,7 +52,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         }
         with (tmp_path / f"stderr-{node}").open("w") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "kinetoscope.training.smoke_job", "--name", "smoke", *args],
+                [sys.executable, "-m", "kinetoscope.training.smoke.job", "--name", "smoke", *args],
                 env=os.environ | trainer | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PLATFORM} | env,
                 cwd=tmp_path,
                 stdout=subprocess.PIPE,

@@ -52,7 +52,7 @@ def port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> int:
 def step(path: Path, clips: str, **loop: object) -> StepSpec:
     return StepSpec(
         name="train_spatial_vae",
-        worker="kinetoscope.training.train_spatial_vae",
+        worker="kinetoscope.training.vae.train_spatial_vae",
         run_id="raaaaaaa",
         root_uri=(path / "objects").as_uri(),
         config={**CONFIG, "loop": {**LOOP, **loop}},

@@ -53,7 +53,7 @@ class Workplace:
         """Return a step of its own; ``name`` is no part of the training's random keys."""
         return StepSpec(
             name="train_spatial_vae",
-            worker="kinetoscope.training.train_spatial_vae",
+            worker="kinetoscope.training.vae.train_spatial_vae",
             run_id="raaaaaaa",
             root_uri=(self.path / "objects").as_uri(),
             config={**CONFIG, "loop": {**CONFIG["loop"], **loop}},  # type: ignore[dict-item]

@@ -22,8 +22,9 @@ from kinetoscope.steps.contract import RuntimeConfig, StepResult, StepSpec, read
 from kinetoscope.steps.execute import execute
 from kinetoscope.steps.worker import Outputs, StepContext
 from kinetoscope.storage.open import open_store
-from kinetoscope.training import encode_latents, train_dit, train_spatial_vae, train_vae
-from kinetoscope.training.starting_weights import initialised
+from kinetoscope.training.dit import encode_latents, train_dit
+from kinetoscope.training.loop.initial import initialised
+from kinetoscope.training.vae import train_spatial_vae, train_vae
 
 ROOT = Path(__file__).resolve().parents[2]
 SPATIAL = {"block_widths": [8, 8, 8], "layers_per_block": 1, "norm_groups": 4}

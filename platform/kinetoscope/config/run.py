@@ -17,13 +17,9 @@ from kinetoscope.evaluation.config import (
     VAEEvaluation,
 )
 from kinetoscope.steps.contract import RuntimeConfig
-from kinetoscope.training.config import (
-    DiTStage,
-    LatentCacheConfig,
-    SpatialVAEStage,
-    TrainLoopConfig,
-    VAEStage,
-)
+from kinetoscope.training.dit.config import DiTStage, LatentCacheConfig
+from kinetoscope.training.loop.config import TrainLoopConfig
+from kinetoscope.training.vae.config import SpatialVAEStage, VAEStage
 
 
 class RuntimesConfig(Config):

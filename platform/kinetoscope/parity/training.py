@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from kinetoscope.parity.compare import CaseResult, attempt, tensor_cases, within
 from kinetoscope.parity.golden import GoldenFile
-from kinetoscope.training.config import TrainLoopConfig
-from kinetoscope.training.ema import EMA
-from kinetoscope.training.lr_schedule import learning_rate
+from kinetoscope.training.loop.config import TrainLoopConfig
+from kinetoscope.training.loop.ema import EMA
+from kinetoscope.training.loop.lr_schedule import learning_rate
 
 _RATE_TOLERANCE = 1e-9
 

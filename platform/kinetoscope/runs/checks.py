@@ -14,7 +14,7 @@ from kinetoscope.storage.open import as_local, open_store
 
 if TYPE_CHECKING:
     from kinetoscope.data.plan.config import PlanConfig
-    from kinetoscope.training.config import TrainLoopConfig
+    from kinetoscope.training.loop.config import TrainLoopConfig
 
 
 def check_plans(config: RunConfig, clips: StepResult) -> None:

@@ -9,12 +9,8 @@ from kinetoscope.core.config_model import Config
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.evaluation.config import EvaluateDiTConfig, EvaluateVAEConfig, RegisterConfig
 from kinetoscope.steps.contract import RuntimeConfig
-from kinetoscope.training.config import (
-    EncodeLatentsConfig,
-    TrainDiTConfig,
-    TrainSpatialVAEConfig,
-    TrainVAEConfig,
-)
+from kinetoscope.training.dit.config import EncodeLatentsConfig, TrainDiTConfig
+from kinetoscope.training.vae.config import TrainSpatialVAEConfig, TrainVAEConfig
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def _vae_steps(config: RunConfig) -> list[RunStep]:
         piece = TrainSpatialVAEConfig(
             model=config.models.vae.spatial, **dict(config.train_spatial_vae)
         )
-        worker = "kinetoscope.training.train_spatial_vae"
+        worker = "kinetoscope.training.vae.train_spatial_vae"
         inputs = {"clips": "prepare_data"}
         steps.append(_step("train_spatial_vae", worker, config, piece, inputs))
         previous = {"previous": "train_spatial_vae"}
@@ -79,7 +75,7 @@ def _vae_steps(config: RunConfig) -> list[RunStep]:
         )
         inputs = {"clips": "prepare_data", **previous}
         name = f"train_vae_{number}"
-        steps.append(_step(name, "kinetoscope.training.train_vae", config, stage_piece, inputs))
+        steps.append(_step(name, "kinetoscope.training.vae.train_vae", config, stage_piece, inputs))
         previous = {"previous": name}
     return steps
 
@@ -99,7 +95,7 @@ def _encode_latents(config: RunConfig, vae: str) -> RunStep:
     )
     # The gate comes first: a poor VAE makes everything after it a waste.
     inputs = {"clips": "prepare_data", "vae": vae, "vae_evaluation": "evaluate_vae"}
-    return _step("encode_latents", "kinetoscope.training.encode_latents", config, piece, inputs)
+    return _step("encode_latents", "kinetoscope.training.dit.encode_latents", config, piece, inputs)
 
 
 def _dit_steps(config: RunConfig, vae: str) -> list[RunStep]:
@@ -116,7 +112,7 @@ def _dit_steps(config: RunConfig, vae: str) -> list[RunStep]:
         )
         inputs = {"clips": "prepare_data", "vae": vae, "latents": "encode_latents", **previous}
         name = f"train_dit_{number}"
-        steps.append(_step(name, "kinetoscope.training.train_dit", config, piece, inputs))
+        steps.append(_step(name, "kinetoscope.training.dit.train_dit", config, piece, inputs))
         previous = {"previous": name}
     return steps
 

@@ -11,13 +11,11 @@ from torch import Tensor
 from kinetoscope.core.keys import random_key
 from kinetoscope.core.units import MIB
 from kinetoscope.data.clip_table import ClipTable, read_clip_table
-from kinetoscope.data.plan.batch_plan import MicroBatch, PlanItem
+from kinetoscope.data.plan.batch_plan import PlanItem
 from kinetoscope.data.plan.buckets import Bucket
 from kinetoscope.data.video.clip_reader import ClipReader, to_pixels
-from kinetoscope.diffusion.rectified_flow import keyed_noise
 from kinetoscope.steps.contract import StepResult
 from kinetoscope.storage.open import as_local, open_store
-from kinetoscope.training.feed import Batch
 
 CLIP_TABLE_NAME = "clips.parquet"
 
@@ -72,29 +70,3 @@ class ClipFeed:
                 for item in items
             ]
         )
-
-
-class VAEFeed:
-    """Batches for the VAE: ``pixels`` B C T H W and the ``noise`` of the posterior's draw.
-
-    Args:
-        clips: where pixels come from.
-        latent_shape: gives the noise's shape.
-        key: name of the training step, and seed of the run.
-    """
-
-    def __init__(self, clips: ClipFeed, latent_shape: LatentShape, key: tuple[str, int]) -> None:
-        self._clips = clips
-        self._latent_shape = latent_shape
-        self._key = key
-
-    def load(self, epoch: int, micro_batch: MicroBatch) -> Batch:
-        """Load one micro-batch."""
-        bucket, items = micro_batch.bucket, micro_batch.items
-        keys = sample_keys("posterior", self._key, epoch, items)
-        size = (bucket.num_frames, bucket.height, bucket.width)
-        tensors = {
-            "pixels": self._clips.pixels(bucket, items),
-            "noise": keyed_noise(keys, self._latent_shape(size)),
-        }
-        return Batch(tensors, num_samples=len(items))

@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 
 from kinetoscope.core.errors import ExitCode
+from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.steps.ranks import worst_code
-from kinetoscope.training.rank_environment import RankEnvironment
 
 _POLL_SECONDS = 0.1
 

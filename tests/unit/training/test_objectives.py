@@ -18,12 +18,14 @@ from kinetoscope.models.vae.config import (
 )
 from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.models.vae.video import VideoVAE
-from kinetoscope.training.config import OptimizerConfig, TrainLoopConfig, TrainVAEConfig
-from kinetoscope.training.dit_objective import FlowObjective
+from kinetoscope.training.dit.objective import FlowObjective
 from kinetoscope.training.engine.base import Objective
+from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
-from kinetoscope.training.starting_weights import initialised
-from kinetoscope.training.vae_objectives import SpatialVAEObjective, VideoVAEObjective
+from kinetoscope.training.loop.config import TrainLoopConfig
+from kinetoscope.training.loop.initial import initialised
+from kinetoscope.training.vae.config import TrainVAEConfig
+from kinetoscope.training.vae.objectives import SpatialVAEObjective, VideoVAEObjective
 
 SPATIAL = SpatialVAEConfig(block_widths=(8, 8), layers_per_block=1, norm_groups=4)
 VAE = VideoVAEConfig(

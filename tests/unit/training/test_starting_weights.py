@@ -13,7 +13,8 @@ from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, V
 from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.models.weights.files import open_weights
 from kinetoscope.models.weights.open_sora.export import export_open_sora_vae
-from kinetoscope.training.starting_weights import initialised, start_video_vae
+from kinetoscope.training.loop.initial import initialised
+from kinetoscope.training.vae.start import start_video_vae
 
 CONFIG = VideoVAEConfig(
     spatial=SpatialVAEConfig(block_widths=(8, 8), layers_per_block=1, norm_groups=4),

@@ -5,12 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kinetoscope.training.config import (
-    EncodeLatentsConfig,
-    TrainDiTConfig,
-    TrainSpatialVAEConfig,
-    TrainVAEConfig,
-)
+from kinetoscope.training.dit.config import EncodeLatentsConfig, TrainDiTConfig
+from kinetoscope.training.vae.config import TrainSpatialVAEConfig, TrainVAEConfig
 
 LOOP = {"num_steps": 1, "optimizer": {"lr": 1e-3}}
 CLIPS = {"num_frames": 17, "height": 32, "width": 32}

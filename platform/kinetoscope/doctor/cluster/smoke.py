@@ -177,7 +177,7 @@ def _job(context: Context) -> TrainingJob:
         run=name,
         stage="smoke",
         command=[
-            *("python", "-m", "kinetoscope.training.smoke_job"),
+            *("python", "-m", "kinetoscope.training.smoke.job"),
             *("--linger", str(_LINGER_SECONDS), "--name", name),
         ],
         num_nodes=num_nodes,

@@ -1,0 +1,1 @@
+"""What spreads training over processes and devices."""

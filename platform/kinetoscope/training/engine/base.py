@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from kinetoscope.training.config import OptimizerConfig
+from kinetoscope.training.engine.config import OptimizerConfig
 
 Tensors = Mapping[str, Tensor]
 

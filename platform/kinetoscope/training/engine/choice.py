@@ -7,8 +7,8 @@ from importlib.util import find_spec
 import torch
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.training.config import EngineName
 from kinetoscope.training.engine.base import Engine
+from kinetoscope.training.engine.config import EngineName
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 
 

@@ -10,8 +10,8 @@ from colossalai.booster.plugin import TorchDDPPlugin
 from torch import Tensor, nn
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.training.config import OptimizerConfig
 from kinetoscope.training.engine.base import Objective
+from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 
 

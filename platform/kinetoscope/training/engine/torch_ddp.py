@@ -19,9 +19,9 @@ from kinetoscope.models.device import compute_device
 from kinetoscope.models.layers.sequence_parallel import Mesh, mesh_groups
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.weights.load import load_weights as load_given_weights
-from kinetoscope.training.config import OptimizerConfig
 from kinetoscope.training.engine.base import Objective, Tensors
-from kinetoscope.training.optimizer import (
+from kinetoscope.training.engine.config import OptimizerConfig
+from kinetoscope.training.engine.optimizer import (
     ParameterGroup,
     build_optimizer,
     export_optimizer,

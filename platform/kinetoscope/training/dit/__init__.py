@@ -1,0 +1,1 @@
+"""Latents, and training of the diffusion transformer on them."""

@@ -1,0 +1,92 @@
+"""The steps ``train_dit_N``: the stages of the diffusion transformer."""
+
+from __future__ import annotations
+
+import torch
+
+from kinetoscope.core.units import MIB
+from kinetoscope.data.clip_table import ClipTable
+from kinetoscope.data.latents.reader import LatentReader
+from kinetoscope.data.plan.cycling import CyclingPlan
+from kinetoscope.models.device import compute_device
+from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.text.encoders import build_text_encoder
+from kinetoscope.steps.worker import Outputs, StepContext, run_worker
+from kinetoscope.storage.open import open_store
+from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
+from kinetoscope.training.dit.config import TrainDiTConfig
+from kinetoscope.training.dit.feed import CachedFeed, FlowDraws, PixelFeed
+from kinetoscope.training.dit.objective import FlowObjective
+from kinetoscope.training.dit.plan import dit_plan
+from kinetoscope.training.dit.start import start_transformer
+from kinetoscope.training.engine.torch_ddp import load_weights
+from kinetoscope.training.loop.initial import initialised
+from kinetoscope.training.loop.task import Task
+from kinetoscope.training.loop.trainer import fit
+from kinetoscope.training.trained_weights import load_video_vae, read_weights
+
+
+def main(ctx: StepContext) -> Outputs | None:
+    """Train one stage, from the previous one's weights where there is one."""
+    config = TrainDiTConfig.model_validate(ctx.config)
+    table = read_train_clips(ctx.inputs["clips"], ctx.scratch)
+    make = _cached_task if config.use_cache else _pixel_task
+    task = make(ctx, config, table)
+    return fit(ctx, task, config.loop, sequence_parallel=config.sequence_parallel)
+
+
+def _cached_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> Task:
+    """Train on the latent cache, normalised as it says."""
+    reader = LatentReader(
+        open_store(ctx.inputs["latents"].artifact("latents").uri),
+        cache_bytes=config.loop.cache_mib * MIB,
+    )
+    objective = FlowObjective(
+        _start(ctx, config), config.flow, shift=reader.shift, scale=reader.scale
+    )
+    plan = dit_plan(table, config.cached_plan, vae=config.vae, seed=ctx.seed)
+    cycling = CyclingPlan(plan, num_draws=config.num_draws, seed=ctx.seed)
+    draws = FlowDraws(config, (ctx.name, ctx.seed))
+    feed = CachedFeed(reader, table, draws, patch_size=config.model.patch_size)
+    return Task(objective, cycling, feed.load)
+
+
+def _pixel_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> Task:
+    """Train on clips that the VAE encodes as they come; the cache just gives the normalisation."""
+    vae = load_video_vae(config.vae, ctx.inputs["vae"])
+    shift, scale = _normalization(ctx, config)
+    objective = FlowObjective(_start(ctx, config), config.flow, shift=shift, scale=scale, vae=vae)
+    channels = config.model.in_channels
+    device = compute_device(ctx.local_rank)
+    feed = PixelFeed(
+        ClipFeed(table, cache_mib=config.loop.cache_mib),
+        table,
+        build_text_encoder(config.text_encoder, device=device),
+        FlowDraws(config, (ctx.name, ctx.seed)),
+        latent_shape=lambda size: (channels, *vae.latent_size(size)),
+        patch_size=config.model.patch_size,
+    )
+    plan = dit_plan(table, config.cached_plan, vae=config.vae, seed=ctx.seed)
+    return Task(objective, plan, feed.load)
+
+
+def _normalization(ctx: StepContext, config: TrainDiTConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    if "latents" not in ctx.inputs:
+        return torch.tensor(config.vae.shift), torch.tensor(config.vae.scale)
+    reader = LatentReader(open_store(ctx.inputs["latents"].artifact("latents").uri))
+    return reader.shift, reader.scale
+
+
+def _start(ctx: StepContext, config: TrainDiTConfig) -> STDiT:
+    """Build the transformer: random, from a file, or as the previous stage left it."""
+    model = initialised(lambda: STDiT(config.model), ctx.name, ctx.seed)
+    if "previous" in ctx.inputs:
+        load_weights(model, read_weights(ctx.inputs["previous"]))
+    elif config.init_weights is not None:
+        report = start_transformer(model, config.init_weights, config.init_format)
+        ctx.log.info("loaded %s: %s", config.init_weights, report.describe())
+    return model
+
+
+if __name__ == "__main__":
+    run_worker(main)

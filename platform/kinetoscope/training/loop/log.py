@@ -1,0 +1,132 @@
+"""What a training step tells the outside: Prometheus, the metrics log, the progress line."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+
+import torch
+
+from kinetoscope.core.settings import metrics_endpoint
+from kinetoscope.models.device import compute_device
+from kinetoscope.steps.worker import StepContext
+from kinetoscope.telemetry.training_metrics import StepFigures, TrainingMetrics
+from kinetoscope.training.loop.config import TrainLoopConfig
+from kinetoscope.training.loop.outcome import StepOutcome
+
+_log = logging.getLogger(__name__)
+
+# Two of the chart's scrape intervals.
+_LAST_SCRAPE_SECONDS = 30.0
+
+
+class StepLog:
+    """Reports of one rank; all but rank 0's are dropped, save what local rank 0 serves.
+
+    Args:
+        ctx: of the step.
+        config: of the loop.
+        first_step: where this attempt begins.
+    """
+
+    def __init__(self, ctx: StepContext, config: TrainLoopConfig, *, first_step: int) -> None:
+        self._ctx = ctx
+        self._config = config
+        self._metrics = TrainingMetrics(ctx.run_id, ctx.name)
+        self._metrics.progress(first_step / config.num_steps)
+        if ctx.local_rank == 0:
+            address, port = metrics_endpoint()
+            ctx.publish_metrics_url(self._metrics.serve(port, address))
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+        self._wait_seconds = self._useful_seconds = 0.0
+        self._window_started = self._step_started = time.monotonic()
+        ctx.progress(first_step, config.num_steps, "steps")
+
+    def waited(self, seconds: float) -> None:
+        """Note the time that the next step waited for its batches; the step begins now."""
+        self._wait_seconds = seconds
+        self._step_started = time.monotonic()
+
+    def stepped(self, number: int, outcome: StepOutcome, *, grad_norm: float, lr: float) -> None:
+        """Report a finished optimizer step (``number`` counts from 0)."""
+        done = number + 1
+        seconds = time.monotonic() - self._step_started
+        self._metrics.step(
+            StepFigures(
+                seconds=seconds,
+                data_wait_seconds=self._wait_seconds,
+                num_samples=outcome.num_samples,
+                num_tokens=outcome.num_tokens,
+                losses={"total": outcome.loss, **outcome.parts},
+                grad_norm=grad_norm,
+                learning_rate=lr,
+            )
+        )
+        self._useful_seconds += seconds
+        self._metrics.utilisation(goodput=self._useful_seconds / self._ctx.elapsed_seconds)
+        if outcome.rank_imbalance is not None:
+            self._metrics.rank_imbalance(outcome.rank_imbalance)
+        self._metrics.progress(done / self._config.num_steps)
+        self._ctx.progress(done, self._config.num_steps, "steps", loss=round(outcome.loss, 5))
+        self._add("train.loss", outcome.loss)
+        self._add("train.grad_norm", grad_norm)
+        self._add("train.data_wait_seconds", self._wait_seconds)
+        for name, value in outcome.parts.items():
+            self._add(f"train.{name}", value)
+        self._sums["samples"] += outcome.num_samples
+        if done % self._config.log_every_steps == 0 or done == self._config.num_steps:
+            self._flush(done, lr)
+
+    def saved(self, seconds: float, num_bytes: int) -> None:
+        """Report a committed checkpoint."""
+        self._metrics.checkpoint({"write": seconds}, num_bytes)
+
+    def nonfinite(self) -> None:
+        """Report a step whose loss or gradient is not finite, after which training ends.
+
+        Where Prometheus looks (a fixed port), it is given the time to see that. All ranks wait, and
+        the first that goes makes the supervisor tell the others to stop.
+        """
+        self._metrics.nonfinite()
+        _, port = metrics_endpoint()
+        if port:
+            self._metrics.wait_for_scrape(_LAST_SCRAPE_SECONDS, lambda: self._ctx.stop_requested)
+
+    def close(self) -> None:
+        """Stop serving metrics."""
+        self._metrics.close()
+
+    def _add(self, name: str, value: float) -> None:
+        self._sums[name] += value
+        self._counts[name] += 1
+
+    def _flush(self, done: int, lr: float) -> None:
+        self._report_gpu_memory()
+        seconds = time.monotonic() - self._window_started
+        means = {name: self._sums[name] / count for name, count in self._counts.items()}
+        means["train.learning_rate"] = lr
+        means["train.samples_per_second"] = self._sums["samples"] / max(seconds, 1e-9)
+        self._ctx.log_metrics(means, step=done)
+        if self._ctx.rank == 0:
+            _log.info(
+                "step %6d / %d  loss %.5f  grad %.3f  lr %.2e  %.1f samples/s  wait %.0f ms",
+                done,
+                self._config.num_steps,
+                means["train.loss"],
+                means["train.grad_norm"],
+                lr,
+                means["train.samples_per_second"],
+                1000 * means["train.data_wait_seconds"],
+            )
+        self._sums.clear()
+        self._counts.clear()
+        self._window_started = time.monotonic()
+
+    def _report_gpu_memory(self) -> None:
+        device = compute_device(self._ctx.local_rank)
+        if device.type == "cuda":
+            self._metrics.gpu_memory("allocated", torch.cuda.memory_allocated(device))
+            self._metrics.gpu_memory("reserved", torch.cuda.memory_reserved(device))
+            self._metrics.gpu_memory("peak", torch.cuda.max_memory_allocated(device))

@@ -1,0 +1,1 @@
+"""A minute's training that shows whether a cluster can train."""

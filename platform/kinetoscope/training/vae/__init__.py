@@ -1,0 +1,1 @@
+"""Training of the spatial and the video VAE."""

@@ -1,0 +1,34 @@
+"""Batches for the VAE: pixels, and the noise of the posterior's draw."""
+
+from __future__ import annotations
+
+from kinetoscope.data.plan.batch_plan import MicroBatch
+from kinetoscope.diffusion.rectified_flow import keyed_noise
+from kinetoscope.training.clip_feed import ClipFeed, LatentShape, sample_keys
+from kinetoscope.training.loop.task import Batch
+
+
+class VAEFeed:
+    """Batches for the VAE: ``pixels`` B C T H W and the ``noise`` of the posterior's draw.
+
+    Args:
+        clips: where pixels come from.
+        latent_shape: gives the noise's shape.
+        key: name of the training step, and seed of the run.
+    """
+
+    def __init__(self, clips: ClipFeed, latent_shape: LatentShape, key: tuple[str, int]) -> None:
+        self._clips = clips
+        self._latent_shape = latent_shape
+        self._key = key
+
+    def load(self, epoch: int, micro_batch: MicroBatch) -> Batch:
+        """Load one micro-batch."""
+        bucket, items = micro_batch.bucket, micro_batch.items
+        keys = sample_keys("posterior", self._key, epoch, items)
+        size = (bucket.num_frames, bucket.height, bucket.width)
+        tensors = {
+            "pixels": self._clips.pixels(bucket, items),
+            "noise": keyed_noise(keys, self._latent_shape(size)),
+        }
+        return Batch(tensors, num_samples=len(items))

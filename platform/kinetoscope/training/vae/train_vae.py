@@ -1,0 +1,73 @@
+"""The steps ``train_vae_N``: the stages of the video VAE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kinetoscope.core.errors import ConfigError
+from kinetoscope.data.plan.batch_plan import BatchPlan
+from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.weights.files import open_weights
+from kinetoscope.steps.worker import Outputs, StepContext, run_worker
+from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
+from kinetoscope.training.loop.initial import initialised
+from kinetoscope.training.loop.task import Task
+from kinetoscope.training.loop.trainer import fit
+from kinetoscope.training.trained_weights import read_weights
+from kinetoscope.training.vae.adversary import Adversary, start_adversary
+from kinetoscope.training.vae.config import TrainVAEConfig
+from kinetoscope.training.vae.feed import VAEFeed
+from kinetoscope.training.vae.objectives import VideoVAEObjective
+from kinetoscope.training.vae.start import start_video_vae
+
+
+def main(ctx: StepContext) -> Outputs | None:
+    """Train one stage; the checkpoint holds the whole video VAE whatever was trained of it."""
+    config = TrainVAEConfig.model_validate(ctx.config)
+    return fit(ctx, video_vae_task(ctx, config), config.loop)
+
+
+def video_vae_task(ctx: StepContext, config: TrainVAEConfig) -> Task:
+    """Return the work of a stage."""
+    table = read_train_clips(ctx.inputs["clips"], ctx.scratch)
+    model = _start(ctx, config)
+    channels = config.model.temporal.latent_channels
+    feed = VAEFeed(
+        ClipFeed(table, cache_mib=config.loop.cache_mib),
+        lambda size: (channels, *model.latent_size(size)),
+        (ctx.name, ctx.seed),
+    )
+    plan = BatchPlan(
+        table,
+        config.plan,
+        micro_batches_per_step=config.loop.micro_batches_per_step,
+        seed=ctx.seed,
+    )
+    return Task(VideoVAEObjective(model, config, _adversary(ctx, config)), plan, feed.load)
+
+
+def _adversary(ctx: StepContext, config: TrainVAEConfig) -> Adversary | None:
+    if config.adversarial is None:
+        return None
+    return start_adversary(config.adversarial, ctx.name, ctx.seed)
+
+
+def _start(ctx: StepContext, config: TrainVAEConfig) -> VideoVAE:
+    """Build the VAE with the previous step's weights, or with the frame VAE's from a file."""
+    model = initialised(lambda: VideoVAE(config.model), ctx.name, ctx.seed)
+    previous = ctx.inputs.get("previous")
+    if previous is not None:
+        start_video_vae(model, read_weights(previous))
+    elif config.spatial_weights is not None:
+        report = start_video_vae(model, open_weights(Path(config.spatial_weights)))
+        ctx.log.info("loaded %s: %s", config.spatial_weights, report.describe())
+    else:
+        raise ConfigError(
+            f"{ctx.name} has no frame VAE to build on: neither a previous step nor spatial_weights",
+            hint="configure train_spatial_vae, or give spatial_weights",
+        )
+    return model
+
+
+if __name__ == "__main__":
+    run_worker(main)

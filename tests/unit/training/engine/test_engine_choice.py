@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+from pydantic import ValidationError
+
+from kinetoscope.config.load import load_config
+from kinetoscope.core.errors import ConfigError
+from kinetoscope.runs.identity import content
+from kinetoscope.runs.steps import planned_step
+from kinetoscope.training.engine.choice import build_engine, check_engine
+from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
+from kinetoscope.training.loop.config import TrainLoopConfig
+
+OVERRIDE = "train_dit.0.loop.engine=colossalai_ddp"
+
+
+def test_torch_is_everywhere() -> None:
+    engine = build_engine("torch_ddp", rank=0, world_size=1, local_rank=0, dtype="fp32")
+    assert type(engine) is TorchDDPEngine
+
+
+@pytest.mark.skipif(find_spec("colossalai") is not None, reason="this environment has ColossalAI")
+def test_an_engine_that_the_environment_lacks_is_refused_with_where_it_is() -> None:
+    with pytest.raises(ConfigError, match="needs ColossalAI, which this environment") as error:
+        check_engine("colossalai_ddp")
+    assert "kinetoscope/trainer-colossalai" in str(error.value.hint)
+    assert "make setup-colossalai" in str(error.value.hint)
+
+
+def test_an_unknown_engine_is_refused_with_those_that_are_known() -> None:
+    loop = {"num_steps": 1, "optimizer": {"lr": 0.1}, "engine": "colossalai_zero2"}
+    with pytest.raises(ValidationError, match="'torch_ddp' or 'colossalai_ddp'"):
+        TrainLoopConfig.model_validate(loop)
+
+
+def test_the_engine_is_no_part_of_what_a_step_makes() -> None:
+    given, other = (
+        planned_step(load_config("smoke", overrides).config, "train_dit_1").piece.to_json()
+        for overrides in ([], [OVERRIDE])
+    )
+    assert given != other
+    assert content(given) == content(other)

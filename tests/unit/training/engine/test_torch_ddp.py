@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kinetoscope.core.errors import CorruptError
+from kinetoscope.training.engine.base import Objective, Tensors
+from kinetoscope.training.engine.config import OptimizerConfig
+from kinetoscope.training.engine.torch_ddp import TorchDDPEngine, load_weights
+
+
+class Regression(Objective):
+    """Fit a line; the second layer is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+        self.model[1].requires_grad_(False)
+
+    def forward(self, tensors: Tensors) -> dict[str, Tensor]:
+        error = self.model(tensors["x"])[:, 0] - tensors["y"]
+        return {"loss": error.square()}
+
+
+def _engine(lr: float = 0.05) -> TorchDDPEngine:
+    engine = TorchDDPEngine(rank=0, world_size=1, local_rank=0, dtype="fp32")
+    engine.prepare(Regression(), OptimizerConfig(lr=lr))
+    return engine
+
+
+def _batch(num_samples: int) -> dict[str, Tensor]:
+    torch.manual_seed(num_samples)
+    x = torch.randn(num_samples, 4)
+    return {"x": x, "y": x.sum(1)}
+
+
+def _train(engine: TorchDDPEngine, num_steps: int) -> list[float]:
+    losses = []
+    for _ in range(num_steps):
+        values = engine.forward_backward(_batch(8), scale=1 / 8, last=True)
+        engine.clip_gradients(1.0)
+        engine.step(0.05)
+        losses.append(float(values["loss"].mean()))
+    return losses
+
+
+def test_loss_falls_on_one_batch() -> None:
+    losses = _train(_engine(), 40)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_unequal_micro_batches_weigh_by_their_samples() -> None:
+    whole, parts = _engine(), _engine()
+    batch = _batch(7)
+    whole.forward_backward(batch, scale=1 / 7, last=True)
+    for piece, last in ((slice(0, 2), False), (slice(2, 7), True)):
+        tensors = {name: tensor[piece] for name, tensor in batch.items()}
+        parts.forward_backward(tensors, scale=1 / 7, last=last)
+    assert parts.clip_gradients(None) == pytest.approx(whole.clip_gradients(None), rel=1e-6)
+
+
+def test_clipping_returns_the_norm_from_before() -> None:
+    engine = _engine()
+    engine.forward_backward(_batch(8), scale=100.0, last=True)
+    before = engine.clip_gradients(None)
+    assert before > 1.0
+    assert engine.clip_gradients(1.0) == pytest.approx(before)
+    assert engine.clip_gradients(None) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_imported_state_goes_on_bit_for_bit() -> None:
+    undisturbed, resumed = _engine(), _engine()
+    _train(undisturbed, 5)
+    saved = {
+        group: {name: tensor.clone() for name, tensor in tensors.items()}
+        for group, tensors in undisturbed.export_state().items()
+    }
+    resumed.import_state(saved)
+    assert _train(undisturbed, 5) == _train(resumed, 5)
+    expected, found = undisturbed.export_state(), resumed.export_state()
+    assert expected["optimizer"].keys() == found["optimizer"].keys()
+    for group, tensors in expected.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, found[group][name]), (group, name)
+
+
+def test_frozen_parameters_have_weights_but_no_optimizer_state() -> None:
+    engine = _engine()
+    _train(engine, 1)
+    state = engine.export_state()
+    assert "1.weight" in state["weights"]
+    assert {name.split(".")[0] for name in state["optimizer"]} == {"0"}
+
+
+def test_weights_that_do_not_fit_are_refused_by_name() -> None:
+    model = nn.Linear(2, 2)
+    with pytest.raises(CorruptError, match=r"1 missing \(bias\)"):
+        load_weights(model, {"weight": torch.zeros(2, 2)})
+    with pytest.raises(CorruptError, match=r"weight \[3, 2\] for \[2, 2\]"):
+        load_weights(model, {"weight": torch.zeros(3, 2), "bias": torch.zeros(2)})
+
+
+def test_optimizer_state_of_unknown_parameters_is_refused() -> None:
+    engine = _engine()
+    state = engine.export_state()
+    state["optimizer"]["9.weight.step"] = torch.zeros(())
+    with pytest.raises(CorruptError, match=r"9\.weight"):
+        engine.import_state(state)
