@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from kinetoscope.config.load import load_config
 from kinetoscope.core.keys import generator
-from kinetoscope.data.compat_buckets import ReferenceBuckets, reference_bucket_config
 from kinetoscope.data.plan.buckets import assign_buckets
 from kinetoscope.data.plan.config import BucketsConfig
+from kinetoscope.parity.reference.buckets import ReferenceBuckets, reference_bucket_config
 
 MIN_ROWS_PER_SECOND = 5e6
 # The VAE's stride times the patches of the model.

@@ -18,7 +18,7 @@ class Family:
     """A family of golden files.
 
     Attributes:
-        module: below this package; its function ``check_<kind>`` runs a file.
+        module: below `checks`; its function ``check_<kind>`` runs a file.
         mode: ``default``, or the compat mode that the reference's values need (docs/parity.md).
     """
 
@@ -52,5 +52,5 @@ FAMILIES = {
 
 def check_of(kind: str) -> Check:
     """Return the function that checks files of a kind of `FAMILIES`."""
-    module = import_module(f"kinetoscope.parity.{FAMILIES[kind].module}")
+    module = import_module(f"kinetoscope.parity.checks.{FAMILIES[kind].module}")
     return cast(Check, getattr(module, f"check_{kind}"))

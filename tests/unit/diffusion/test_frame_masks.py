@@ -12,7 +12,7 @@ from torch import Tensor
 from kinetoscope.core.keys import random_key
 from kinetoscope.diffusion.config import FRAME_MASK_NAMES, FrameMaskName, FrameMaskRatios
 from kinetoscope.diffusion.frame_masks import draw_frame_masks
-from kinetoscope.diffusion.reference_frame_masks import ReferenceFrameMasks
+from kinetoscope.parity.reference.frame_masks import ReferenceFrameMasks
 
 COUNT = 4000
 

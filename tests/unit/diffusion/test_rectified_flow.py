@@ -22,7 +22,7 @@ from kinetoscope.diffusion.rectified_flow import (
     training_loss,
 )
 from kinetoscope.diffusion.reference_times import reference_timesteps
-from kinetoscope.parity.stub_flow import StubFlow
+from kinetoscope.parity.checks.stub_flow import StubFlow
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "reference"
 

@@ -17,7 +17,7 @@ from kinetoscope.diffusion.rectified_flow import ClipSizes, keyed_noise
 from kinetoscope.diffusion.sampler import Schedule, keyed_step_noise, sample, sampling_schedule
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
-from kinetoscope.parity.stub_flow import Recorder, StubFlow
+from kinetoscope.parity.checks.stub_flow import Recorder, StubFlow
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "reference" / "rflow_sample.safetensors"
 

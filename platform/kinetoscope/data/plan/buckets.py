@@ -3,7 +3,7 @@
 The rules are Open-Sora 1.2's (``opensora/datasets/bucket.py``, v1.2.0), vectorised over columns,
 with three differences: a clip of exactly a bucket's number of frames fits it (the reference wants
 one frame more), sizes are cut to what the models can represent, and the draws are counter-based, so
-they do not depend on the order of evaluation. `compat_buckets` has the reference's own behaviour.
+they do not depend on the order of evaluation. `parity.reference.buckets` has the reference's own.
 """
 
 from __future__ import annotations

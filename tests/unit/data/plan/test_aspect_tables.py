@@ -5,7 +5,6 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from kinetoscope.data.compat_buckets import reference_frame_size
 from kinetoscope.data.plan.aspect_tables import (
     aspect_ratio_keys,
     frame_size,
@@ -15,6 +14,7 @@ from kinetoscope.data.plan.aspect_tables import (
     resolution_names,
 )
 from kinetoscope.data.plan.config import NamedResolution
+from kinetoscope.parity.reference.buckets import reference_frame_size
 
 
 @pytest.mark.parametrize(

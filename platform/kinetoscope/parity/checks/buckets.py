@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kinetoscope.core.errors import KinetoscopeError
-from kinetoscope.data.compat_buckets import (
+from kinetoscope.data.plan.aspect_tables import (
+    NUM_FRAMES,
+    aspect_ratio_keys,
+    named_resolution,
+    parse_aspect_ratio,
+    resolution_names,
+)
+from kinetoscope.parity.compare import CaseResult, attempt, exact_cases, failed, within
+from kinetoscope.parity.golden import GoldenFile
+from kinetoscope.parity.reference.buckets import (
     Probability,
     ReferenceBuckets,
     even_frame_size,
@@ -17,15 +26,6 @@ from kinetoscope.data.compat_buckets import (
     reference_frame_size,
     reference_num_frames,
 )
-from kinetoscope.data.plan.aspect_tables import (
-    NUM_FRAMES,
-    aspect_ratio_keys,
-    named_resolution,
-    parse_aspect_ratio,
-    resolution_names,
-)
-from kinetoscope.parity.compare import CaseResult, attempt, exact_cases, failed, within
-from kinetoscope.parity.golden import GoldenFile
 
 _RATIO_TOLERANCE = 1e-12
 _RAISES = "raises"

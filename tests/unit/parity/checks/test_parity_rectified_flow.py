@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from kinetoscope.parity.checks.frame_masks import check_mask_generator
+from kinetoscope.parity.checks.rectified_flow import check_rflow_sample, check_rflow_training
 from kinetoscope.parity.compare import CaseResult
-from kinetoscope.parity.frame_masks import check_mask_generator
 from kinetoscope.parity.golden import GoldenFile, Tolerance
-from kinetoscope.parity.rectified_flow import check_rflow_sample, check_rflow_training
 from kinetoscope.parity.runner import run_set
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "reference"
+GOLDEN = Path(__file__).parents[3] / "golden" / "reference"
 STUB = {"a": 0.7, "b": -0.4, "c": 0.9, "d": 0.25}
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from kinetoscope.models.vae.temporal import TemporalVAE
 from kinetoscope.models.weights.open_sora.config import temporal_vae_config_from_open_sora
+from kinetoscope.parity.checks.keys import check_keys
 from kinetoscope.parity.compare import CaseResult
 from kinetoscope.parity.golden import GoldenFile
-from kinetoscope.parity.keys import check_keys
 
 TEMPORAL = {
     "filters": 6,

@@ -7,15 +7,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from kinetoscope.data.compat_buckets import (
+from kinetoscope.data.plan.buckets import assign_buckets
+from kinetoscope.data.plan.config import BucketConfig, BucketsConfig, FrameSize
+from kinetoscope.parity.reference.buckets import (
     ReferenceBuckets,
     nearest_resolution,
     nearest_smaller,
     reference_bucket_config,
     reference_num_frames,
 )
-from kinetoscope.data.plan.buckets import assign_buckets
-from kinetoscope.data.plan.config import BucketConfig, BucketsConfig, FrameSize
 
 NUM_ROWS = 6000
 

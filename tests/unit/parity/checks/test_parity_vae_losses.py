@@ -10,9 +10,9 @@ from torch import Tensor
 
 from kinetoscope.models.vae.adversarial.config import PatchDiscriminatorConfig
 from kinetoscope.models.vae.adversarial.discriminators import build_discriminator
+from kinetoscope.parity.checks.vae_losses import check_vae_losses
 from kinetoscope.parity.compare import CaseResult
 from kinetoscope.parity.golden import GoldenFile, Tolerance
-from kinetoscope.parity.vae_losses import check_vae_losses
 
 
 def _check(config: dict[str, Any], **tensors: Tensor) -> CaseResult:

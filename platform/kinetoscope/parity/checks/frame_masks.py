@@ -13,10 +13,10 @@ from torch import Tensor
 from kinetoscope.core.keys import random_key
 from kinetoscope.diffusion.config import FrameMaskName, FrameMaskRatios
 from kinetoscope.diffusion.frame_masks import draw_frame_masks
-from kinetoscope.diffusion.reference_frame_masks import ReferenceFrameMasks
 from kinetoscope.parity.compare import CaseResult, attempt, exact_cases, failed, within
 from kinetoscope.parity.golden import GoldenFile
 from kinetoscope.parity.raising import outcome
+from kinetoscope.parity.reference.frame_masks import ReferenceFrameMasks
 
 _ALLOWED_FREQUENCY_ERROR = 0.015
 _REFERENCE_NAMES = {"interpolate": "intepolate"}

@@ -25,9 +25,9 @@ from kinetoscope.diffusion.reference_times import (
 )
 from kinetoscope.diffusion.sampler import StepNoise, sample, sampling_schedule
 from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit
+from kinetoscope.parity.checks.stub_flow import Recorder, StubFlow
 from kinetoscope.parity.compare import CaseResult, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
-from kinetoscope.parity.stub_flow import Recorder, StubFlow
 
 _FLOW_FIELDS = {
     "num_timesteps": "num_timesteps",
