@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
-from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.vae.model import VideoVAE
 
 # Written-out attention: products with scores, their scaling and the softmax, and their backward.
 _ATTENTION = {

@@ -1,6 +1,6 @@
 """The VAEs in plain eager torch: what ours are measured against.
 
-The same maths, weights and calls as `kinetoscope.models.vae.video`, one layer after the other:
+The same maths, weights and calls as `kinetoscope.models.vae.model`, one layer after the other:
 convolutions as torch gives them in its default memory order, padding made, norm, activation and
 attention written out, all frames of a clip through the frame VAE at once. Only the pieces of
 ``config.chunk_frames`` frames are kept, which are part of the maths.
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
-from kinetoscope.models.vae.posterior import Posterior
 
 
 class EagerVideoVAE(nn.Module):
@@ -35,9 +35,12 @@ class EagerVideoVAE(nn.Module):
         self.register_buffer("scale", torch.tensor(config.scale).view(1, -1, 1, 1, 1))
 
     def encode(self, video: Tensor) -> Posterior:
-        """Return the posterior, not normalised, of the mode of the frame latents."""
-        latents = self.encode_frames(video)
-        pieces = torch.split(latents, self.config.chunk_frames or video.shape[2], dim=2)
+        """Return the posterior of normalised latents, of the mode of the frame latents."""
+        return self.encode_time(self.encode_frames(video)).normalized(self.shift, self.scale)
+
+    def encode_time(self, latents: Tensor) -> Posterior:
+        """Return the posterior, not normalised, of scaled frame latents."""
+        pieces = torch.split(latents, self.config.chunk_frames or latents.shape[2], dim=2)
         return Posterior.cat([self.temporal_vae.encode(piece) for piece in pieces], dim=2)
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:

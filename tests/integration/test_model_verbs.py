@@ -18,11 +18,10 @@ from kinetoscope.data.video.files import read_video
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.bundle import Bundle, BundleSpec, read_spec, write_bundle
 from kinetoscope.inference.config import ClipSize
+from kinetoscope.models.base import build_autoencoder, build_transformer
 from kinetoscope.models.stdit.config import STDiTConfig
-from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.text.config import SeededTableConfig, T5Config
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
-from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.tracking.registry import ModelRegistry
@@ -58,7 +57,9 @@ def registry(tmp_path: Path) -> ModelRegistry:
         size=ClipSize(num_frames=5),
         fps=8.0,
     )
-    bundle = Bundle(spec, VideoVAE(spec.vae).state_dict(), STDiT(spec.dit).state_dict())
+    bundle = Bundle(
+        spec, build_autoencoder(spec.vae).state_dict(), build_transformer(spec.dit).state_dict()
+    )
     root = open_store(workspace().store_uri)
     uri = join_uri(root.uri, write_bundle(root, "models/toy", bundle, tmp_path))
     registry = ModelRegistry(workspace().tracking_uri)

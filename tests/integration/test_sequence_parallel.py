@@ -15,13 +15,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kinetoscope.models.layers.sequence_parallel import mesh_groups
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
-from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit
+from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer
 from kinetoscope.parity.golden import read_golden
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
+from kinetoscope.training.engine.mesh import mesh_groups
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +126,7 @@ def run_case(case: Case, group: dist.ProcessGroup | None) -> dict[str, Tensor]:
 def run_golden(group: dist.ProcessGroup | None) -> dict[str, Tensor]:
     """Compute the case of the reference with masks of text and frames, by the reference's names."""
     golden = read_golden(GOLDEN, "stdit3_main.safetensors", {})
-    model = load_open_sora_stdit(golden.weights, golden.config["model"])
+    model = load_open_sora_transformer(golden.weights, golden.config["model"])
     model.parallelise(group)
     given = golden.inputs("video_xmask")
     x = given["x"].requires_grad_(True)

@@ -17,7 +17,7 @@ from kinetoscope.core.hashing import digest_json
 from kinetoscope.data.latents.reader import LatentReader
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
-from kinetoscope.models.weights.open_sora.export import export_open_sora_stdit
+from kinetoscope.models.weights.open_sora.export import export_open_sora_transformer
 from kinetoscope.steps.contract import RuntimeConfig, StepResult, StepSpec, read_result
 from kinetoscope.steps.execute import execute
 from kinetoscope.steps.worker import Outputs, StepContext
@@ -291,7 +291,7 @@ def test_a_dit_stage_starts_from_a_file_of_others(
     given = initialised(lambda: STDiT(model), "given")
     path = tmp_path / layout
     if layout == "stdit":
-        export_open_sora_stdit(given, path, max_shard_bytes=10_000)
+        export_open_sora_transformer(given, path, max_shard_bytes=10_000)
         kept = set(given.state_dict())
     else:
         pairs = {

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from kinetoscope.config.feasibility import problems
 from kinetoscope.core.config_model import Config
 from kinetoscope.data.config import PrepareDataConfig
-from kinetoscope.evaluation.config import (
-    DiTEvaluation,
-    ModelsConfig,
-    Registration,
-    VAEEvaluation,
-)
+from kinetoscope.data.plan.config import BucketsConfig, FrameSize, PlanConfig
+from kinetoscope.evaluation.config import DiTEvaluation, Registration, VAEEvaluation
+from kinetoscope.inference.config import ModelsConfig
+from kinetoscope.models.config import multiples
+from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.steps.contract import RuntimeConfig
 from kinetoscope.training.dit.config import DiTStage, LatentCacheConfig
 from kinetoscope.training.loop.config import TrainLoopConfig
@@ -36,6 +34,24 @@ class RuntimesConfig(Config):
                 f"other.num_processes={self.other.num_processes}: only training runs on more than 1"
             )
         return self
+
+
+class Stage(NamedTuple):
+    """A training stage, whatever it trains.
+
+    Attributes:
+        path: of its config, e.g. ``train_dit.0``.
+        plan: of its batches.
+        loop: of its training.
+        sequence_parallel: ranks that share a sample.
+        pixel_multiple: heights and widths must be multiples of these pixels.
+    """
+
+    path: str
+    plan: PlanConfig
+    loop: TrainLoopConfig
+    sequence_parallel: int
+    pixel_multiple: tuple[int, int]
 
 
 class RunConfig(Config):
@@ -67,36 +83,121 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _stages_train_the_vae(self) -> Self:
+        if not isinstance(self.models.vae, VideoVAEConfig):
+            raise ValueError(
+                f"models.vae.kind={self.models.vae.kind!r}: the stages of train_vae train the kind "
+                f"{VideoVAEConfig().kind!r} alone"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ranks_divide_steps(self) -> Self:
         ranks = self.runtimes.training.num_processes
-        for path, loop, sharing in self._loops():
+        for stage in self.stages():
+            sharing = stage.sequence_parallel
             if ranks % sharing:
                 raise ValueError(
-                    f"{path}.sequence_parallel={sharing} must divide "
+                    f"{stage.path}.sequence_parallel={sharing} must divide "
                     f"runtimes.training.num_processes={ranks}"
                 )
-            count = loop.micro_batches_per_step
+            count = stage.loop.micro_batches_per_step
             if count % (ranks // sharing):
                 valid = [n * sharing for n in range(1, count + 1) if count % n == 0]
-                over = f" over {path}.sequence_parallel={sharing}" if sharing > 1 else ""
+                over = f" over {stage.path}.sequence_parallel={sharing}" if sharing > 1 else ""
                 raise ValueError(
                     f"runtimes.training.num_processes={ranks}{over} must divide "
-                    f"{path}.loop.micro_batches_per_step={count}: one of {valid}"
+                    f"{stage.path}.loop.micro_batches_per_step={count}: one of {valid}"
                 )
         return self
 
     @model_validator(mode="after")
     def _is_feasible(self) -> Self:
-        found = list(problems(self))
+        found = [*self._sizes_off_the_latents(), *self._lengths_no_clip_has()]
         if found:
             raise ValueError("; ".join(found))
         return self
 
-    def _loops(self) -> Iterator[tuple[str, TrainLoopConfig, int]]:
-        """Yield path and loop of each training step, and how many ranks share a sample in it."""
-        if self.train_spatial_vae is not None:
-            yield "train_spatial_vae", self.train_spatial_vae.loop, 1
-        for index, stage in enumerate(self.train_vae):
-            yield f"train_vae.{index}", stage.loop, 1
-        for index, dit_stage in enumerate(self.train_dit):
-            yield f"train_dit.{index}", dit_stage.loop, dit_stage.sequence_parallel
+    @property
+    def video_vae(self) -> VideoVAEConfig:
+        """The VAE, of the kind that the stages of ``train_vae`` train."""
+        assert isinstance(self.models.vae, VideoVAEConfig)
+        return self.models.vae
+
+    def stages(self) -> Iterator[Stage]:
+        """Yield the training stages, in the order of the pipeline."""
+        latent, patch = self.models.vae.pixel_multiple, self.models.dit.pixel_multiple
+        spatial = self.train_spatial_vae
+        if spatial is not None:
+            yield Stage("train_spatial_vae", spatial.plan, spatial.loop, 1, latent)
+        for index, vae in enumerate(self.train_vae):
+            yield Stage(f"train_vae.{index}", vae.plan, vae.loop, 1, latent)
+        for index, dit in enumerate(self.train_dit):
+            multiple = patch(self.models.vae)
+            path = f"train_dit.{index}"
+            yield Stage(path, dit.plan, dit.loop, dit.sequence_parallel, multiple)
+
+    def _sizes_off_the_latents(self) -> Iterator[str]:
+        """Yield the sizes that the models can't represent."""
+        rows, columns = self.models.vae.pixel_multiple
+        for path, height, width in self._sizes():
+            if height % rows or width % columns:
+                yield (
+                    f"{path}: {height}x{width} pixels; a latent of models.vae stands for "
+                    f"{rows}x{columns} of them, so the sides must be {multiples(rows, columns)}"
+                )
+        for stage in self.stages():
+            rows, columns = stage.pixel_multiple
+            for path, height, width in _planned_sizes(stage):
+                whole = height % rows == width % columns == 0
+                if isinstance(stage.plan, BucketsConfig) and not whole:
+                    yield (
+                        f"{path}: {height}x{width} pixels; models.vae and models.dit.patch_size "
+                        f"make patches of {rows}x{columns} pixels, and training wants whole ones"
+                    )
+
+    def _sizes(self) -> Iterator[tuple[str, int, int]]:
+        for stage in self.stages():
+            yield from _planned_sizes(stage)
+        sizes = {
+            "models.sample_size": self.models.sample_size,
+            "evaluate_vae.size": self.evaluate_vae.size,
+        }
+        for index, size in enumerate(self.evaluate_dit.rf_loss.sizes):
+            sizes[f"evaluate_dit.rf_loss.sizes.{index}"] = size
+        for path, size in sizes.items():
+            yield path, size.height, size.width
+
+    def _lengths_no_clip_has(self) -> Iterator[str]:
+        scenes = self.prepare_data.scenes
+        limits = {
+            "prepare_data.filters.max_frames": self.prepare_data.filters.max_frames,
+            "prepare_data.scenes.max_scene_frames": (
+                scenes.max_scene_frames if scenes.enabled else None
+            ),
+        }
+        for limit_path, limit in limits.items():
+            for path, num_frames in map(_shortest_length, self.stages()):
+                if limit is not None and num_frames > limit:
+                    yield (
+                        f"{path} needs clips of {num_frames} frames, but {limit_path}={limit} "
+                        f"leaves none so long: it can never give a batch"
+                    )
+
+
+def _planned_sizes(stage: Stage) -> Iterator[tuple[str, int, int]]:
+    """Yield path, height and width of the sizes that a stage's plan names in pixels."""
+    if not isinstance(stage.plan, BucketsConfig):
+        yield f"{stage.path}.plan", stage.plan.height, stage.plan.width
+        return
+    for number, bucket in enumerate(stage.plan.buckets):
+        if isinstance(bucket.resolution, FrameSize):
+            path = f"{stage.path}.plan.buckets.{number}.resolution"
+            yield path, bucket.resolution.height, bucket.resolution.width
+
+
+def _shortest_length(stage: Stage) -> tuple[str, int]:
+    """Return the path of a stage's lengths and the frames that a clip must have at least."""
+    if isinstance(stage.plan, BucketsConfig):
+        return f"{stage.path}.plan.buckets", min(b.num_frames for b in stage.plan.buckets)
+    return f"{stage.path}.plan.num_frames", stage.plan.num_frames

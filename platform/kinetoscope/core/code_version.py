@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from kinetoscope.core.hashing import digest_bytes, digest_json
@@ -19,8 +20,15 @@ def code_version(*modules: str) -> str:
     a changed source line re-runs just the steps that can execute it.
 
     Args:
-        modules: dotted names inside ``kinetoscope``.
+        modules: dotted names; of another distribution's module (a kind of model, say) the modules
+            of its own top-level package count too.
     """
+    reached = sorted(reachable_modules(*modules))
+    return digest_json({module: digest_bytes(_source(module)) for module in reached})
+
+
+def reachable_modules(*modules: str) -> set[str]:
+    """Return the modules whose sources `code_version` digests."""
     reached: set[str] = set()
     todo = list(modules)
     while todo:
@@ -28,21 +36,32 @@ def code_version(*modules: str) -> str:
         if module not in reached:
             reached.add(module)
             todo.extend(_imports(module))
-    return digest_json({module: digest_bytes(_source(module)) for module in sorted(reached)})
+    return reached
 
 
 def _path(module: str) -> Path | None:
-    base = _ROOT.joinpath(*module.split(".")[1:])
+    top, *rest = module.split(".")
+    root = _ROOT if top == _PACKAGE else _root_of(top)
+    if root is None:
+        return None
+    base = root.joinpath(*rest)
     for path in (base.with_suffix(".py"), base / "__init__.py"):
         if path.is_file():
             return path
     return None
 
 
+@cache
+def _root_of(package: str) -> Path | None:
+    spec = find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return Path(folders[0]) if folders else None
+
+
 def _source(module: str) -> bytes:
     path = _path(module)
     if path is None:
-        raise ModuleNotFoundError(f"no module {module!r} in {_ROOT}")
+        raise ModuleNotFoundError(f"no module {module!r}")
     return path.read_bytes()
 
 
@@ -55,4 +74,5 @@ def _imports(module: str) -> tuple[str, ...]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return tuple(name for name in found if name.startswith(f"{_PACKAGE}.") and _path(name))
+    ours = (f"{_PACKAGE}.", f"{module.partition('.')[0]}.")
+    return tuple(name for name in found if name.startswith(ours) and _path(name))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class FlowModel(Protocol):
-    """`kinetoscope.models.stdit.model.STDiT`, or anything with its inputs."""
+    """A transformer of any kind: what it is called with."""
 
     def __call__(  # noqa: PLR0913 - one parameter per condition of the model
         self,

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from kinetoscope.core.config_model import Config
-from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
-from kinetoscope.inference.config import ClipSize as ClipSize
-from kinetoscope.models.stdit.config import STDiTConfig
-from kinetoscope.models.text.config import SeededTableConfig, TextEncoderConfig
-from kinetoscope.models.vae.config import VideoVAEConfig
+from kinetoscope.inference.config import ClipSize, GenerationConfig
+from kinetoscope.models.choice import AnyVideoAutoencoder, default_video_autoencoder
 
 SSIM_WINDOW_PX = 11
 """Side of the window of structural similarity."""
@@ -61,7 +58,7 @@ class VAEEvaluation(Config):
 class EvaluateVAEConfig(VAEEvaluation):
     """The piece of ``evaluate_vae``."""
 
-    vae: VideoVAEConfig = VideoVAEConfig()
+    vae: AnyVideoAutoencoder = Field(default_factory=default_video_autoencoder)
 
 
 class RFLossConfig(Config):
@@ -86,42 +83,6 @@ class AdherenceConfig(Config):
     """Clips from a model with its initial weights."""
     num_per_heldout: int = Field(default=4, ge=0)
     """Clips per combination that was never trained on."""
-
-
-class ModelsConfig(Config):
-    """The models of a run, and how they generate."""
-
-    vae: VideoVAEConfig = VideoVAEConfig()
-    dit: STDiTConfig = STDiTConfig()
-    text_encoder: TextEncoderConfig = SeededTableConfig()
-    flow: RectifiedFlowConfig = RectifiedFlowConfig()
-    sampler: SamplerConfig = SamplerConfig()
-    sample_size: ClipSize = ClipSize()
-    """What is generated when nothing else is asked for."""
-    sample_fps: PositiveFloat = 24.0
-
-    @model_validator(mode="after")
-    def _widths_agree(self) -> Self:
-        if self.text_encoder.width != self.dit.text_width:
-            raise ValueError(
-                f"text_encoder.width={self.text_encoder.width} must equal "
-                f"dit.text_width={self.dit.text_width}"
-            )
-        if self.vae.temporal.latent_channels != self.dit.in_channels:
-            raise ValueError(
-                f"dit.in_channels={self.dit.in_channels} must equal "
-                f"vae.temporal.latent_channels={self.vae.temporal.latent_channels}"
-            )
-        return self
-
-
-class GenerationConfig(ModelsConfig):
-    """All that turns a prompt into a clip."""
-
-    conditioning: tuple[str, ...] = ()
-    """Names of the scores that training captions carry (prepare_data's own list)."""
-    clean_captions: bool = False
-    """Whether the training captions were cleaned (prepare_data's own setting)."""
 
 
 class DiTEvaluation(Config):

@@ -27,8 +27,8 @@ from kinetoscope.evaluation.trained_model import trained_bundle
 from kinetoscope.evaluation.video_grid import enlarge, tile
 from kinetoscope.inference.bundle import Bundle
 from kinetoscope.inference.pipeline import TextToVideo
+from kinetoscope.models.base import build_transformer
 from kinetoscope.models.device import compute_device
-from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _make_clips(
     def untrained() -> TextToVideo:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_key("untrained", ctx.seed))
-            weights = STDiT(bundle.spec.dit).state_dict()
+            weights = build_transformer(bundle.spec.dit).state_dict()
         return TextToVideo(Bundle(bundle.spec, bundle.vae, weights), device=models.device)
 
     maker = ClipMaker(ctx, _SAMPLES, len(plan))

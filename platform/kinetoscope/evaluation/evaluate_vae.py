@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kinetoscope.checkpoints.read import read_checkpoint
+from kinetoscope.artifacts.weights import load_autoencoder
 from kinetoscope.core.errors import DataError, GateError, PreemptedError
 from kinetoscope.data.video.clip_reader import ClipReader, to_frames, to_pixels
 from kinetoscope.data.video.files import write_video
@@ -15,11 +15,10 @@ from kinetoscope.evaluation.config import EvaluateVAEConfig, VAEGateConfig
 from kinetoscope.evaluation.heldout_clips import heldout, read_clips
 from kinetoscope.evaluation.image_metrics import psnr, ssim
 from kinetoscope.evaluation.video_grid import enlarge, tile
+from kinetoscope.models.base import VideoAutoencoder
 from kinetoscope.models.device import compute_device
 from kinetoscope.models.vae.perceptual import PerceptualDistance
-from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
-from kinetoscope.storage.open import open_store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +39,7 @@ def main(ctx: StepContext) -> Outputs | None:
     table = heldout(read_clips(ctx.inputs["clips"], ctx.scratch), config.num_clips)
     if not len(table):
         raise DataError("no held-out clip to evaluate the VAE on", hint="add videos")
-    vae = _load_vae(ctx, config)
+    vae = load_autoencoder(config.vae, ctx.inputs["vae"]).to(compute_device())
     distance = _perceptual(config)
     reader = ClipReader(table, cache_bytes=0)
     size = (config.size.height, config.size.width)
@@ -69,10 +68,10 @@ def main(ctx: StepContext) -> Outputs | None:
 
 
 @torch.no_grad()
-def reconstruct(vae: VideoVAE, video_CTHW: Tensor) -> Tensor:
+def reconstruct(vae: VideoAutoencoder, video_CTHW: Tensor) -> Tensor:
     """Return a clip ``C T H W`` after encoding (the posterior's mode) and decoding, in [-1, 1]."""
     parts = (part.to(vae.shift.device) for part in video_CTHW[None].split(_PART_FRAMES, dim=2))
-    latents = (vae.normalize(posterior.mode()) for posterior in vae.encode_stream(parts))
+    latents = (posterior.mode() for posterior in vae.encode_stream(parts))
     pieces = vae.decode_stream(latents, video_CTHW.shape[1])
     return torch.cat([piece[0].float().clamp(-1, 1).cpu() for piece in pieces], 1)
 
@@ -115,13 +114,6 @@ def check_gate(metrics: dict[str, float], gate: VAEGateConfig) -> None:
             "the video VAE did not pass its gate: " + "; ".join(failed),
             hint="train the VAE longer or lower evaluate_vae.gate",
         )
-
-
-def _load_vae(ctx: StepContext, config: EvaluateVAEConfig) -> VideoVAE:
-    store = open_store(ctx.inputs["vae"].artifact("checkpoint").uri)
-    vae = VideoVAE(config.vae)
-    vae.load_state_dict(read_checkpoint(store, groups=["weights"]).tensors["weights"])
-    return vae.eval().requires_grad_(False).to(compute_device())
 
 
 def _perceptual(config: EvaluateVAEConfig) -> PerceptualDistance | None:

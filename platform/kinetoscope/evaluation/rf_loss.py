@@ -113,7 +113,7 @@ def _losses(
     """Return losses by time and sample."""
     device, flow = models.device, models.spec.flow
     num_frames, height, width = video_BCTHW.shape[2:]
-    x0 = models.vae.normalize(models.vae.encode(video_BCTHW.to(device)).mode())
+    x0 = models.vae.encode(video_BCTHW.to(device)).mode()
     text, mask = models.text_encoder.encode(rows.text)
     size = len(rows)
     fps = torch.from_numpy(rows.fps).float().to(device)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kinetoscope.checkpoints.read import read_checkpoint
-from kinetoscope.core.errors import NotFoundError
-from kinetoscope.data.latents.format import INDEX, LatentIndex
+from kinetoscope.artifacts.weights import read_weights
+from kinetoscope.data.latents.reader import read_index
 from kinetoscope.inference.bundle import Bundle, BundleSpec
 from kinetoscope.storage.open import open_store
 
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kinetoscope.data.clip_table import ClipTable
-    from kinetoscope.evaluation.config import GenerationConfig
+    from kinetoscope.data.latents.format import LatentIndex
+    from kinetoscope.inference.config import GenerationConfig
     from kinetoscope.steps.contract import StepResult
 
 
@@ -32,10 +32,12 @@ def trained_bundle(
         table: the clips.
         config: the models' configs and defaults.
     """
-    index = _latent_index(inputs["latents"])
-    vae = _weights(inputs["vae"], ["weights"])
-    for name, values in (("shift", index.shift), ("scale", index.scale)):
-        vae[name] = vae[name].new_tensor(values).reshape(vae[name].shape)
+    index = read_index(open_store(inputs["latents"].artifact("latents").uri))
+    vae = read_weights(inputs["vae"])
+    # The transformer was trained on (z - index.shift) / index.scale of the latents that the
+    # autoencoder gives: one shift and scale for both are the autoencoder's from here on.
+    for name, values in _composed(vae, index).items():
+        vae[name] = values.reshape(vae[name].shape)
     measured = {name: _flat(vae[name]) for name in ("shift", "scale")}
     artifacts = {"clips": "clips", "vae": "checkpoint", "latents": "latents", "dit": "checkpoint"}
     spec = BundleSpec(
@@ -50,7 +52,7 @@ def trained_bundle(
         clean_captions=config.clean_captions,
         lineage={name: inputs[name].artifact(key).digest for name, key in artifacts.items()},
     )
-    return Bundle(spec, vae, _weights(inputs["dit"], ["ema", "weights"]))
+    return Bundle(spec, vae, read_weights(inputs["dit"], averaged=True))
 
 
 def typical_scores(table: ClipTable, names: tuple[str, ...]) -> dict[str, float]:
@@ -63,17 +65,9 @@ def _flat(tensor: Tensor) -> tuple[float, ...]:
     return tuple(tensor.flatten().tolist())
 
 
-def _weights(result: StepResult, groups: list[str]) -> dict[str, Tensor]:
-    """Return the first group of a checkpoint that there is."""
-    store = open_store(result.artifact("checkpoint").uri)
-    *preferred, last = groups
-    for group in preferred:
-        try:
-            return dict(read_checkpoint(store, groups=[group]).tensors[group])
-        except NotFoundError:
-            continue
-    return dict(read_checkpoint(store, groups=[last]).tensors[last])
-
-
-def _latent_index(result: StepResult) -> LatentIndex:
-    return LatentIndex.from_bytes(open_store(result.artifact("latents").uri).get_bytes(INDEX))
+def _composed(vae: Mapping[str, Tensor], index: LatentIndex) -> dict[str, Tensor]:
+    shift, scale = vae["shift"].flatten(), vae["scale"].flatten()
+    return {
+        "shift": shift + scale * shift.new_tensor(index.shift),
+        "scale": scale * scale.new_tensor(index.scale),
+    }

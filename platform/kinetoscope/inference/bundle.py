@@ -22,9 +22,8 @@ from kinetoscope.core.errors import CorruptError, NotFoundError, UserError
 from kinetoscope.core.hashing import digest_bytes, digest_file
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.config import ClipSize
-from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.choice import AnyTransformer, AnyVideoAutoencoder
 from kinetoscope.models.text.config import TextEncoderConfig
-from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.storage.open import as_local
 from kinetoscope.storage.store import ObjectStore
 
@@ -45,9 +44,9 @@ class BundleSpec(Record):
     """What a bundle holds besides weights."""
 
     format_version: int = FORMAT_VERSION
-    vae: VideoVAEConfig
+    vae: AnyVideoAutoencoder
     """``shift`` and ``scale`` are those of the latents that the transformer was trained on."""
-    dit: STDiTConfig
+    dit: AnyTransformer
     text_encoder: TextEncoderConfig
     flow: RectifiedFlowConfig
     sampler: SamplerConfig

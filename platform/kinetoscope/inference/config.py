@@ -1,13 +1,22 @@
-"""Sizes and requests of generated clips."""
+"""The models that generate, and sizes and requests of generated clips."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from kinetoscope.core.config_model import Config
 from kinetoscope.data.config import CameraMotion
+from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
+from kinetoscope.models.agreement import check_models_agree
+from kinetoscope.models.choice import (
+    AnyTransformer,
+    AnyVideoAutoencoder,
+    default_transformer,
+    default_video_autoencoder,
+)
+from kinetoscope.models.text.config import SeededTableConfig, TextEncoderConfig
 
 IMAGE_FPS = 120.0
 """Frame rate that the model is told of a single image (Open-Sora 1.2)."""
@@ -19,6 +28,33 @@ class ClipSize(Config):
     num_frames: PositiveInt = 17
     height: PositiveInt = 32
     width: PositiveInt = 32
+
+
+class ModelsConfig(Config):
+    """The models of a run, and how they generate."""
+
+    vae: AnyVideoAutoencoder = Field(default_factory=default_video_autoencoder)
+    dit: AnyTransformer = Field(default_factory=default_transformer)
+    text_encoder: TextEncoderConfig = SeededTableConfig()
+    flow: RectifiedFlowConfig = RectifiedFlowConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    sample_size: ClipSize = ClipSize()
+    """What is generated when nothing else is asked for."""
+    sample_fps: PositiveFloat = 24.0
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        check_models_agree(self.vae, self.dit, self.text_encoder, names=("vae", "dit"))
+        return self
+
+
+class GenerationConfig(ModelsConfig):
+    """All that turns a prompt into a clip."""
+
+    conditioning: tuple[str, ...] = ()
+    """Names of the scores that training captions carry (prepare_data's own list)."""
+    clean_captions: bool = False
+    """Whether the training captions were cleaned (prepare_data's own setting)."""
 
 
 class ClipRequest(Config):

@@ -5,6 +5,7 @@ Shape letters as in ``models/__init__.py``; clips are ``T H W C`` uint8.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,10 @@ from kinetoscope.inference.mask_strategy import apply_mask_strategy
 from kinetoscope.inference.references import encode_frames, read_reference
 from kinetoscope.inference.requests import check_request
 from kinetoscope.inference.resolution_info import resolution_info
+from kinetoscope.models.base import build_autoencoder, build_transformer
+from kinetoscope.models.config import multiples
 from kinetoscope.models.text.encoders import build_text_encoder
-from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit, load_open_sora_vae
+from kinetoscope.models.weights.load import load_model
 
 if TYPE_CHECKING:
     from kinetoscope.data.video.files import Frames
@@ -66,14 +69,14 @@ class TextToVideo:
         self.spec = bundle.spec
         self.device = torch.device(device)
         try:
-            vae = load_open_sora_vae(bundle.vae, bundle.spec.vae)
-            dit = load_open_sora_stdit(bundle.dit, bundle.spec.dit)
+            vae = load_model(lambda: build_autoencoder(bundle.spec.vae), bundle.vae)
+            dit = load_model(lambda: build_transformer(bundle.spec.dit), bundle.dit)
         except ConfigError as error:
             raise CorruptError(f"the bundle's weights and configs disagree: {error}") from error
         self.vae = vae.eval().requires_grad_(False).to(self.device)
         self.dit = dit.eval().requires_grad_(False).to(self.device)
         self.text_encoder = build_text_encoder(bundle.spec.text_encoder, device=self.device)
-        self._pieces = Pieces(bundle.spec.vae.chunk_frames, bundle.spec.vae.temporal.stride)
+        self._pieces = Pieces(bundle.spec.vae.chunk_frames, bundle.spec.vae.frames_per_latent)
 
     @torch.no_grad()
     def generate(self, request: ClipRequest, on_step: OnStep | None = None) -> Frames:
@@ -116,11 +119,11 @@ class TextToVideo:
             width=request.width or default.width,
         )
         # Videos are stored as yuv420p, which needs even sides.
-        stride = max(self.spec.vae.spatial.stride, 2)
-        if size.height % stride or size.width % stride:
+        rows, columns = (math.lcm(pixels, 2) for pixels in self.spec.vae.pixel_multiple)
+        if size.height % rows or size.width % columns:
             raise ConfigError(
                 f"{size.height}x{size.width} pixels can't be generated",
-                hint=f"height and width must be multiples of {stride}",
+                hint=f"height and width must be {multiples(rows, columns)}",
             )
         return size
 
@@ -169,7 +172,7 @@ class TextToVideo:
 
     def _latent_shape(self, size: ClipSize) -> tuple[int, ...]:
         latents = self.vae.latent_size((size.num_frames, size.height, size.width))
-        return self.spec.vae.temporal.latent_channels, *latents
+        return self.spec.vae.latent_channels, *latents
 
     def _conditions(
         self, request: ClipRequest, size: ClipSize, loop: int, mask_Bt: Tensor | None

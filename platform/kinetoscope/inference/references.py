@@ -13,7 +13,7 @@ from torch import Tensor
 from kinetoscope.core.errors import DataError
 from kinetoscope.data.video.clip_reader import cover_and_crop, to_pixels
 from kinetoscope.data.video.files import Frames, iterate_frames, to_rgb
-from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.base import VideoAutoencoder
 
 MOST_FRAMES = 10_000
 """Longest reference; the frames of a whole one are in memory."""
@@ -44,7 +44,7 @@ def read_reference(path: Path, size: tuple[int, int]) -> Frames:
     return np.stack(frames)
 
 
-def encode_frames(vae: VideoVAE, frames: Frames) -> Tensor:
+def encode_frames(vae: VideoAutoencoder, frames: Frames) -> Tensor:
     """Return the normalised latents ``Z t h w`` of frames ``T H W 3``: the posterior's mode."""
     piece = vae.config.chunk_frames or len(frames)
     starts = range(0, len(frames), piece)
@@ -52,7 +52,7 @@ def encode_frames(vae: VideoVAE, frames: Frames) -> Tensor:
         to_pixels(frames[start : start + piece])[None].to(vae.shift.device) for start in starts
     )
     posteriors = vae.encode_stream(parts)
-    return torch.cat([vae.normalize(part.mode())[0] for part in posteriors], dim=1)
+    return torch.cat([part.mode()[0] for part in posteriors], dim=1)
 
 
 def _image(path: Path) -> Frames | None:

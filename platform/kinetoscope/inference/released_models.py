@@ -1,6 +1,6 @@
 """Bundles from and to models in Open-Sora 1.2's released layout.
 
-    dit/               STDiT3: config.json and weights
+    dit/               transformer : config.json and weights
     vae/               OpenSoraVAE_V1_2: config.json and weights
     generation.json    what the reference's folders have no place for: text encoder, sampler, sizes
 
@@ -19,23 +19,22 @@ from kinetoscope.core.errors import ConfigError, NotFoundError
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.bundle import Bundle, BundleSpec
 from kinetoscope.inference.config import ClipSize
-from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.tensor_files import open_weights
 from kinetoscope.models.text.config import T5Config, TextEncoderConfig
 from kinetoscope.models.vae.config import VideoVAEConfig
-from kinetoscope.models.weights.files import open_weights
-from kinetoscope.models.weights.open_sora.config import stdit_config_from_open_sora
+from kinetoscope.models.weights.open_sora.config import transformer_config_from_open_sora
 from kinetoscope.models.weights.open_sora.export import (
     CONFIG_NAME,
     SHARD_BYTES,
-    export_open_sora_stdit,
+    export_open_sora_transformer,
     export_open_sora_vae,
 )
 from kinetoscope.models.weights.open_sora.export_config import (
-    open_sora_stdit_config,
+    open_sora_transformer_config,
     open_sora_vae_config,
 )
 from kinetoscope.models.weights.open_sora.keys import EXTENSIONS
-from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit, load_open_sora_vae
+from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer, load_open_sora_vae
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +75,7 @@ def t5_generation(dit: Path, text_encoder: Path) -> Generation:
             f"no text encoder at {text_encoder}: it has no config.json",
             hint="give a folder with T5 in transformers' layout",
         )
-    model = _stdit_config(dit)
+    model = transformer_config_from_open_sora(_reference_config(dit))
     width = _read_json(config).get("d_model")
     if width != model.text_width:
         raise ConfigError(
@@ -114,7 +113,7 @@ def import_bundle(dit: Path, vae: Path, generation: Generation) -> Bundle:
         NotFoundError: there are no weights.
         ConfigError: files are damaged, or weights and configs do not agree.
     """
-    transformer = load_open_sora_stdit(open_weights(dit), _stdit_config(dit))
+    transformer = load_open_sora_transformer(open_weights(dit), _reference_config(dit))
     vae_config = _config_beside(vae)
     autoencoder = load_open_sora_vae(
         open_weights(vae), VideoVAEConfig() if vae_config is None else vae_config
@@ -136,7 +135,7 @@ def export_bundle(
     Args:
         bundle: whose transformer the reference can represent.
         folder: made if need be; its parts must be empty.
-        max_shard_bytes: see `export_open_sora_stdit`.
+        max_shard_bytes: see `export_open_sora_transformer`.
 
     Returns:
         The files that were written.
@@ -146,12 +145,12 @@ def export_bundle(
         StorageError: writing failed.
     """
     # Both are checked before anything is written.
-    open_sora_stdit_config(bundle.spec.dit)
-    open_sora_vae_config(bundle.spec.vae)
-    transformer = load_open_sora_stdit(bundle.dit, bundle.spec.dit)
-    autoencoder = load_open_sora_vae(bundle.vae, bundle.spec.vae)
+    transformer_config = open_sora_transformer_config(bundle.spec.dit)
+    vae_config = open_sora_vae_config(bundle.spec.vae)
+    transformer = load_open_sora_transformer(bundle.dit, transformer_config)
+    autoencoder = load_open_sora_vae(bundle.vae, vae_config)
     size = max_shard_bytes
-    written = export_open_sora_stdit(transformer, folder / DIT_FOLDER, max_shard_bytes=size)
+    written = export_open_sora_transformer(transformer, folder / DIT_FOLDER, max_shard_bytes=size)
     written += export_open_sora_vae(autoencoder, folder / VAE_FOLDER, max_shard_bytes=size)
     values = {name: getattr(bundle.spec, name) for name in Generation.model_fields}
     generation = folder / GENERATION
@@ -159,11 +158,11 @@ def export_bundle(
     return [*written, generation]
 
 
-def _stdit_config(dit: Path) -> STDiTConfig:
+def _reference_config(dit: Path) -> dict[str, Any]:
     given = _config_beside(dit) or {}
     # Without our extensions these are weights that the reference trained, in bfloat16.
     rounding = {} if EXTENSIONS in given else {EXTENSIONS: {"rounding": "bfloat16"}}
-    return stdit_config_from_open_sora({**given, **rounding})
+    return {**given, **rounding}
 
 
 def _config_beside(weights: Path) -> dict[str, Any] | None:

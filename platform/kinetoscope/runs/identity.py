@@ -6,8 +6,11 @@ from typing import Any
 
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.code_version import code_version
+from kinetoscope.core.config_model import Config
 from kinetoscope.core.errors import StorageError
 from kinetoscope.core.hashing import digest_json
+from kinetoscope.models.config import ModelConfig
+from kinetoscope.models.kinds import modules_of
 from kinetoscope.runs.records import STOP_KEY, RunRecord
 from kinetoscope.runs.steps import planned_step
 from kinetoscope.steps.contract import StepSpec, read_result
@@ -46,7 +49,7 @@ def step_spec(record: RunRecord, config: RunConfig, name: str, inputs: dict[str,
             config=content(piece),
             seed=config.seed,
             inputs={key: _digest(key, uri) for key, uri in inputs.items()},
-            code=code_version(step.worker),
+            code=code_version(step.worker, *kinds_modules(step.piece)),
         ),
         runtime=step.runtime,
         stop_key=f"runs/{record.run_id}/{STOP_KEY}",
@@ -80,6 +83,16 @@ def content(value: Any) -> Any:
     if isinstance(value, list):
         return [content(item) for item in value]
     return value
+
+
+def kinds_modules(piece: Config) -> set[str]:
+    """Return the modules that a step reaches through the kinds of models that its config names."""
+    found = set(modules_of(piece)) if isinstance(piece, ModelConfig) else set()
+    for name in type(piece).model_fields:
+        value = getattr(piece, name)
+        if isinstance(value, Config):
+            found |= kinds_modules(value)
+    return found
 
 
 def _digest(name: str, uri: str) -> str:

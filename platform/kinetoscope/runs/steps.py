@@ -58,18 +58,17 @@ def _prepare_data(config: RunConfig) -> RunStep:
 
 def _vae_steps(config: RunConfig) -> list[RunStep]:
     steps = []
+    model = config.video_vae
     previous = {}
     if config.train_spatial_vae is not None:
-        piece = TrainSpatialVAEConfig(
-            model=config.models.vae.spatial, **dict(config.train_spatial_vae)
-        )
+        piece = TrainSpatialVAEConfig(model=model.spatial, **dict(config.train_spatial_vae))
         worker = "kinetoscope.training.vae.train_spatial_vae"
         inputs = {"clips": "prepare_data"}
         steps.append(_step("train_spatial_vae", worker, config, piece, inputs))
         previous = {"previous": "train_spatial_vae"}
     for number, stage in enumerate(config.train_vae, start=1):
         stage_piece = TrainVAEConfig(
-            model=config.models.vae,
+            model=model,
             spatial_weights=config.spatial_weights if number == 1 else None,
             **dict(stage),
         )
@@ -90,7 +89,9 @@ def _encode_latents(config: RunConfig, vae: str) -> RunStep:
     piece = EncodeLatentsConfig(
         model=config.models.vae,
         text_encoder=config.models.text_encoder,
-        plans=tuple(stage.plan_for(config.models.dit) for stage in config.train_dit),
+        plans=tuple(
+            stage.plan_for(config.models.dit, config.models.vae) for stage in config.train_dit
+        ),
         **dict(config.encode_latents),
     )
     # The gate comes first: a poor VAE makes everything after it a waste.

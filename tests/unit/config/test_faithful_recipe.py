@@ -8,8 +8,7 @@ from torch import nn
 
 from kinetoscope.config.load import load_config
 from kinetoscope.config.run import RunConfig
-from kinetoscope.models.stdit.model import STDiT
-from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.base import build_autoencoder, build_transformer
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def test_its_models_are_built_on_the_meta_device_at_their_published_sizes(
     config: RunConfig,
 ) -> None:
     with torch.device("meta"):
-        dit, vae = STDiT(config.models.dit), VideoVAE(config.models.vae)
+        dit, vae = build_transformer(config.models.dit), build_autoencoder(config.models.vae)
     assert _num_parameters(vae) == 393_341_007
     assert _num_parameters(dit) == 1_207_643_972
     assert dit.state_dict()["final_layer.linear.weight"].is_meta

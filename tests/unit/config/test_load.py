@@ -112,8 +112,9 @@ def test_recipes_extend_files_and_each_other(tmp_path: Path) -> None:
         "extends: base.yaml\nname: mine\nmodels: {dit: {depth: 2}}\n"
     )
     loaded = load_config(str(tmp_path / "mine.yaml"))
-    assert (loaded.config.seed, loaded.config.models.dit.depth) == (3, 2)
-    assert loaded.config.models.dit.width == load_config("tiny").config.models.dit.width
+    mine, tiny = loaded.config.models.dit, load_config("tiny").config.models.dit
+    assert (loaded.config.seed, mine.to_json()["depth"]) == (3, 2)
+    assert mine.to_json()["width"] == tiny.to_json()["width"]
     assert loaded.origins["seed"] == "base"
     assert loaded.origins["models.dit.depth"] == "mine"
     assert loaded.origins["models.dit.width"] == "tiny"

@@ -16,13 +16,11 @@ from kinetoscope.data.latents.format import LatentEntry, LatentSample
 from kinetoscope.data.latents.writer import LatentWriter
 from kinetoscope.data.synthetic.draw import combinations, synthesize
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
-from kinetoscope.evaluation.config import GenerationConfig
-from kinetoscope.inference.config import ClipSize
+from kinetoscope.inference.config import ClipSize, GenerationConfig
+from kinetoscope.models.base import build_autoencoder, build_transformer
 from kinetoscope.models.stdit.config import STDiTConfig
-from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.text.config import SeededTableConfig
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
-from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.steps.contract import RESULT_KEY, Artifact, StepResult, StepSpec
 from kinetoscope.steps.worker import Outputs, StepContext
 from kinetoscope.storage.keys import join_uri
@@ -108,10 +106,10 @@ def finished_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finish
     training = FinishedTraining(tmp_path)
     _prepare_data(training, tmp_path)
     torch.manual_seed(0)
-    vae = VideoVAE(VAE).state_dict()
+    vae = build_autoencoder(VAE).state_dict()
     _train(training, "vae", {"weights": vae})
     _encode_latents(training)
-    dit = STDiT(MODELS.dit)
+    dit = build_transformer(MODELS.dit)
     # Not the initial weights, so that a mix-up of the two groups shows.
     ema = {name: torch.randn_like(value) * 0.1 for name, value in dit.state_dict().items()}
     _train(training, "dit", {"weights": dit.state_dict(), "ema": ema})

@@ -16,14 +16,13 @@ from kinetoscope.evaluation.config import (
     AdherenceConfig,
     EvaluateDiTConfig,
     EvaluateVAEConfig,
-    GenerationConfig,
     RFLossConfig,
     VAEGateConfig,
 )
 from kinetoscope.evaluation.heldout_clips import read_clips
 from kinetoscope.evaluation.sampling import CLIP_CRF
 from kinetoscope.evaluation.trained_model import trained_bundle
-from kinetoscope.inference.config import ClipRequest, ClipSize
+from kinetoscope.inference.config import ClipRequest, ClipSize, GenerationConfig
 from kinetoscope.inference.pipeline import TextToVideo
 from kinetoscope.steps.worker import Outputs, StepContext
 
@@ -158,7 +157,9 @@ def test_the_bundle_carries_averaged_weights_and_the_latents_normalisation(
     table = read_clips(ctx.inputs["clips"], ctx.scratch)
     conditioned = models.model_copy(update={"conditioning": ("motion",)})
     bundle = trained_bundle(ctx.inputs, table, conditioned)
-    assert bundle.spec.vae.shift == pytest.approx((0.1, 0.2, 0.3, 0.4))
-    assert bundle.vae["scale"].flatten().tolist() == pytest.approx([1.5, 2.5, 3.5, 4.5])
+    # The latents' own shift and scale, on top of the autoencoder's.
+    shift, scale = np.array(models.vae.shift), np.array(models.vae.scale)
+    assert bundle.spec.vae.shift == pytest.approx(shift + scale * [0.1, 0.2, 0.3, 0.4])
+    assert bundle.vae["scale"].flatten().tolist() == pytest.approx(scale * [1.5, 2.5, 3.5, 4.5])
     assert float(bundle.dit["final_layer.linear.weight"].abs().max()) > 0
     assert bundle.spec.scores == {"motion": np.median(np.arange(3.0, 12.0))}

@@ -16,13 +16,12 @@ from kinetoscope.evaluation.config import (
     AdherenceConfig,
     EvaluateDiTConfig,
     Gate,
-    GenerationConfig,
     RegisterConfig,
     RFLossConfig,
 )
 from kinetoscope.evaluation.sampling import CLIP_CRF
 from kinetoscope.inference.bundle import load_bundle
-from kinetoscope.inference.config import ClipRequest, ClipSize
+from kinetoscope.inference.config import ClipRequest, ClipSize, GenerationConfig
 from kinetoscope.inference.pipeline import TextToVideo
 from kinetoscope.steps.worker import StepContext
 from kinetoscope.storage.open import open_store

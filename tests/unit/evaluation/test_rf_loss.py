@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from kinetoscope.data.clip_table import ClipTable
-from kinetoscope.evaluation.config import GenerationConfig, RFLossConfig
+from kinetoscope.evaluation.config import RFLossConfig
 from kinetoscope.evaluation.heldout_clips import read_clips
 from kinetoscope.evaluation.rf_loss import grid_metrics, interior_times, rf_loss_grid
 from kinetoscope.evaluation.trained_model import trained_bundle
 from kinetoscope.inference.bundle import Bundle
-from kinetoscope.inference.config import ClipSize
+from kinetoscope.inference.config import ClipSize, GenerationConfig
 from kinetoscope.inference.pipeline import TextToVideo
-from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.base import build_transformer
 
 Loaded = tuple[Bundle, ClipTable]
 
@@ -35,7 +35,7 @@ def test_times_are_the_references() -> None:
 
 def test_a_model_that_predicts_nothing_has_the_velocitys_energy_as_loss(loaded: Loaded) -> None:
     bundle, table = loaded
-    idle = STDiT(bundle.spec.dit).state_dict()
+    idle = build_transformer(bundle.spec.dit).state_dict()
     for name in ("weight", "bias"):
         idle[f"final_layer.linear.{name}"].zero_()
     models = TextToVideo(Bundle(bundle.spec, bundle.vae, idle))

@@ -8,11 +8,10 @@ import torch
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.bundle import Bundle, BundleSpec
 from kinetoscope.inference.config import ClipSize
+from kinetoscope.models.base import build_autoencoder, build_transformer
 from kinetoscope.models.stdit.config import STDiTConfig
-from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.text.config import SeededTableConfig
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
-from kinetoscope.models.vae.video import VideoVAE
 
 
 @pytest.fixture(scope="module")
@@ -38,4 +37,6 @@ def bundle() -> Bundle:
         scores={"motion": 2.5},
         lineage={"vae": "sha256:1"},
     )
-    return Bundle(spec, VideoVAE(spec.vae).state_dict(), STDiT(spec.dit).state_dict())
+    return Bundle(
+        spec, build_autoencoder(spec.vae).state_dict(), build_transformer(spec.dit).state_dict()
+    )

@@ -7,7 +7,7 @@ import pytest
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.inference.loops import Pieces, condition_frames, total_frames
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
-from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.vae.model import VideoVAE
 
 
 @pytest.mark.parametrize("chunk", [17, 8, 6, None])

@@ -20,4 +20,4 @@ def test_released_weights_are_rounded_as_they_were_trained_and_ours_as_they_say(
     del config["kinetoscope"]  # as the reference writes it
     path.write_text(json.dumps(config))
     released = import_bundle(tmp_path / "dit", tmp_path / "vae", generation)
-    assert released.spec.dit.rounding == "bfloat16"
+    assert released.spec.dit.to_json()["rounding"] == "bfloat16"

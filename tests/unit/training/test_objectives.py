@@ -16,8 +16,8 @@ from kinetoscope.models.vae.config import (
     VAELossConfig,
     VideoVAEConfig,
 )
+from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.vae.spatial import SpatialVAE
-from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.training.dit.objective import FlowObjective
 from kinetoscope.training.engine.base import Objective
 from kinetoscope.training.engine.config import OptimizerConfig
@@ -25,7 +25,8 @@ from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.loop.config import TrainLoopConfig
 from kinetoscope.training.loop.initial import initialised
 from kinetoscope.training.vae.config import TrainVAEConfig
-from kinetoscope.training.vae.objectives import SpatialVAEObjective, VideoVAEObjective
+from kinetoscope.training.vae.objective import VideoVAEObjective
+from kinetoscope.training.vae.spatial_objective import SpatialVAEObjective
 
 SPATIAL = SpatialVAEConfig(block_widths=(8, 8), layers_per_block=1, norm_groups=4)
 VAE = VideoVAEConfig(

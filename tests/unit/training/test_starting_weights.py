@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.models.tensor_files import open_weights
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
-from kinetoscope.models.vae.video import VideoVAE
-from kinetoscope.models.weights.files import open_weights
+from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.weights.open_sora.export import export_open_sora_vae
 from kinetoscope.training.loop.initial import initialised
 from kinetoscope.training.vae.start import start_video_vae

@@ -12,7 +12,8 @@ from torch import Tensor
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.hashing import digest_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 held latents before the autoencoder's own shift and scale."""
 INDEX = "index.json"
 
 
@@ -51,7 +52,7 @@ class LatentIndex(Record):
     shards: tuple[ShardRecord, ...]
     shift: tuple[float, ...]
     scale: tuple[float, ...]
-    """Models train on ``(z - shift) / scale``, per channel."""
+    """Models train on ``(z - shift) / scale`` of the normalised latents, per channel."""
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -60,7 +61,7 @@ class LatentSample:
     """The tensors of one entry.
 
     Attributes:
-        mean: of the posterior, ``Z t h w``, fp32, not normalised; likewise ``logvar``.
+        mean: of the posterior of normalised latents, ``Z t h w``, fp32; likewise ``logvar``.
         text: embedding of the condition text, ``S D``, fp32.
         text_mask: ``S``, bool; False is padding.
     """

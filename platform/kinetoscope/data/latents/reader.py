@@ -39,7 +39,7 @@ class LatentReader:
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[int, dict[str, Tensor]] = OrderedDict()
         self._used_bytes = 0
-        self.index = _read_index(store)
+        self.index = read_index(store)
         self._places = {_place(entry): i for i, entry in enumerate(self.index.entries)}
         self._text_numbers: dict[int, list[int]] = {}
 
@@ -114,13 +114,23 @@ class LatentReader:
         return data
 
 
-def _read_index(store: ObjectStore) -> LatentIndex:
+def read_index(store: ObjectStore) -> LatentIndex:
+    """Return the index of cached latents.
+
+    Args:
+        store: rooted at the latents' folder.
+
+    Raises:
+        NotFoundError: there is none.
+        UserError: it has another format than this version reads.
+    """
     index = LatentIndex.from_bytes(store.get_bytes(INDEX))
-    if index.format_version > FORMAT_VERSION:
+    if index.format_version != FORMAT_VERSION:
+        newer = index.format_version > FORMAT_VERSION
         raise UserError(
             f"the latents in {store.uri} have format {index.format_version}; "
-            f"this version reads up to {FORMAT_VERSION}",
-            hint="update Kinetoscope",
+            f"this version reads {FORMAT_VERSION}",
+            hint="update Kinetoscope" if newer else "run encode_latents again",
         )
     return index
 

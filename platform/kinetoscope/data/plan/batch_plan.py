@@ -20,7 +20,7 @@ from kinetoscope.core.keys import random_key, uniform
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.plan.buckets import NOT_DRAWN, Bucket
 from kinetoscope.data.plan.config import BucketsConfig, ClipPlanConfig
-from kinetoscope.data.plan.drafts import Columns, Draft, draft_buckets, draft_clips
+from kinetoscope.data.plan.drafts import Columns, Cost, Draft, draft_buckets, draft_clips, pixels_of
 from kinetoscope.data.plan.order import arrange_steps
 
 _log = logging.getLogger(__name__)
@@ -165,6 +165,7 @@ class BatchPlan:
         micro_batches_per_step: micro-batches of every optimizer step, over all ranks.
         seed: of the run.
         stride: pixel strides (height, width) of the model: bucket sizes are cut to multiples.
+        cost: of the micro-batches of buckets; those of a step cost about the same.
     """
 
     def __init__(
@@ -175,11 +176,13 @@ class BatchPlan:
         micro_batches_per_step: int = 1,
         seed: int,
         stride: tuple[int, int] = (1, 1),
+        cost: Cost = pixels_of,
     ) -> None:
         self._columns = Columns(table.num_frames, table.height, table.width)
         self._config = config
         self._seed = seed
         self._stride = stride
+        self._cost = cost
         self._noted: set[str] = set()
         self.micro_batches_per_step = micro_batches_per_step
 
@@ -215,7 +218,9 @@ class BatchPlan:
         for attempt in range(_MAX_DRAWS):
             key = (self._seed, epoch, attempt)
             if isinstance(self._config, BucketsConfig):
-                draft = draft_buckets(self._columns, self._config, stride=self._stride, key=key)
+                draft = draft_buckets(
+                    self._columns, self._config, stride=self._stride, cost=self._cost, key=key
+                )
             else:
                 at_least = self.micro_batches_per_step
                 draft = draft_clips(self._columns, self._config, at_least=at_least, key=key)

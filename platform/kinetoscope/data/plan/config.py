@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Literal, Self
 
@@ -52,6 +53,17 @@ class BucketConfig(Config):
         if isinstance(self.resolution, FrameSize):
             return f"{self.resolution.height}x{self.resolution.width}"
         return self.resolution
+
+    @property
+    def nominal_size(self) -> tuple[int, int, int]:
+        """Frames, height and width in pixels: of a named resolution, the square of its area."""
+        if isinstance(self.resolution, FrameSize):
+            return self.num_frames, self.resolution.height, self.resolution.width
+        # Not at the top: numpy takes longer to import than a config to check.
+        from kinetoscope.data.plan.aspect_tables import named_resolution
+
+        side = math.isqrt(named_resolution(self.resolution).num_pixels)
+        return self.num_frames, side, side
 
 
 class BucketsConfig(Config):

@@ -6,6 +6,7 @@ set has millions of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +18,8 @@ from kinetoscope.data.plan.config import BucketsConfig, ClipPlanConfig
 
 Int64s = npt.NDArray[np.int64]
 
-# FLOPs per token of two STDiT blocks are about 4 D (14 D + S + t) at width D with S tokens a frame
-# and t frames: linear layers against spatial and temporal attention.
-_LINEAR_TOKENS = 14 * 1152
-_TOKEN_STRIDE_PX = 16
-_TOKEN_STRIDE_FRAMES = 4
+Cost = Callable[[Bucket, int], float]
+"""Gives the expected compute of a micro-batch, in any unit, of its bucket and number of samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +64,7 @@ def draft_buckets(
     config: BucketsConfig,
     *,
     stride: tuple[int, int],
+    cost: Cost,
     key: tuple[int | str, ...],
 ) -> Draft:
     """Fill every bucket's batches with its clips, in random order.
@@ -97,15 +96,21 @@ def draft_buckets(
     counts = np.array([len(size) for size in sizes], dtype=np.int64)
     bucket_of = np.repeat(np.arange(len(sizes)), counts)
     flat_sizes = _concatenate(sizes)
+    costs = [cost(*pair) for pair in zip(assigned.buckets, assigned.batch_sizes, strict=True)]
     return Draft(
         clips=_concatenate(clips),
         offsets=_offsets(flat_sizes),
         bucket=bucket_of,
         buckets=assigned.buckets,
-        cost=_transformer_costs(assigned.buckets)[bucket_of] * flat_sizes,
+        cost=np.array(costs, dtype=np.float64)[bucket_of],
         dropped=assigned.dropped,
         notes=tuple(notes),
     )
+
+
+def pixels_of(bucket: Bucket, num_samples: int) -> float:
+    """Return the pixels of a micro-batch, its cost in a network of convolutions."""
+    return float(num_samples * bucket.num_frames * bucket.height * bucket.width)
 
 
 def draft_clips(
@@ -172,16 +177,6 @@ def _draw_lengths(
 
 def _clip_bucket(config: ClipPlanConfig, num_frames: int) -> Bucket:
     return Bucket(f"{config.height}x{config.width}", num_frames, config.height, config.width)
-
-
-def _transformer_costs(buckets: tuple[Bucket, ...]) -> npt.NDArray[np.float64]:
-    """Return the expected compute per sample of each bucket, in the STDiT."""
-    costs = []
-    for bucket in buckets:
-        spatial = bucket.height * bucket.width / _TOKEN_STRIDE_PX**2
-        temporal = -(-bucket.num_frames // _TOKEN_STRIDE_FRAMES)
-        costs.append(spatial * temporal * (_LINEAR_TOKENS + spatial + temporal))
-    return np.array(costs, dtype=np.float64)
 
 
 def _concatenate(parts: list[Int64s]) -> Int64s:

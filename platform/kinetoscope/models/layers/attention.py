@@ -1,4 +1,4 @@
-"""Attention of STDiT: within the video (with rotary positions) and over the text."""
+"""Attention within the video (with rotary positions) and over the text."""
 
 from __future__ import annotations
 

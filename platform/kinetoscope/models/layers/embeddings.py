@@ -1,4 +1,4 @@
-"""How STDiT embeds patches, scalars and positions (Open-Sora 1.2)."""
+"""How a transformer embeds patches, scalars and positions (Open-Sora 1.2)."""
 
 from __future__ import annotations
 

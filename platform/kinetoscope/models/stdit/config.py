@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 
-from kinetoscope.core.config_model import Config
+from kinetoscope.models.config import TransformerConfig
+from kinetoscope.models.stdit.flops import forward_flops
 
 
-class STDiTConfig(Config):
+class STDiTConfig(TransformerConfig):
     """Spatial-temporal diffusion transformer (STDiT3); the defaults are XL/2."""
+
+    pretrained_layouts: ClassVar[tuple[str, ...]] = ("stdit", "pixart")
+
+    kind: Literal["stdit"] = "stdit"
 
     depth: PositiveInt = 28
     """Pairs of one spatial and one temporal block."""
     width: PositiveInt = 1152
     num_heads: PositiveInt = 16
-    patch_size: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 2, 2)
-    in_channels: PositiveInt = 4
     mlp_ratio: float = 4.0
     predict_sigma: bool = True
     """Twice the output channels; the second half is never trained (kept for the weights)."""
     qk_norm: bool = True
-    text_width: PositiveInt = 4096
-    max_text_tokens: PositiveInt = 300
-    text_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of training samples whose caption is replaced by the null text (for guidance)."""
     input_sq_size: PositiveInt = 512
     """Side in pixels at which positions have their natural scale."""
     temporal_position: Literal["rope", "rope+sincos"] = "rope"
@@ -49,6 +48,10 @@ class STDiTConfig(Config):
         """Channels that the model emits."""
         return self.in_channels * (2 if self.predict_sigma else 1)
 
+    def flops(self, latent_size: tuple[int, int, int]) -> float:
+        """Return the floating-point operations of one sample's forward pass."""
+        return forward_flops(self, self.tokens(latent_size))
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if self.width % self.num_heads or self.width // self.num_heads % 2:
@@ -59,6 +62,8 @@ class STDiTConfig(Config):
             raise ValueError(f"width={self.width} must be a multiple of 4 (2D sin-cos positions)")
         return self
 
+
+MODEL_CONFIG = STDiTConfig
 
 STDIT_XL_2 = STDiTConfig()
 """The released size: 1,207,643,972 parameters."""

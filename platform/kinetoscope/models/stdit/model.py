@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+from kinetoscope.models.base import Transformer
 from kinetoscope.models.layers import recomputation
 from kinetoscope.models.layers.attention import RotaryEmbedding
 from kinetoscope.models.layers.embeddings import (
@@ -31,13 +32,15 @@ from kinetoscope.models.stdit.config import STDiTConfig
 _FPS_INIT_STD = 0.02
 
 
-class STDiT(nn.Module):
+class STDiT(Transformer):
     """Predicts the velocity of rectified flow from noisy latents, time, text and frame rate.
 
     Pairs of a spatial block (attention within each frame) and a temporal block (attention along
     each patch). Any latent size works. Build it under ``torch.device("meta")`` for its shapes
     alone; after ``to_empty``, ``reset_parameters`` sets every tensor of the state dict.
     """
+
+    config: STDiTConfig
 
     def __init__(self, config: STDiTConfig) -> None:
         super().__init__()
@@ -121,6 +124,11 @@ class STDiT(nn.Module):
         video = unpatchify(patches, grid, self.config.patch_size)
         t, h, w = x_BZthw.shape[2:]
         return video[:, :, :t, :h, :w].float()
+
+    def units(self) -> Iterator[nn.Module]:
+        """Yield the blocks, spatial and temporal in turn."""
+        for pair in zip(self.spatial_blocks, self.temporal_blocks, strict=True):
+            yield from pair
 
     def parallelise(self, group: ProcessGroup | None) -> None:
         """Share the patches of each frame among the ranks of a group; None: keep them all here.
@@ -241,6 +249,9 @@ class STDiT(nn.Module):
             raise ValueError(
                 f"frame mask is {tuple(frame_mask_Bt.shape)}, not {(len(x_BZthw), frames)}"
             )
+
+
+MODEL = STDiT
 
 
 def _each(blocks: nn.ModuleList) -> Iterator[STDiTBlock]:

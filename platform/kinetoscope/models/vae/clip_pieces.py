@@ -7,9 +7,6 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-Size = tuple[int | None, int | None, int | None]
-"""Frames, height and width; None where one is not known."""
-
 _TIME = 2
 
 

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from kinetoscope.core.config_model import Config
+from kinetoscope.models.config import VideoAutoencoderConfig
 
 
 class SpatialVAEConfig(Config):
@@ -84,9 +85,10 @@ class TemporalVAEConfig(Config):
         return self
 
 
-class VideoVAEConfig(Config):
+class VideoVAEConfig(VideoAutoencoderConfig):
     """The frame VAE and the temporal VAE as one model, with the normalisation of its latents."""
 
+    kind: Literal["vae"] = "vae"
     spatial: SpatialVAEConfig = SpatialVAEConfig()
     temporal: TemporalVAEConfig = TemporalVAEConfig()
     chunk_frames: PositiveInt | None = 17
@@ -97,6 +99,21 @@ class VideoVAEConfig(Config):
     shift: tuple[float, ...] = (-0.10, 0.34, 0.27, 0.98)
     scale: tuple[float, ...] = (3.85, 2.32, 2.33, 3.06)
     """Latents leave as ``(z - shift) / scale``, per channel."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return self.temporal.latent_channels
+
+    @property
+    def pixel_multiple(self) -> tuple[int, int]:
+        """Pixels per latent along height and width."""
+        return self.spatial.stride, self.spatial.stride
+
+    @property
+    def frames_per_latent(self) -> int:
+        """Frames per latent frame."""
+        return self.temporal.stride
 
     @model_validator(mode="after")
     def _channels_agree(self) -> Self:
@@ -114,6 +131,8 @@ class VideoVAEConfig(Config):
                 raise ValueError(f"the numbers of latent channels must agree: {numbers}")
         return self
 
+
+MODEL_CONFIG = VideoVAEConfig
 
 PerceptualBackbone = Literal["vgg", "alex", "squeeze"]
 

@@ -8,7 +8,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from kinetoscope.models.vae.clip_pieces import Size, joined
+from kinetoscope.models.config import Size
+from kinetoscope.models.vae.clip_pieces import joined
 from kinetoscope.models.vae.config import SpatialVAEConfig
 from kinetoscope.models.vae.spatial import SpatialVAE
 

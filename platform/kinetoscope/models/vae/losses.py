@@ -15,9 +15,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.config import VAELossConfig
 from kinetoscope.models.vae.perceptual import PerceptualDistance
-from kinetoscope.models.vae.posterior import Posterior
 
 
 class LogVariance(nn.Module):

@@ -9,8 +9,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.models.tensor_files import read_state_dict
 from kinetoscope.models.vae.config import PerceptualBackbone
-from kinetoscope.models.weights.files import read_state_dict
 
 
 class PerceptualDistance(nn.Module):

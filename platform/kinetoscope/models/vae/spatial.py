@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from kinetoscope.models.conv.conv_ops import FrameConv, UpsampleConv
 from kinetoscope.models.conv.fused_conv import add_residual, conv, norm_act_conv
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.config import SpatialVAEConfig
-from kinetoscope.models.vae.posterior import Posterior
 
 _PIXEL_CHANNELS = 3
 _NORM_EPS = 1e-6

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from kinetoscope.models.config import Size
 from kinetoscope.models.conv.causal_conv import CausalConv3d
 from kinetoscope.models.conv.fused_conv import add_residual
-from kinetoscope.models.vae.clip_pieces import Size
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.config import TemporalVAEConfig
-from kinetoscope.models.vae.posterior import Posterior
 
 
 class TemporalVAE(nn.Module):

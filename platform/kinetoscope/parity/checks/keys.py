@@ -18,13 +18,13 @@ from torch import nn
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.models.vae.temporal import TemporalVAE
-from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.models.weights.open_sora.config import (
     spatial_vae_config_from_diffusers,
-    stdit_config_from_open_sora,
     temporal_vae_config_from_open_sora,
+    transformer_config_from_open_sora,
     video_vae_config_from_open_sora,
 )
 from kinetoscope.parity.compare import CaseResult, exact_cases, failed
@@ -71,7 +71,7 @@ def _build(data: Mapping[str, Any]) -> Model:
         return SpatialVAE(spatial_vae_config_from_diffusers(config))
     if "channel_multipliers" in config:
         return TemporalVAE(temporal_vae_config_from_open_sora(config))
-    return STDiT(stdit_config_from_open_sora(config))
+    return STDiT(transformer_config_from_open_sora(config))
 
 
 def _pipeline(data: Mapping[str, Any]) -> dict[str, Any]:

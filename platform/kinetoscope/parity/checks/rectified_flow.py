@@ -24,7 +24,7 @@ from kinetoscope.diffusion.reference_times import (
     reference_timesteps,
 )
 from kinetoscope.diffusion.sampler import StepNoise, sample, sampling_schedule
-from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit
+from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer
 from kinetoscope.parity.checks.stub_flow import Recorder, StubFlow
 from kinetoscope.parity.compare import CaseResult, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
@@ -128,7 +128,7 @@ def check_rflow_sample(golden: GoldenFile) -> Iterator[CaseResult]:
 
 def check_rflow_e2e(golden: GoldenFile) -> Iterator[CaseResult]:
     """Compare sampling from a whole model."""
-    model = load_open_sora_stdit(golden.weights, golden.config["model"]).eval()
+    model = load_open_sora_transformer(golden.weights, golden.config["model"]).eval()
     yield from tensor_cases(
         golden, lambda case: _sampled(model, golden.inputs(case), _options(golden, case))
     )

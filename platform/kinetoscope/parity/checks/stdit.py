@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kinetoscope.models.layers.embeddings import spatial_positions
 from kinetoscope.models.stdit.model import STDiT
-from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit
+from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer
 from kinetoscope.parity.compare import CaseResult, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
 
@@ -36,7 +36,7 @@ def check_stdit3(golden: GoldenFile) -> Iterator[CaseResult]:
         config = {**golden.config["model"]}
         if options.get("skip_y_embedder"):
             config["skip_y_embedder"] = True
-        model = load_open_sora_stdit(golden.weights, config).eval()
+        model = load_open_sora_transformer(golden.weights, config).eval()
         return _outputs(model, golden.inputs(case), golden.outputs(case))
 
     yield from tensor_cases(golden, compute)

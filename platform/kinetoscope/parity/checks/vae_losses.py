@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.adversarial.config import (
     AdversarialLossConfig,
     PatchDiscriminatorConfig,
@@ -24,7 +25,6 @@ from kinetoscope.models.vae.adversarial.losses import (
 )
 from kinetoscope.models.vae.config import VAELossConfig
 from kinetoscope.models.vae.losses import VAELoss
-from kinetoscope.models.vae.posterior import Posterior
 from kinetoscope.parity.compare import CaseResult, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import (
     Field,
@@ -14,10 +14,19 @@ from pydantic import (
 from kinetoscope.core.config_model import Config
 from kinetoscope.data.plan.config import BucketsConfig
 from kinetoscope.diffusion.config import FrameMaskRatios, RectifiedFlowConfig
-from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.agreement import check_models_agree
+from kinetoscope.models.choice import (
+    AnyTransformer,
+    AnyVideoAutoencoder,
+    default_transformer,
+    default_video_autoencoder,
+)
+from kinetoscope.models.config import TransformerConfig, VideoAutoencoderConfig
 from kinetoscope.models.text.config import SeededTableConfig, TextEncoderConfig
-from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.training.loop.config import TrainLoopConfig
+
+if TYPE_CHECKING:
+    from kinetoscope.data.plan.buckets import Bucket
 
 
 class LatentCacheConfig(Config):
@@ -37,14 +46,38 @@ class CachedPlan(Config):
 
     buckets: BucketsConfig
     micro_batches_per_step: PositiveInt = 1
-    patch_size: tuple[PositiveInt, PositiveInt] = (2, 2)
-    """Rows and columns of latents in a patch of the model: sizes are cut to whole patches."""
+    pixel_multiple: tuple[PositiveInt, PositiveInt] = (16, 16)
+    """Pixels of a patch of the model's latents: heights and widths are cut to whole patches."""
+    cost_ranks: tuple[NonNegativeInt, ...]
+    """How the batches of each bucket compare in cost, 0 the cheapest: what the order of an epoch
+    depends on. The costs themselves are the model's; a larger model leaves most orders, and so the
+    cache, as they are."""
+
+    def cost(self, bucket: Bucket, num_samples: int) -> float:
+        """Return the rank of a bucket's batches."""
+        del num_samples  # a bucket's batches have one size
+        for config, rank in zip(self.buckets.buckets, self.cost_ranks, strict=True):
+            if (config.resolution_name, config.num_frames) == (
+                bucket.resolution,
+                bucket.num_frames,
+            ):
+                return float(rank)
+        raise ValueError(f"{bucket} is of no bucket of the plan")
+
+    @model_validator(mode="after")
+    def _one_rank_per_bucket(self) -> Self:
+        if len(self.cost_ranks) != len(self.buckets.buckets):
+            raise ValueError(
+                f"cost_ranks={self.cost_ranks} must have one rank for each of the "
+                f"{len(self.buckets.buckets)} buckets"
+            )
+        return self
 
 
 class EncodeLatentsConfig(LatentCacheConfig):
     """The piece of ``encode_latents``."""
 
-    model: VideoVAEConfig = VideoVAEConfig()
+    model: AnyVideoAutoencoder = Field(default_factory=default_video_autoencoder)
     text_encoder: TextEncoderConfig = SeededTableConfig()
     plans: tuple[CachedPlan, ...] = ()
     """One per DiT stage that will read the cache; without any, just the normalisation."""
@@ -74,24 +107,33 @@ class DiTStage(Config):
     init_weights: str | None = None
     """File or folder with weights to start the first stage from (safetensors, whole or sharded, or
     a torch file)."""
-    init_format: Literal["auto", "stdit", "pixart"] = "auto"
-    """Layout of ``init_weights``: STDiT's, or PixArt-Sigma's, which start the spatial half."""
+    init_format: str = "auto"
+    """Layout of ``init_weights``, of those that the model's kind knows; ``auto`` looks at their
+    names."""
 
-    def plan_for(self, model: STDiTConfig) -> CachedPlan:
+    def plan_for(
+        self, transformer: TransformerConfig, autoencoder: VideoAutoencoderConfig
+    ) -> CachedPlan:
         """Return what the latent cache has to know of the stage that trains this model."""
+        costs = [
+            bucket.batch_size * transformer.flops(autoencoder.latent_size(bucket.nominal_size))
+            for bucket in self.plan.buckets
+        ]
+        rising = sorted(set(costs))
         return CachedPlan(
             buckets=self.plan,
             micro_batches_per_step=self.loop.micro_batches_per_step,
-            patch_size=model.patch_size[1:],
+            pixel_multiple=transformer.pixel_multiple(autoencoder),
+            cost_ranks=tuple(rising.index(cost) for cost in costs),
         )
 
 
 class TrainDiTConfig(DiTStage):
     """The piece of ``train_dit_N``."""
 
-    model: STDiTConfig = STDiTConfig()
+    model: AnyTransformer = Field(default_factory=default_transformer)
     flow: RectifiedFlowConfig = RectifiedFlowConfig()
-    vae: VideoVAEConfig = VideoVAEConfig()
+    vae: AnyVideoAutoencoder = Field(default_factory=default_video_autoencoder)
     text_encoder: TextEncoderConfig = SeededTableConfig()
     num_draws: PositiveInt = 1
     """Epochs that the latent cache holds."""
@@ -99,23 +141,20 @@ class TrainDiTConfig(DiTStage):
     @property
     def cached_plan(self) -> CachedPlan:
         """What the latent cache has to know of the stage."""
-        return self.plan_for(self.model)
+        return self.plan_for(self.model, self.vae)
 
     @model_validator(mode="after")
-    def _widths_agree(self) -> Self:
-        if self.text_encoder.width != self.model.text_width:
-            raise ValueError(
-                f"text_encoder.width={self.text_encoder.width} must equal "
-                f"model.text_width={self.model.text_width}"
-            )
-        if self.vae.temporal.latent_channels != self.model.in_channels:
-            raise ValueError(
-                f"model.in_channels={self.model.in_channels} must equal the VAE's "
-                f"latent_channels={self.vae.temporal.latent_channels}"
-            )
+    def _parts_agree(self) -> Self:
+        check_models_agree(self.vae, self.model, self.text_encoder, names=("vae", "model"))
         if self.frame_masks and self.model.patch_size[0] != 1:
             raise ValueError(
                 f"frame_masks need a model that sees single frames: model.patch_size="
                 f"{self.model.patch_size} must start with 1"
+            )
+        layouts = ("auto", *self.model.pretrained_layouts)
+        if self.init_format not in layouts:
+            raise ValueError(
+                f"init_format={self.init_format!r} is none of {list(layouts)}, which models of the "
+                f"kind {self.model.kind!r} know"
             )
         return self

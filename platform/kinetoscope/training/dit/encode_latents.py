@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from kinetoscope.artifacts.weights import load_autoencoder
 from kinetoscope.core.errors import PreemptedError
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.latents.format import INDEX, LatentEntry, LatentIndex, LatentSample
@@ -14,8 +15,8 @@ from kinetoscope.data.latents.writer import LatentWriter
 from kinetoscope.data.plan.batch_plan import PlanItem
 from kinetoscope.data.plan.buckets import Bucket
 from kinetoscope.models.device import compute_device
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.text.encoders import build_text_encoder
-from kinetoscope.models.vae.posterior import Posterior
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
@@ -24,7 +25,6 @@ from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
 from kinetoscope.training.dit.config import EncodeLatentsConfig
 from kinetoscope.training.dit.feed import shape_conditions
 from kinetoscope.training.dit.plan import dit_plan
-from kinetoscope.training.trained_weights import load_video_vae
 
 LATENTS_KEY = "outputs/latents"
 
@@ -55,8 +55,8 @@ def main(ctx: StepContext) -> Outputs | None:
         writer.write_shard(shard, samples)
         done += len(samples)
         ctx.progress(done, len(entries), "samples")
-    fixed = (config.model.shift, config.model.scale)
-    index = writer.commit(normalization=fixed if config.normalization == "fixed" else None)
+    fixed = _unchanged(config) if config.normalization == "fixed" else None
+    index = writer.commit(normalization=fixed)
     return _outputs(index)
 
 
@@ -66,7 +66,7 @@ def planned_entries(
     """Return every window and size that the plans' draws hold, once, sorted by clip."""
     found: dict[tuple[str, int, int, int, int], LatentEntry] = {}
     for cached in config.plans:
-        plan = dit_plan(table, cached, vae=config.model, seed=seed)
+        plan = dit_plan(table, cached, seed=seed)
         for draw in range(config.num_draws):
             for step in plan.epoch(draw):
                 for batch in step.micro_batches:
@@ -102,7 +102,7 @@ class Encoder:
 
     def __init__(self, ctx: StepContext, config: EncodeLatentsConfig, table: ClipTable) -> None:
         self._device = compute_device(ctx.local_rank)
-        self._vae = load_video_vae(config.model, ctx.inputs["vae"]).to(self._device)
+        self._vae = load_autoencoder(config.model, ctx.inputs["vae"]).to(self._device)
         self._text_encoder = build_text_encoder(config.text_encoder, device=self._device)
         self._table = table
         self._clips = ClipFeed(table, cache_mib=config.cache_mib)
@@ -139,15 +139,22 @@ class Encoder:
 
 def _normalization_alone(store: ObjectStore, config: EncodeLatentsConfig) -> LatentIndex:
     """Write the index of a run whose stages all train from clips."""
+    shift, scale = _unchanged(config)
     index = LatentIndex(
         entries=(),
         items_per_shard=config.items_per_shard,
         shards=(),
-        shift=config.model.shift,
-        scale=config.model.scale,
+        shift=shift,
+        scale=scale,
     )
     store.put_bytes(INDEX, index.to_bytes())
     return index
+
+
+def _unchanged(config: EncodeLatentsConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the shift and scale that leave the autoencoder's normalised latents as they are."""
+    channels = config.model.latent_channels
+    return (0.0,) * channels, (1.0,) * channels
 
 
 def _outputs(index: LatentIndex) -> Outputs:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.diffusion.flow_model import Conditions
 from kinetoscope.diffusion.rectified_flow import ClipSizes, shift_by_size, training_loss
-from kinetoscope.models.stdit.model import STDiT
-from kinetoscope.models.vae.posterior import Posterior
-from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.base import Transformer, VideoAutoencoder
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.training.engine.base import Objective, Tensors
 
 
@@ -37,21 +37,25 @@ class FlowObjective(Objective):
 
     def __init__(
         self,
-        model: STDiT,
+        model: Transformer,
         flow: RectifiedFlowConfig,
         *,
         shift: Tensor,
         scale: Tensor,
-        vae: VideoVAE | None = None,
+        vae: VideoAutoencoder | None = None,
     ) -> None:
         super().__init__()
-        self.model: STDiT = model
+        self.model: Transformer = model
         self._flow = flow
         self.shift: Tensor
         self.scale: Tensor
         self.register_buffer("shift", shift.reshape(1, -1, 1, 1, 1).float())
         self.register_buffer("scale", scale.reshape(1, -1, 1, 1, 1).float())
         self.vae = vae.requires_grad_(False) if vae is not None else None
+
+    def parallelise(self, group: ProcessGroup) -> None:
+        """Share the tokens of each sample among the ranks of a group."""
+        self.model.parallelise(group)
 
     def forward(self, tensors: Tensors) -> dict[str, Tensor]:
         """Return ``loss``, ``B``."""
@@ -76,4 +80,5 @@ class FlowObjective(Objective):
         if self.vae is None:
             return Posterior(tensors["mean"], tensors["logvar"])
         with torch.no_grad():
-            return self.vae.encode(tensors["pixels"])
+            posterior: Posterior = self.vae.encode(tensors["pixels"])
+            return posterior

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from kinetoscope.artifacts.weights import load_autoencoder, read_weights
+from kinetoscope.checkpoints.restore import restore_weights
 from kinetoscope.core.units import MIB
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.latents.reader import LatentReader
 from kinetoscope.data.plan.cycling import CyclingPlan
+from kinetoscope.models.base import Transformer, build_transformer, load_pretrained
 from kinetoscope.models.device import compute_device
-from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.tensor_files import open_weights
 from kinetoscope.models.text.encoders import build_text_encoder
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.storage.open import open_store
@@ -18,12 +23,9 @@ from kinetoscope.training.dit.config import TrainDiTConfig
 from kinetoscope.training.dit.feed import CachedFeed, FlowDraws, PixelFeed
 from kinetoscope.training.dit.objective import FlowObjective
 from kinetoscope.training.dit.plan import dit_plan
-from kinetoscope.training.dit.start import start_transformer
-from kinetoscope.training.engine.torch_ddp import load_weights
 from kinetoscope.training.loop.initial import initialised
 from kinetoscope.training.loop.task import Task
 from kinetoscope.training.loop.trainer import fit
-from kinetoscope.training.trained_weights import load_video_vae, read_weights
 
 
 def main(ctx: StepContext) -> Outputs | None:
@@ -44,7 +46,7 @@ def _cached_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> 
     objective = FlowObjective(
         _start(ctx, config), config.flow, shift=reader.shift, scale=reader.scale
     )
-    plan = dit_plan(table, config.cached_plan, vae=config.vae, seed=ctx.seed)
+    plan = dit_plan(table, config.cached_plan, seed=ctx.seed)
     cycling = CyclingPlan(plan, num_draws=config.num_draws, seed=ctx.seed)
     draws = FlowDraws(config, (ctx.name, ctx.seed))
     feed = CachedFeed(reader, table, draws, patch_size=config.model.patch_size)
@@ -53,10 +55,10 @@ def _cached_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> 
 
 def _pixel_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> Task:
     """Train on clips that the VAE encodes as they come; the cache just gives the normalisation."""
-    vae = load_video_vae(config.vae, ctx.inputs["vae"])
+    vae = load_autoencoder(config.vae, ctx.inputs["vae"])
     shift, scale = _normalization(ctx, config)
     objective = FlowObjective(_start(ctx, config), config.flow, shift=shift, scale=scale, vae=vae)
-    channels = config.model.in_channels
+    channels = config.vae.latent_channels
     device = compute_device(ctx.local_rank)
     feed = PixelFeed(
         ClipFeed(table, cache_mib=config.loop.cache_mib),
@@ -66,24 +68,26 @@ def _pixel_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> T
         latent_shape=lambda size: (channels, *vae.latent_size(size)),
         patch_size=config.model.patch_size,
     )
-    plan = dit_plan(table, config.cached_plan, vae=config.vae, seed=ctx.seed)
+    plan = dit_plan(table, config.cached_plan, seed=ctx.seed)
     return Task(objective, plan, feed.load)
 
 
 def _normalization(ctx: StepContext, config: TrainDiTConfig) -> tuple[torch.Tensor, torch.Tensor]:
     if "latents" not in ctx.inputs:
-        return torch.tensor(config.vae.shift), torch.tensor(config.vae.scale)
+        channels = config.vae.latent_channels
+        return torch.zeros(channels), torch.ones(channels)
     reader = LatentReader(open_store(ctx.inputs["latents"].artifact("latents").uri))
     return reader.shift, reader.scale
 
 
-def _start(ctx: StepContext, config: TrainDiTConfig) -> STDiT:
+def _start(ctx: StepContext, config: TrainDiTConfig) -> Transformer:
     """Build the transformer: random, from a file, or as the previous stage left it."""
-    model = initialised(lambda: STDiT(config.model), ctx.name, ctx.seed)
+    model = initialised(lambda: build_transformer(config.model), ctx.name, ctx.seed)
     if "previous" in ctx.inputs:
-        load_weights(model, read_weights(ctx.inputs["previous"]))
+        restore_weights(model, read_weights(ctx.inputs["previous"]))
     elif config.init_weights is not None:
-        report = start_transformer(model, config.init_weights, config.init_format)
+        weights = open_weights(Path(config.init_weights))
+        report = load_pretrained(model, weights, layout=config.init_format)
         ctx.log.info("loaded %s: %s", config.init_weights, report.describe())
     return model
 

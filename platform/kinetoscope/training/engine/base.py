@@ -8,7 +8,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
+from kinetoscope.core.errors import ConfigError
 from kinetoscope.training.engine.config import OptimizerConfig
 
 Tensors = Mapping[str, Tensor]
@@ -42,6 +44,17 @@ class Objective(nn.Module):
     """Names that ``forward`` may return beside ``loss``."""
     step: int = 0
     """Optimizer steps done; the trainer sets it before every step."""
+
+    def parallelise(self, group: ProcessGroup) -> None:
+        """Share the patches of each sample among the ranks of a group.
+
+        Raises:
+            ConfigError: the model can't.
+        """
+        raise ConfigError(
+            f"{type(self.model).__name__} can't share a sample among {group.size()} ranks",
+            hint="set sequence_parallel to 1",
+        )
 
     def companions(self) -> dict[str, Companion]:
         """Return what else is trained, by the name of its group in checkpoints."""

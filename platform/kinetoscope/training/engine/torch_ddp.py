@@ -14,13 +14,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kinetoscope.core.errors import ConfigError, CorruptError
+from kinetoscope.checkpoints.restore import restore_weights
 from kinetoscope.models.device import compute_device
-from kinetoscope.models.layers.sequence_parallel import Mesh, mesh_groups
-from kinetoscope.models.stdit.model import STDiT
-from kinetoscope.models.weights.load import load_weights as load_given_weights
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
+from kinetoscope.training.engine.mesh import Mesh, mesh_groups
 from kinetoscope.training.engine.optimizer import (
     ParameterGroup,
     build_optimizer,
@@ -45,7 +43,7 @@ class TorchDDPEngine:
         local_rank: this process on its machine, which is its GPU.
         dtype: precision of the forward pass, ``fp32`` or ``bf16`` (autocast).
         sequence_parallel: ranks that share the patches of a sample; it divides ``world_size``, and
-            more than 1 needs an objective whose model is an STDiT.
+            more than 1 needs an objective that can (`Objective.parallelise`).
     """
 
     wraps_one_rank: ClassVar[bool] = False
@@ -82,8 +80,7 @@ class TorchDDPEngine:
         """Take over the objective and make its optimizer."""
         self._objective = objective.to(self.device)
         if self._sequence_group is not None:
-            assert isinstance(objective.model, STDiT)
-            objective.model.parallelise(self._sequence_group)
+            objective.parallelise(self._sequence_group)
         self._companions = {name: c.module for name, c in objective.companions().items()}
         self._groups = _parameter_groups(objective)
         self._trained = {name: p for g in self._groups for name, p in g.parameters.items()}
@@ -133,9 +130,9 @@ class TorchDDPEngine:
 
     def import_state(self, groups: Mapping[str, Tensors]) -> None:
         """Load what ``export_state`` returned."""
-        load_weights(self._objective.model, groups["weights"])
+        restore_weights(self._objective.model, groups["weights"])
         for name, module in self._companions.items():
-            load_weights(module, groups[name])
+            restore_weights(module, groups[name])
         import_optimizer(self._optimizer, self._trained, groups["optimizer"])
 
     def barrier(self) -> None:
@@ -196,11 +193,3 @@ def _clip(parameters: list[nn.Parameter], max_norm: float | None) -> float:
     # torch 2.5 has no function that just returns the norm.
     limit = math.inf if max_norm is None else max_norm
     return float(torch.nn.utils.clip_grad_norm_(parameters, limit))
-
-
-def load_weights(model: nn.Module, weights: Tensors) -> None:
-    """Restore weights that we saved; raises ``CorruptError`` unless names and shapes agree."""
-    try:
-        load_given_weights(model, weights)
-    except ConfigError as error:
-        raise CorruptError(error.message) from error

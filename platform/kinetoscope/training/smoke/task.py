@@ -9,9 +9,8 @@ from kinetoscope.data.clip_table import ClipRow, ClipTable
 from kinetoscope.data.latents.format import LatentSample
 from kinetoscope.data.plan.cycling import CyclingPlan
 from kinetoscope.diffusion.rectified_flow import keyed_noise
-from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.base import build_transformer
 from kinetoscope.models.text.encoders import TextEncoder, build_text_encoder
-from kinetoscope.models.vae.video import VideoVAE
 from kinetoscope.training.dit.config import TrainDiTConfig
 from kinetoscope.training.dit.feed import CachedFeed, FlowDraws
 from kinetoscope.training.dit.objective import FlowObjective
@@ -33,9 +32,9 @@ def smoke_task(config: TrainDiTConfig) -> Task:
     """
     shape = _latent_shape(config)
     table = _clips(config)
-    shift, scale = torch.tensor(config.vae.shift), torch.tensor(config.vae.scale)
-    model = initialised(lambda: STDiT(config.model), STAGE, _SEED)
-    plan = dit_plan(table, config.cached_plan, vae=config.vae, seed=_SEED)
+    channels = config.vae.latent_channels
+    model = initialised(lambda: build_transformer(config.model), STAGE, _SEED)
+    plan = dit_plan(table, config.cached_plan, seed=_SEED)
     feed = CachedFeed(
         _DrawnLatents(table, shape, build_text_encoder(config.text_encoder)),
         table,
@@ -43,7 +42,7 @@ def smoke_task(config: TrainDiTConfig) -> Task:
         patch_size=config.model.patch_size,
     )
     return Task(
-        FlowObjective(model, config.flow, shift=shift, scale=scale),
+        FlowObjective(model, config.flow, shift=torch.zeros(channels), scale=torch.ones(channels)),
         CyclingPlan(plan, num_draws=config.num_draws, seed=_SEED),
         feed.load,
     )
@@ -70,7 +69,7 @@ class _DrawnLatents:
 
 def _latent_shape(config: TrainDiTConfig) -> tuple[int, ...]:
     frames, height, width = _size(config)
-    return (config.model.in_channels, *VideoVAE(config.vae).latent_size((frames, height, width)))
+    return (config.model.in_channels, *config.vae.latent_size((frames, height, width)))
 
 
 def _clips(config: TrainDiTConfig) -> ClipTable:

@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from kinetoscope.checkpoints.restore import restore_weights
+from kinetoscope.models.tensor_files import read_state_dict
 from kinetoscope.models.vae.adversarial.discriminators import build_discriminator, inflated
 from kinetoscope.models.vae.adversarial.losses import AdversarialLoss
-from kinetoscope.models.weights.files import read_state_dict
-from kinetoscope.training.engine.torch_ddp import load_weights
 from kinetoscope.training.loop.initial import initialised
 from kinetoscope.training.vae.config import AdversarialConfig
 
@@ -97,5 +97,5 @@ def start_adversary(config: AdversarialConfig, *key: int | str) -> Adversary:
     adversary = initialised(lambda: Adversary(config), "discriminator", *key)
     if config.weights is not None:
         weights = inflated(read_state_dict(Path(config.weights)), adversary.discriminator)
-        load_weights(adversary.discriminator, weights)
+        restore_weights(adversary.discriminator, weights)
     return adversary

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.weights.load import load_weights
 from kinetoscope.models.weights.open_sora.layouts import (
     from_open_sora_vae,

@@ -11,7 +11,7 @@ from kinetoscope.training.loop.task import Task
 from kinetoscope.training.loop.trainer import fit
 from kinetoscope.training.vae.config import TrainSpatialVAEConfig
 from kinetoscope.training.vae.feed import VAEFeed
-from kinetoscope.training.vae.objectives import SpatialVAEObjective
+from kinetoscope.training.vae.spatial_objective import SpatialVAEObjective
 
 
 def main(ctx: StepContext) -> Outputs | None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kinetoscope.artifacts.weights import read_weights
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.data.plan.batch_plan import BatchPlan
-from kinetoscope.models.vae.video import VideoVAE
-from kinetoscope.models.weights.files import open_weights
+from kinetoscope.models.tensor_files import open_weights
+from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
 from kinetoscope.training.loop.initial import initialised
 from kinetoscope.training.loop.task import Task
 from kinetoscope.training.loop.trainer import fit
-from kinetoscope.training.trained_weights import read_weights
 from kinetoscope.training.vae.adversary import Adversary, start_adversary
 from kinetoscope.training.vae.config import TrainVAEConfig
 from kinetoscope.training.vae.feed import VAEFeed
-from kinetoscope.training.vae.objectives import VideoVAEObjective
+from kinetoscope.training.vae.objective import VideoVAEObjective
 from kinetoscope.training.vae.start import start_video_vae
 
 

@@ -140,11 +140,15 @@ def test_a_window_that_was_not_encoded_is_named(store: DirectoryStore) -> None:
         LatentReader(store).find("clip0", 7, 17, (32, 32))
 
 
-def test_newer_formats_are_refused(store: DirectoryStore) -> None:
+@pytest.mark.parametrize(
+    ("version", "hint"), [(1, "run encode_latents again"), (3, "update Kinetoscope")]
+)
+def test_other_formats_are_refused(store: DirectoryStore, version: int, hint: str) -> None:
     index = write_all(store).commit()
-    store.put_bytes("index.json", index.model_copy(update={"format_version": 2}).to_bytes())
-    with pytest.raises(UserError, match="format 2"):
+    store.put_bytes("index.json", index.model_copy(update={"format_version": version}).to_bytes())
+    with pytest.raises(UserError, match=f"format {version}") as caught:
         LatentReader(store)
+    assert caught.value.hint == hint
 
 
 def test_nothing_to_encode_is_an_error(store: DirectoryStore) -> None:

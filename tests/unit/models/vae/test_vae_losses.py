@@ -10,10 +10,10 @@ from torch import Tensor
 from torchvision.models import squeezenet1_1
 
 from kinetoscope.core.errors import ConfigError, NotFoundError
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.config import VAELossConfig
 from kinetoscope.models.vae.losses import VAELoss, identity_loss, kl_loss, reconstruction_loss
 from kinetoscope.models.vae.perceptual import PerceptualDistance
-from kinetoscope.models.vae.posterior import Posterior
 
 
 def mean_square(first: Tensor, second: Tensor) -> Tensor:

@@ -13,15 +13,18 @@ from torch import nn
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.tensor_files import open_weights
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
-from kinetoscope.models.vae.video import VideoVAE
-from kinetoscope.models.weights.files import open_weights
+from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.weights.open_sora.config import (
-    stdit_config_from_open_sora,
+    transformer_config_from_open_sora,
     video_vae_config_from_open_sora,
 )
-from kinetoscope.models.weights.open_sora.export import export_open_sora_stdit, export_open_sora_vae
-from kinetoscope.models.weights.open_sora.load import load_open_sora_stdit, load_open_sora_vae
+from kinetoscope.models.weights.open_sora.export import (
+    export_open_sora_transformer,
+    export_open_sora_vae,
+)
+from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer, load_open_sora_vae
 
 DIT = STDiTConfig(
     depth=1,
@@ -68,10 +71,10 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 def test_a_transformer_comes_back_bit_for_bit(max_shard_bytes: int, tmp_path: Path) -> None:
     model = STDiT(DIT)
     randomised(model)
-    written = export_open_sora_stdit(model, tmp_path / "dit", max_shard_bytes=max_shard_bytes)
+    written = export_open_sora_transformer(model, tmp_path / "dit", max_shard_bytes=max_shard_bytes)
     assert sorted(written) == sorted((tmp_path / "dit").iterdir())
     config = json.loads((tmp_path / "dit" / "config.json").read_text())
-    loaded = load_open_sora_stdit(open_weights(tmp_path / "dit"), config)
+    loaded = load_open_sora_transformer(open_weights(tmp_path / "dit"), config)
     assert loaded.config == DIT
     assert same(loaded, model)
 
@@ -98,7 +101,7 @@ def test_an_unchanged_normalisation_is_written_as_configured(tmp_path: Path) -> 
 
 def test_shards_are_as_hugging_face_writes_them(tmp_path: Path) -> None:
     model = STDiT(DIT)
-    export_open_sora_stdit(model, tmp_path, max_shard_bytes=16384)
+    export_open_sora_transformer(model, tmp_path, max_shard_bytes=16384)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     state = model.state_dict()
     assert index["metadata"]["total_size"] == sum(t.nbytes for t in state.values())
@@ -148,7 +151,7 @@ def test_released_sizes_are_named_as_in_the_released_files(tmp_path: Path) -> No
 def test_what_the_reference_lacks_is_not_exported(tmp_path: Path) -> None:
     model = STDiT(DIT.model_copy(update={"temporal_position": "rope+sincos"}))
     with pytest.raises(ConfigError, match=r"temporal_position='rope\+sincos' can't be exported"):
-        export_open_sora_stdit(model, tmp_path / "dit")
+        export_open_sora_transformer(model, tmp_path / "dit")
     spatial = VAE.spatial.model_copy(update={"scaling_factor": 0.13025})
     vae = VideoVAE(VAE.model_copy(update={"spatial": spatial}))
     with pytest.raises(ConfigError, match=r"scaling_factor=0.13025 can't be exported"):
@@ -159,7 +162,7 @@ def test_what_the_reference_lacks_is_not_exported(tmp_path: Path) -> None:
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"old")
     with pytest.raises(ConfigError, match="is not empty"):
-        export_open_sora_stdit(STDiT(DIT), tmp_path)
+        export_open_sora_transformer(STDiT(DIT), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +178,9 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
 def test_transformer_configs_that_ask_for_more_are_refused(
     change: dict[str, object], message: str
 ) -> None:
-    assert stdit_config_from_open_sora({}) == STDiTConfig()
+    assert transformer_config_from_open_sora({}) == STDiTConfig()
     with pytest.raises(ConfigError, match=message):
-        stdit_config_from_open_sora({"hidden_size": 32, "num_heads": 2, **change})
+        transformer_config_from_open_sora({"hidden_size": 32, "num_heads": 2, **change})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError, KinetoscopeError, NotFoundError
-from kinetoscope.models.weights.files import open_weights, read_state_dict
+from kinetoscope.models.tensor_files import open_weights, read_state_dict
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)}
 INDEX = "model.safetensors.index.json"

@@ -11,7 +11,7 @@ from torch import Tensor
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
-from kinetoscope.models.weights.open_sora.load import load_stdit_weights
+from kinetoscope.models.weights.open_sora.load import load_transformer_weights
 
 CONFIG = STDiTConfig(depth=2, width=16, num_heads=2, text_width=8, max_text_tokens=6)
 NEW = r"temporal_blocks\..*|fps_embedder\..*|rope\.freqs|.*\.attn\.[qk]_norm\.weight"
@@ -43,7 +43,7 @@ def test_pixart_becomes_the_spatial_half(text_tokens: int) -> None:
     weights = pixart_weights(text_tokens)
     model = STDiT(CONFIG)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    report = load_stdit_weights(model, weights)
+    report = load_transformer_weights(model, weights)
 
     after = model.state_dict()
     assert report.fits
@@ -62,7 +62,7 @@ def test_pixart_becomes_the_spatial_half(text_tokens: int) -> None:
 def test_at_first_the_model_sees_each_frame_alone() -> None:
     """The new temporal blocks add nothing: equal frames stay equal, whatever the others are."""
     model = STDiT(CONFIG).eval()
-    load_stdit_weights(model, pixart_weights(6))
+    load_transformer_weights(model, pixart_weights(6))
     torch.manual_seed(2)
     video = torch.randn(1, 4, 3, 4, 4)
     other = video.clone()
@@ -85,17 +85,17 @@ def test_at_first_the_model_sees_each_frame_alone() -> None:
 
 def test_the_layout_can_be_demanded() -> None:
     with pytest.raises(ConfigError, match="unexpected"):
-        load_stdit_weights(STDiT(CONFIG), pixart_weights(6), layout="stdit")
+        load_transformer_weights(STDiT(CONFIG), pixart_weights(6), layout="stdit")
     with pytest.raises(ConfigError, match=r"fit STDiT: .* unexpected \("):
-        load_stdit_weights(STDiT(CONFIG), pixart_weights(6) | {"foo": torch.ones(1)})
+        load_transformer_weights(STDiT(CONFIG), pixart_weights(6) | {"foo": torch.ones(1)})
     own = STDiT(CONFIG).state_dict()
     with pytest.raises(ConfigError, match="not PixArt's weights"):
-        load_stdit_weights(STDiT(CONFIG), own, layout="pixart")
-    assert load_stdit_weights(STDiT(CONFIG), own).fits
-    assert load_stdit_weights(STDiT(CONFIG), own, layout="stdit").new == ()
+        load_transformer_weights(STDiT(CONFIG), own, layout="pixart")
+    assert load_transformer_weights(STDiT(CONFIG), own).fits
+    assert load_transformer_weights(STDiT(CONFIG), own, layout="stdit").new == ()
 
 
 def test_pixart_of_another_depth_is_refused() -> None:
     shallow = {k: v for k, v in pixart_weights(6).items() if not k.startswith("blocks.1.")}
     with pytest.raises(ConfigError, match=r"missing \(spatial_blocks.1"):
-        load_stdit_weights(STDiT(CONFIG), shallow)
+        load_transformer_weights(STDiT(CONFIG), shallow)

@@ -19,7 +19,7 @@ from kinetoscope.models.vae.config import SpatialVAEConfig
 from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.models.weights.load import load_weights
 from kinetoscope.models.weights.open_sora.load import (
-    load_open_sora_stdit,
+    load_open_sora_transformer,
     load_open_sora_vae,
     load_spatial_vae,
     load_temporal_vae,
@@ -48,9 +48,9 @@ def equal(model: nn.Module, weights: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize(
     ("name", "load"),
     [
-        ("stdit3_main", load_open_sora_stdit),
-        ("stdit3_variant", load_open_sora_stdit),
-        ("rflow_e2e", load_open_sora_stdit),
+        ("stdit3_main", load_open_sora_transformer),
+        ("stdit3_variant", load_open_sora_transformer),
+        ("rflow_e2e", load_open_sora_transformer),
         ("vae_temporal", load_temporal_vae),
         ("vae_pipeline", load_open_sora_vae),
     ],
@@ -81,7 +81,7 @@ def test_loading_keeps_memory_format_and_frozen_parameters() -> None:
     model = load_temporal_vae(weights, config)
     conv = model.state_dict()["encoder.conv_in.conv.weight"]
     assert conv.is_contiguous(memory_format=torch.channels_last_3d)
-    transformer = load_open_sora_stdit(
+    transformer = load_open_sora_transformer(
         STDiT(TINY).state_dict(), TINY.model_copy(update={"trainable": "temporal"})
     )
     trained = {name for name, p in transformer.named_parameters() if p.requires_grad}
@@ -92,7 +92,7 @@ def test_loading_keeps_memory_format_and_frozen_parameters() -> None:
 def test_what_the_config_determines_may_be_missing() -> None:
     weights, config = golden("stdit3_main")
     standard = weights.pop("rope.freqs")
-    assert torch.allclose(load_open_sora_stdit(weights, config).rope.freqs, standard)
+    assert torch.allclose(load_open_sora_transformer(weights, config).rope.freqs, standard)
 
     weights, config = golden("vae_pipeline")
     del weights["shift"], weights["scale"]
@@ -124,15 +124,15 @@ def test_differences_are_listed_and_refused_unless_allowed() -> None:
     assert report.unexpected == ("extra",)
     assert report.mismatched == (Mismatch("x_embedder.proj.bias", (3,), (16,)),)
     with pytest.raises(ConfigError) as caught:
-        load_open_sora_stdit(state, TINY)
+        load_open_sora_transformer(state, TINY)
     assert caught.value.message == (
         "the weights do not fit STDiT: 1 missing (t_block.1.bias); 1 unexpected (extra); "
         "1 of another shape (x_embedder.proj.bias [3] for [16])"
     )
     with pytest.raises(ConfigError, match=r"STDiT: 1 of another shape \("):
-        load_open_sora_stdit(state, TINY, allow={"missing", "unexpected"})
+        load_open_sora_transformer(state, TINY, allow={"missing", "unexpected"})
 
-    model = load_open_sora_stdit(state, TINY, allow={"missing", "unexpected", "mismatched"})
+    model = load_open_sora_transformer(state, TINY, allow={"missing", "unexpected", "mismatched"})
     assert torch.equal(model.t_block[1].weight, state["t_block.1.weight"])  # type: ignore[arg-type]
     assert not any(tensor.is_meta for tensor in model.parameters())
     assert torch.count_nonzero(model.t_block[1].bias) == 0  # type: ignore[arg-type]  # its initial value
@@ -140,7 +140,7 @@ def test_differences_are_listed_and_refused_unless_allowed() -> None:
 
 def test_long_lists_show_the_first_names_and_the_count() -> None:
     with pytest.raises(ConfigError) as caught:
-        load_open_sora_stdit({}, TINY)
+        load_open_sora_transformer({}, TINY)
     assert "STDiT: 54 missing (" in caught.value.message
     assert caught.value.message.count(",") == 5
     assert caught.value.message.endswith(", ...)")
@@ -159,14 +159,14 @@ def test_weights_that_do_not_fit_leave_the_model_alone() -> None:
 def test_other_floating_point_types_are_converted_and_integers_refused() -> None:
     state = STDiT(TINY).state_dict()
     halves = {name: tensor.bfloat16() for name, tensor in state.items()}
-    loaded = load_open_sora_stdit(halves, TINY).state_dict()
+    loaded = load_open_sora_transformer(halves, TINY).state_dict()
     assert loaded["t_block.1.weight"].dtype == torch.float32
     assert torch.equal(loaded["t_block.1.weight"], halves["t_block.1.weight"].float())
     state["t_block.1.bias"] = torch.zeros(96, dtype=torch.int64)
     with pytest.raises(
         ConfigError, match=r"t_block.1.bias is torch.int64, the model's is torch.float32"
     ):
-        load_open_sora_stdit(state, TINY)
+        load_open_sora_transformer(state, TINY)
 
 
 def test_frame_vaes_with_old_names_load() -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from kinetoscope.data.clip_table import ClipRow, ClipTable
 from kinetoscope.data.plan.cycling import CyclingPlan
-from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.training.dit.config import CachedPlan
 from kinetoscope.training.dit.plan import dit_plan
 
@@ -50,9 +49,10 @@ def cycling() -> CyclingPlan:
                 ]
             },
             "micro_batches_per_step": 2,
+            "cost_ranks": [1, 0],
         }
     )
-    plan = dit_plan(_table(60), cached, vae=VideoVAEConfig(), seed=1)
+    plan = dit_plan(_table(60), cached, seed=1)
     return CyclingPlan(plan, num_draws=2, seed=1)
 
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kinetoscope.checkpoints.restore import restore_weights
 from kinetoscope.core.errors import CorruptError
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
-from kinetoscope.training.engine.torch_ddp import TorchDDPEngine, load_weights
+from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 
 
 class Regression(Objective):
@@ -97,9 +98,9 @@ def test_frozen_parameters_have_weights_but_no_optimizer_state() -> None:
 def test_weights_that_do_not_fit_are_refused_by_name() -> None:
     model = nn.Linear(2, 2)
     with pytest.raises(CorruptError, match=r"1 missing \(bias\)"):
-        load_weights(model, {"weight": torch.zeros(2, 2)})
+        restore_weights(model, {"weight": torch.zeros(2, 2)})
     with pytest.raises(CorruptError, match=r"weight \[3, 2\] for \[2, 2\]"):
-        load_weights(model, {"weight": torch.zeros(3, 2), "bias": torch.zeros(2)})
+        restore_weights(model, {"weight": torch.zeros(3, 2), "bias": torch.zeros(2)})
 
 
 def test_optimizer_state_of_unknown_parameters_is_refused() -> None:

@@ -14,13 +14,13 @@ from kinetoscope.core.errors import CorruptError
 from kinetoscope.models.vae.adversarial.config import PatchDiscriminatorConfig
 from kinetoscope.models.vae.adversarial.discriminators import build_discriminator
 from kinetoscope.models.vae.adversarial.losses import discriminator_loss, generator_loss
-from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.loop.initial import initialised
 from kinetoscope.training.vae.adversary import Adversary, start_adversary
 from kinetoscope.training.vae.config import AdversarialConfig, TrainVAEConfig
-from kinetoscope.training.vae.objectives import VideoVAEObjective
+from kinetoscope.training.vae.objective import VideoVAEObjective
 
 VAE = {
     "spatial": {"block_widths": [8, 8], "layers_per_block": 1, "norm_groups": 4},

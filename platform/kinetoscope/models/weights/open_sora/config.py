@@ -33,7 +33,7 @@ from kinetoscope.models.weights.open_sora.keys import (
 C = TypeVar("C", bound=Config)
 
 
-def stdit_config_from_open_sora(config: Mapping[str, Any]) -> STDiTConfig:
+def transformer_config_from_open_sora(config: Mapping[str, Any]) -> STDiTConfig:
     """Return our config of a reference STDiT3 config.
 
     Args:

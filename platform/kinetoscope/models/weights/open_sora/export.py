@@ -5,7 +5,7 @@
     model-00001-of-00003.safetensors ...   shards
     model.safetensors.index.json           which shard holds which tensor
 
-The reference loads such a folder with ``from_pretrained``; so do `load_open_sora_stdit` and
+The reference loads such a folder with ``from_pretrained``; so do `load_open_sora_transformer` and
 `load_open_sora_vae` with `weight_files.open_weights`.
 """
 
@@ -23,9 +23,9 @@ from torch import Tensor
 from kinetoscope.core.errors import ConfigError, StorageError
 from kinetoscope.core.units import GIB
 from kinetoscope.models.stdit.model import STDiT
-from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.weights.open_sora.export_config import (
-    open_sora_stdit_config,
+    open_sora_transformer_config,
     open_sora_vae_config,
 )
 from kinetoscope.models.weights.open_sora.layouts import with_normalization
@@ -39,7 +39,7 @@ _METADATA = {"format": "pt"}
 """Without it transformers refuses to read the file."""
 
 
-def export_open_sora_stdit(
+def export_open_sora_transformer(
     model: STDiT, folder: Path, *, max_shard_bytes: int = SHARD_BYTES
 ) -> list[Path]:
     """Write a transformer as the reference's ``STDiT3``.
@@ -57,14 +57,14 @@ def export_open_sora_stdit(
         ConfigError: the reference can't represent the model, or the folder holds something.
         StorageError: writing failed.
     """
-    config = open_sora_stdit_config(model.config)
+    config = open_sora_transformer_config(model.config)
     return _write(folder, config, model.state_dict(), max_shard_bytes)
 
 
 def export_open_sora_vae(
     model: VideoVAE, folder: Path, *, max_shard_bytes: int = SHARD_BYTES
 ) -> list[Path]:
-    """Write a video VAE as the reference's ``OpenSoraVAE_V1_2``; see `export_open_sora_stdit`."""
+    """Write a video VAE as the reference's ``OpenSoraVAE_V1_2``, likewise."""
     state = model.state_dict()
     config = open_sora_vae_config(with_normalization(model.config, state))
     return _write(folder, config, state, max_shard_bytes)

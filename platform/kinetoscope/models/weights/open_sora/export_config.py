@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.models.config import TransformerConfig, VideoAutoencoderConfig
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
 from kinetoscope.models.weights.open_sora.keys import (
@@ -18,12 +19,16 @@ from kinetoscope.models.weights.open_sora.keys import (
 )
 
 
-def open_sora_stdit_config(config: STDiTConfig) -> dict[str, Any]:
-    """Return the reference's config of one of ours; undoes `stdit_config_from_open_sora`.
+def open_sora_transformer_config(config: TransformerConfig) -> dict[str, Any]:
+    """Return the reference's config of one of ours; undoes `transformer_config_from_open_sora`.
 
     Raises:
         ConfigError: the model has parts that the reference lacks.
     """
+    if not isinstance(config, STDiTConfig):
+        raise ConfigError(
+            f"a transformer of the kind {config.kind!r} can't be exported: the reference has STDiT3"
+        )
     if config.temporal_position != "rope":
         raise ConfigError(
             f"temporal_position={config.temporal_position!r} can't be exported: the reference's "
@@ -43,7 +48,7 @@ def open_sora_stdit_config(config: STDiTConfig) -> dict[str, Any]:
     }
 
 
-def open_sora_vae_config(config: VideoVAEConfig) -> dict[str, Any]:
+def open_sora_vae_config(config: VideoAutoencoderConfig) -> dict[str, Any]:
     """Return the reference's config of one of ours; undoes `video_vae_config_from_open_sora`.
 
     Sizes that the reference has under a name of its own (SDXL's frame VAE, ``VAE_Temporal_SD``)
@@ -52,6 +57,10 @@ def open_sora_vae_config(config: VideoVAEConfig) -> dict[str, Any]:
     Raises:
         ConfigError: the model has parts that the reference lacks.
     """
+    if not isinstance(config, VideoVAEConfig):
+        raise ConfigError(
+            f"an autoencoder of the kind {config.kind!r} can't be exported to the reference"
+        )
     if config.spatial.scaling_factor != SCALING_FACTOR:
         raise ConfigError(
             f"scaling_factor={config.spatial.scaling_factor} can't be exported: the reference "

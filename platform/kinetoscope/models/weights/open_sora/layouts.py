@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.models.tensor_files import LazyWeights
 from kinetoscope.models.vae.config import VideoVAEConfig
-from kinetoscope.models.weights.files import LazyWeights
 
 Reader = Callable[[], Tensor]
 

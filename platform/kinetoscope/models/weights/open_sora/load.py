@@ -17,16 +17,16 @@ from kinetoscope.core.errors import ConfigError
 from kinetoscope.models.layers.attention import RotaryEmbedding
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
+from kinetoscope.models.tensor_files import LazyWeights
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.models.vae.temporal import TemporalVAE
-from kinetoscope.models.vae.video import VideoVAE
-from kinetoscope.models.weights.files import LazyWeights
 from kinetoscope.models.weights.load import load_model, load_weights
 from kinetoscope.models.weights.open_sora.config import (
     spatial_vae_config_from_diffusers,
-    stdit_config_from_open_sora,
     temporal_vae_config_from_open_sora,
+    transformer_config_from_open_sora,
     video_vae_config_from_open_sora,
 )
 from kinetoscope.models.weights.open_sora.layouts import (
@@ -41,8 +41,10 @@ from kinetoscope.models.weights.open_sora.layouts import (
 )
 from kinetoscope.models.weights.report import Difference, LoadReport
 
+Layout = Literal["auto", "stdit", "pixart"]
 
-def load_open_sora_stdit(
+
+def load_open_sora_transformer(
     state_dict: Mapping[str, Tensor],
     config: STDiTConfig | Mapping[str, Any],
     *,
@@ -52,13 +54,13 @@ def load_open_sora_stdit(
 
     Args:
         state_dict: by the reference's names; a prefix ``module.`` on all of them is dropped.
-        config: ours, or the reference's (see `stdit_config_from_open_sora`).
+        config: ours, or the reference's (see `transformer_config_from_open_sora`).
         allow: differences that let the load pass; what is not loaded keeps its initial value.
 
     Raises:
         ConfigError: weights and config do not agree, or the config is not supported.
     """
-    ours = config if isinstance(config, STDiTConfig) else stdit_config_from_open_sora(config)
+    ours = config if isinstance(config, STDiTConfig) else transformer_config_from_open_sora(config)
     return load_model(lambda: STDiT(ours), _with_rope(unwrapped(state_dict), ours), allow)
 
 
@@ -75,7 +77,7 @@ def load_open_sora_vae(
     Args:
         state_dict: by the reference's names; old names in the frame VAE are understood.
         config: ours, or the reference's (see `video_vae_config_from_open_sora`).
-        allow: as in `load_open_sora_stdit`.
+        allow: as in `load_open_sora_transformer`.
 
     Raises:
         ConfigError: weights and config do not agree, or the config is not supported.
@@ -101,7 +103,7 @@ def load_temporal_vae(
     Args:
         state_dict: its own, or a whole video VAE's, of which the temporal part is taken.
         config: ours, or the reference's (see `temporal_vae_config_from_open_sora`).
-        allow: as in `load_open_sora_stdit`.
+        allow: as in `load_open_sora_transformer`.
 
     Raises:
         ConfigError: weights and config do not agree, or the config is not supported.
@@ -125,7 +127,7 @@ def load_spatial_vae(
     Args:
         state_dict: its own, under present or old names, or a whole video VAE's.
         config: ours, or diffusers' (see `spatial_vae_config_from_diffusers`).
-        allow: as in `load_open_sora_stdit`.
+        allow: as in `load_open_sora_transformer`.
 
     Raises:
         ConfigError: weights and config do not agree, or the config is not supported.
@@ -138,11 +140,11 @@ def load_spatial_vae(
     return load_model(lambda: SpatialVAE(ours), spatial_part(state_dict), allow)
 
 
-def load_stdit_weights(
+def load_transformer_weights(
     model: STDiT,
     weights: Mapping[str, Tensor],
     *,
-    layout: Literal["auto", "stdit", "pixart"] = "auto",
+    layout: Layout = "auto",
     allow: Collection[Difference] = (),
 ) -> LoadReport:
     """Load STDiT's or PixArt's weights into an initialised transformer.
@@ -154,7 +156,7 @@ def load_stdit_weights(
         model: takes the weights; untouched when they do not fit.
         weights: in either layout.
         layout: ``auto`` tells them apart by their names.
-        allow: as in `load_open_sora_stdit`.
+        allow: as in `load_open_sora_transformer`.
 
     Raises:
         ConfigError: the weights do not fit.

@@ -1,4 +1,4 @@
-"""What the VAE stages minimise.
+"""What the stages of the video VAE minimise.
 
 Shapes: ``B`` batch, ``C`` pixel channels, ``T H W`` pixels, ``Z`` latent channels, ``t h w``
 latents.
@@ -11,38 +11,13 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from kinetoscope.models.vae.config import VAELossConfig
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.losses import VAELoss, identity_loss
-from kinetoscope.models.vae.posterior import Posterior
-from kinetoscope.models.vae.spatial import SpatialVAE
-from kinetoscope.models.vae.video import VideoVAE
+from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.training.engine.base import Companion, Objective, Tensors
 from kinetoscope.training.vae.adversary import Adversary
 from kinetoscope.training.vae.config import TrainVAEConfig
-
-_TERMS = ("reconstruction", "perceptual", "log_variance", "kl")
-
-
-class SpatialVAEObjective(Objective):
-    """Reconstruct single frames: ``pixels`` B C 1 H W and ``noise`` B Z h w."""
-
-    parts = _TERMS
-
-    def __init__(self, model: SpatialVAE, loss: VAELossConfig) -> None:
-        super().__init__()
-        self.model: SpatialVAE = model
-        self.losses = VAELoss(loss)
-
-    def companions(self) -> dict[str, Companion]:
-        """Return the log-variance where it is learned."""
-        return _learned_logvar(self.losses)
-
-    def forward(self, tensors: Tensors) -> dict[str, Tensor]:
-        """Return ``loss`` and its terms, each ``B``."""
-        pixels = tensors["pixels"]
-        posterior = self.model.encode(pixels[:, :, 0])
-        decoded = self.model.decode(posterior.sample(tensors["noise"]))
-        return _with_sum(self.losses(decoded.unsqueeze(2), pixels, posterior))
+from kinetoscope.training.vae.spatial_objective import TERMS, learned_logvar, with_sum
 
 
 class VideoVAEObjective(Objective):
@@ -53,7 +28,7 @@ class VideoVAEObjective(Objective):
     the adversary where there is one.
     """
 
-    parts = (*_TERMS, "identity", *Adversary.parts)
+    parts = (*TERMS, "identity", *Adversary.parts)
 
     def __init__(
         self, model: VideoVAE, config: TrainVAEConfig, adversary: Adversary | None = None
@@ -68,7 +43,7 @@ class VideoVAEObjective(Objective):
 
     def companions(self) -> dict[str, Companion]:
         """Return the adversary, and the log-variance where it is learned."""
-        companions = _learned_logvar(self.losses)
+        companions = learned_logvar(self.losses)
         if self.adversary is not None:
             companions["adversary"] = Companion(self.adversary, self.adversary.config.lr)
         return companions
@@ -83,11 +58,11 @@ class VideoVAEObjective(Objective):
         z = posterior.sample(noise)
         decoded = self.model.decode_time(z, pixels.shape[2])
         if self._config.objective == "pixels":
-            return _with_sum(self._pixel_terms(decoded, pixels, posterior))
+            return with_sum(self._pixel_terms(decoded, pixels, posterior))
         terms = self.losses(decoded, frame_latents, posterior)
         if self._config.identity_loss and pixels.shape[2] == 1:
             terms["identity"] = identity_loss(z, frame_latents, self._config.loss)
-        return _with_sum(terms)
+        return with_sum(terms)
 
     def _pixel_terms(
         self, frame_latents: Tensor, pixels: Tensor, posterior: Posterior
@@ -106,11 +81,3 @@ class VideoVAEObjective(Objective):
             step=self.step,
         )
         return {**terms, **played}
-
-
-def _learned_logvar(losses: VAELoss) -> dict[str, Companion]:
-    return {"logvar": Companion(losses.logvar)} if losses.config.learn_logvar else {}
-
-
-def _with_sum(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {"loss": torch.stack(list(terms.values())).sum(0), **terms}

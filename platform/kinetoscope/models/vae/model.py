@@ -11,15 +11,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
-from typing import overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kinetoscope.models.vae.clip_pieces import Size, joined, regroup
+from kinetoscope.models.base import VideoAutoencoder
+from kinetoscope.models.posterior import Posterior
+from kinetoscope.models.vae.clip_pieces import joined, regroup
 from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.models.vae.frames import FrameVAE
-from kinetoscope.models.vae.posterior import Posterior
 from kinetoscope.models.vae.temporal import TemporalVAE
 
 
@@ -42,7 +42,7 @@ class Reconstruction:
     posterior: Posterior
 
 
-class VideoVAE(nn.Module):
+class VideoVAE(VideoAutoencoder):
     """Encodes and decodes videos of any length in pieces of ``config.chunk_frames`` frames.
 
     The pieces are independent: they neither overlap nor see each other. Gradients flow through
@@ -50,6 +50,7 @@ class VideoVAE(nn.Module):
     then memory beyond input and output is that of one piece, however long the video.
     """
 
+    config: VideoVAEConfig
     shift: Tensor
     scale: Tensor
 
@@ -67,27 +68,10 @@ class VideoVAE(nn.Module):
         chunk = self.config.chunk_frames
         return None if chunk is None else self.temporal_vae.latent_frames(chunk)
 
-    @overload
-    def latent_size(self, size: tuple[int, int, int]) -> tuple[int, int, int]: ...
-
-    @overload
-    def latent_size(self, size: Size) -> Size: ...
-
-    def latent_size(self, size: Size) -> Size:
-        """Return the latent ``(t, h, w)`` of a video of ``(T, H, W)``; what is None stays None.
-
-        Pixels beyond a multiple of the spatial stride have no latents of their own
-        (`pixel_size_valid`).
-        """
-        num_frames, height, width = self.spatial_vae.latent_size(size)
-        if num_frames is None:
-            return None, height, width
-        return sum(latents for _, latents in self._chunks(num_frames)), height, width
-
     def pixel_size_valid(self, height: int, width: int) -> bool:
         """Tell whether decoding gives back exactly this size."""
-        stride = self.config.spatial.stride
-        return height % stride == 0 and width % stride == 0
+        rows, columns = self.config.pixel_multiple
+        return height % rows == 0 and width % columns == 0
 
     def forward(
         self,
@@ -112,7 +96,7 @@ class VideoVAE(nn.Module):
         )
 
     def encode(self, video_BCTHW: Tensor, *, spatial_noise: Tensor | None = None) -> Posterior:
-        """Return the posterior ``B Z t h w`` of a video, not normalised.
+        """Return the posterior ``B Z t h w`` of a video's normalised latents.
 
         Args:
             video_BCTHW: pixels in [-1, 1], any number of frames.
@@ -120,7 +104,8 @@ class VideoVAE(nn.Module):
                 posterior, as Open-Sora does; None takes the mode.
         """
         draws = None if spatial_noise is None else [spatial_noise]
-        return self._joined(self._encoded([video_BCTHW], draws), video_BCTHW.shape[2])
+        posterior = self._joined(self._encoded([video_BCTHW], draws), video_BCTHW.shape[2])
+        return posterior.normalized(self.shift, self.scale)
 
     def decode(self, z_normalised_BZthw: Tensor, num_frames: int) -> Tensor:
         """Return pixels ``B C T H W`` (about [-1, 1], not clamped) of normalised latents.
@@ -145,7 +130,8 @@ class VideoVAE(nn.Module):
             The posterior ``B Z t h w`` of each piece of ``config.chunk_frames`` frames, without
             gradients; together they are what `encode` gives.
         """
-        yield from self._encoded(parts, spatial_noise)
+        for posterior in self._encoded(parts, spatial_noise):
+            yield posterior.normalized(self.shift, self.scale)
 
     @torch.no_grad()
     def decode_stream(self, parts: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
@@ -163,14 +149,6 @@ class VideoVAE(nn.Module):
             ValueError: the latent frames are not those of ``num_frames`` frames.
         """
         yield from self._decoded(parts, num_frames)
-
-    def normalize(self, z_BZthw: Tensor) -> Tensor:
-        """Return ``(z - shift) / scale``, what the diffusion model sees."""
-        return (z_BZthw - self.shift) / self.scale
-
-    def denormalize(self, z_BZthw: Tensor) -> Tensor:
-        """Undo `normalize`."""
-        return z_BZthw * self.scale + self.shift
 
     def encode_frames(self, video_BCTHW: Tensor, *, noise: Tensor | None = None) -> Tensor:
         """Return scaled frame latents ``B Z T h w`` (``noise`` as in `FrameVAE.encode`)."""
@@ -207,11 +185,12 @@ class VideoVAE(nn.Module):
 
     def _decoded(self, parts: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
         for part, frames in self._latent_pieces(parts, num_frames):
-            yield self.decode_frames(self.temporal_vae.decode(self.denormalize(part), frames))
+            z = part * self.scale + self.shift
+            yield self.decode_frames(self.temporal_vae.decode(z, frames))
 
     def _joined(self, pieces: Iterable[Posterior], num_frames: int) -> Posterior:
         moments = (torch.cat([piece.mean, piece.logvar], 1) for piece in pieces)
-        length = sum(latents for _, latents in self._chunks(num_frames))
+        length = sum(latents for _, latents in self.config.pieces(num_frames))
         mean, logvar = joined(moments, length, dim=2).chunk(2, dim=1)
         return Posterior(mean, logvar)
 
@@ -223,7 +202,7 @@ class VideoVAE(nn.Module):
         self, parts: Iterable[Tensor], num_frames: int
     ) -> Iterator[tuple[Tensor, int]]:
         """Yield pieces of latents and their numbers of frames."""
-        chunks = self._chunks(num_frames)
+        chunks = self.config.pieces(num_frames)
         given = 0
         lengths = [latents for _, latents in chunks]
         # One more than there should be shows latents that are too many.
@@ -235,17 +214,12 @@ class VideoVAE(nn.Module):
         self._check_latents(given, num_frames)
 
     def _check_latents(self, given: int, num_frames: int) -> None:
-        wanted = sum(latents for _, latents in self._chunks(num_frames))
+        wanted = sum(latents for _, latents in self.config.pieces(num_frames))
         if given != wanted:
             raise ValueError(f"{num_frames} frames have {wanted} latent frames, got {given}")
 
-    def _chunks(self, num_frames: int) -> list[tuple[int, int]]:
-        """Return frames and latent frames of each piece."""
-        if num_frames < 1:
-            raise ValueError(f"num_frames={num_frames} must be at least 1")
-        size = self.config.chunk_frames or num_frames
-        lengths = [min(size, num_frames - start) for start in range(0, num_frames, size)]
-        return [(length, self.temporal_vae.latent_frames(length)) for length in lengths]
+
+MODEL = VideoVAE
 
 
 def _per_channel(values: tuple[float, ...]) -> Tensor:

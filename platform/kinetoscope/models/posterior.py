@@ -56,6 +56,11 @@ class Posterior:
         """Return the most probable latents (the mean)."""
         return self.mean
 
+    def normalized(self, shift: Tensor, scale: Tensor) -> Posterior:
+        """Return the posterior of ``(z - shift) / scale``; the log-variance may leave its range."""
+        logvar = self.logvar - 2 * scale.abs().log()
+        return Posterior((self.mean - shift) / scale, logvar, self.deterministic)
+
     def sample(self, noise: Tensor) -> Tensor:
         """Return the draw that belongs to ``noise``, standard normal of the mean's shape."""
         return torch.addcmul(self.mean, self.std, noise)

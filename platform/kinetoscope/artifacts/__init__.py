@@ -1,0 +1,1 @@
+"""Typed access to what steps leave."""

@@ -1,0 +1,70 @@
+"""What each step's worker can reach: a change there makes the step run again."""
+
+from __future__ import annotations
+
+import pytest
+
+from kinetoscope.config.load import load_config
+from kinetoscope.core.code_version import reachable_modules
+from kinetoscope.runs.identity import kinds_modules
+from kinetoscope.runs.steps import planned_steps
+
+BASE = {"core", "steps", "storage", "storage.s3", "telemetry"}
+CLIPS = BASE | {"data", "data.video"}
+VAE = {"models", "models.conv", "models.vae"}
+TRAINING = CLIPS | {
+    "checkpoints",
+    "data.plan",
+    "diffusion",
+    "training",
+    "training.engine",
+    "training.loop",
+}
+MODELS = {"artifacts", "checkpoints", "diffusion", "models.text", "models.weights"}
+TRANSFORMER = MODELS | {"models.layers", "models.stdit", "models.weights.open_sora"}
+ROOMS = {
+    "prepare_data": BASE | {"data", "data.prepare", "data.prepare.scorers", "data.text"},
+    # Weights of others (layouts) only where a stage can start from them.
+    "train_spatial_vae": TRAINING | VAE | {"models.vae.adversarial", "training.vae"},
+    "train_vae_1": TRAINING
+    | VAE
+    | {"models.vae.adversarial", "training.vae"}
+    | {"artifacts", "models.weights", "models.weights.open_sora"},
+    "evaluate_vae": CLIPS | VAE | MODELS | {"evaluation", "inference"},
+    "encode_latents": TRAINING | VAE | MODELS | {"data.latents", "inference", "training.dit"},
+    "train_dit_1": TRAINING | VAE | TRANSFORMER | {"data.latents", "inference", "training.dit"},
+    "evaluate_dit": CLIPS
+    | VAE
+    | TRANSFORMER
+    | {"data.latents", "data.synthetic", "data.text", "evaluation", "inference"},
+    "register_model": BASE
+    | VAE
+    | TRANSFORMER
+    | {"data", "data.latents", "evaluation", "inference", "tracking"},
+}
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_worker_reaches_these_rooms(name: str) -> None:
+    assert {_room(module) for module in _modules(name)} == ROOMS[name]
+
+
+@pytest.mark.parametrize("name", ["train_spatial_vae", "train_vae_1", "evaluate_vae"])
+def test_a_changed_transformer_leaves_the_vae_alone(name: str) -> None:
+    rooms = ("models.stdit", "models.layers", "training.dit", "data.latents")
+    assert [module for module in _modules(name) if _room(module) in rooms] == []
+
+
+def test_the_spatial_vae_depends_on_no_text_and_no_conversion_of_weights() -> None:
+    rooms = ("models.text", "models.weights", "data.text", "inference", "evaluation")
+    assert [module for module in _modules("train_spatial_vae") if _room(module) in rooms] == []
+
+
+def _modules(name: str) -> set[str]:
+    steps = {step.name: step for step in planned_steps(load_config("smoke").config)}
+    step = steps[name]
+    return reachable_modules(step.worker, *kinds_modules(step.piece))
+
+
+def _room(module: str) -> str:
+    return ".".join(module.split(".")[1:-1])
