@@ -81,7 +81,6 @@ _ENDPOINT = "https://s3.example.org"
 _TWO_SERVERS = {"mlflow.enabled": True, "mlflow.replicas": 2}
 
 REFUSED: list[Refusal] = [
-    Refusal({"app.enabled": True}, "there is no image of the app in this version: set app.enabled"),
     Refusal({"objectStore.endpoint": _ENDPOINT, _STORE: True}, "both set: leave objectStore.endp"),
     Refusal({"objectStore.endpoint": "", _STORE: False}, "no object store: set objectStore.endp"),
     Refusal({"objectStore.existingSecret": "object-store", _KEYS: True}, "both set: keep one"),

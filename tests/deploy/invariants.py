@@ -33,7 +33,7 @@ KINDS = {
     "Service",
     "ServiceAccount",
 }
-COMPONENTS = {"app", "doctor", "launcher", "mlflow", "monitoring", "object-store", "training"}
+COMPONENTS = {"doctor", "launcher", "mlflow", "monitoring", "object-store", "training"}
 SELECTOR_LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "component")}
 LABELS = SELECTOR_LABELS | {"app.kubernetes.io/part-of", "app.kubernetes.io/managed-by"}
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

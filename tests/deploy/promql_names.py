@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kinetoscope.telemetry.step_metrics import DataMetrics, EvaluationMetrics
+from kinetoscope.telemetry.step_metrics import DataMetrics
 from kinetoscope.telemetry.training_metrics import TrainingMetrics
 
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -19,9 +19,6 @@ _WORDS |= {"group_left", "group_right"}
 # Series of others: kube-state-metrics, dcgm-exporter, Prometheus itself.
 _FOREIGN = re.compile(r"kube_pod_\w+|DCGM_FI_\w+|up|ALERTS")
 
-NOT_FED = {"kino_train_rollbacks_total", "kino_train_mfu_ratio", "kino_eval_score"}
-"""Registered for later; until something measures them they are no use to anybody."""
-
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 
 
@@ -33,18 +30,16 @@ def series_names(expression: str) -> set[str]:
 
 def registered_names() -> set[str]:
     """Return the names of all series that our code registers."""
-    return {
-        name for kind in (TrainingMetrics, DataMetrics, EvaluationMetrics) for name in _of(kind)
-    }
+    return {name for kind in (TrainingMetrics, DataMetrics) for name in _of(kind)}
 
 
 def unknown_names(expression: str, recorded: set[str]) -> set[str]:
-    """Return the names that neither our code feeds, nor a rule records, nor others serve."""
-    known = (registered_names() - NOT_FED) | recorded
+    """Return the names that neither our code registers, nor a rule records, nor others serve."""
+    known = registered_names() | recorded
     return {name for name in series_names(expression) - known if not _FOREIGN.fullmatch(name)}
 
 
-def _of(kind: type[TrainingMetrics | DataMetrics | EvaluationMetrics]) -> Iterator[str]:
+def _of(kind: type[TrainingMetrics | DataMetrics]) -> Iterator[str]:
     for family in kind("r", "s").registry.collect():
         for suffix in _SUFFIXES.get(family.type, ("",)):
             yield family.name + suffix

@@ -7,9 +7,6 @@
 {{- include "kinetoscope.checkMlflow" .Values.mlflow -}}
 {{- include "kinetoscope.checkMlflowReplicas" .Values.mlflow -}}
 {{- include "kinetoscope.checkNamespaces" .Values.runNamespaces -}}
-{{- if .Values.app.enabled -}}
-{{- fail "app.enabled is true, but there is no image of the app in this version: set app.enabled to false" -}}
-{{- end -}}
 {{- end -}}
 
 {{- /* Not the schema's work, whose message would repeat the password. */ -}}

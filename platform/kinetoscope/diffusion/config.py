@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt
 
@@ -23,8 +23,6 @@ FrameMaskName = Literal[
     "interpolate",
 ]
 """Ways to choose the frames that training conditions on (`frame_masks.draw_frame_masks`)."""
-
-FRAME_MASK_NAMES: tuple[FrameMaskName, ...] = get_args(FrameMaskName)
 
 _ALIASES = {"intepolate": "interpolate"}
 """Open-Sora 1.2's spelling."""

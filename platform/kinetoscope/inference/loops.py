@@ -55,11 +55,6 @@ class Pieces:
         return found
 
 
-def total_frames(loops: int, num_frames: int, condition_frames: int) -> int:
-    """Return the length of the joined clip."""
-    return loops * (num_frames - condition_frames) + condition_frames
-
-
 def condition_frames(num_frames: int, pieces: Pieces, wanted: int | None = None) -> int:
     """Return how many frames of a clip the next one begins with.
 

@@ -35,14 +35,12 @@ class JSONFormatter(logging.Formatter):
 
 def setup_logging(
     *,
-    level: int = logging.INFO,
     log_format: LogFormat | None = None,
     stream: TextIO | None = None,
 ) -> None:
     """Send the log records of this process to a stream; a second call replaces the first.
 
     Args:
-        level: of the root logger.
         log_format: by default ``$KINO_LOG_FORMAT`` (``json``, else plain lines).
         stream: stderr by default.
     """
@@ -54,4 +52,4 @@ def setup_logging(
         root.removeHandler(old)
     handler.kinetoscope = True  # type: ignore[attr-defined]  # tells ours from others' handlers
     root.addHandler(handler)
-    root.setLevel(level)
+    root.setLevel(logging.INFO)

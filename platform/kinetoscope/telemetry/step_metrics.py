@@ -169,15 +169,3 @@ class DataMetrics(StepMetrics):
     def clips(self, outcome: str, reason: str = "", count: int = 1) -> None:
         """Count clips, e.g. ``clips("quarantined", "truncated")``; reasons are a fixed few."""
         self._clips.labels(**self._values, outcome=outcome, reason=reason).inc(count)
-
-
-class EvaluationMetrics(StepMetrics):
-    """Metrics of the evaluation steps."""
-
-    def __init__(self, run: str, stage: str, *, info: Mapping[str, str] | None = None) -> None:
-        super().__init__(run, stage, info=info)
-        self._scores = self._gauge("kino_eval_score", "Scores of the evaluation", "metric")
-
-    def score(self, metric: str, value: float) -> None:
-        """Set a score, e.g. ``score("vae.psnr", 31.2)``."""
-        self._set(self._scores, value, metric=metric)

@@ -87,20 +87,13 @@ class TrainingMetrics(StepMetrics):
         """Count a step whose loss or gradient was not finite."""
         self._nonfinite.inc()
 
-    def rollback(self) -> None:
-        """Count a return to an earlier checkpoint."""
-        self._rollbacks.inc()
-
     def rank_imbalance(self, ratio: float) -> None:
         """Set slowest over mean compute time of the ranks in the last step (1 is balanced)."""
         self._set(self._imbalance, ratio)
 
-    def utilisation(self, *, mfu: float | None = None, goodput: float | None = None) -> None:
-        """Set the share of peak FLOPs reached, and the share of time spent on kept steps."""
-        if mfu is not None:
-            self._set(self._mfu, mfu)
-        if goodput is not None:
-            self._set(self._goodput, goodput)
+    def goodput(self, ratio: float) -> None:
+        """Set the share of wall time that was spent on steps that were kept."""
+        self._set(self._goodput, ratio)
 
     def gpu_memory(self, kind: str, num_bytes: int) -> None:
         """Set GPU memory in use: kind ``allocated``, ``reserved`` or ``peak``."""
@@ -126,10 +119,6 @@ class TrainingMetrics(StepMetrics):
         self._nonfinite = self._counter(
             "kino_train_nonfinite_total", "Steps with a loss or gradient that was not finite"
         )
-        self._rollbacks = self._counter(
-            "kino_train_rollbacks_total", "Returns to an earlier checkpoint"
-        )
-        self._mfu = self._gauge("kino_train_mfu_ratio", "Share of peak FLOPs that was reached")
         self._goodput = self._gauge(
             "kino_train_goodput_ratio", "Share of wall time spent on steps that were kept"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.inference.loops import Pieces, condition_frames, total_frames
+from kinetoscope.inference.loops import Pieces, condition_frames
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
 from kinetoscope.models.vae.model import VideoVAE
 
@@ -54,9 +54,7 @@ def test_what_ends_inside_a_latent_frame_is_refused_with_the_nearest() -> None:
         condition_frames(1, Pieces())
 
 
-def test_the_joined_length_counts_the_overlap_once() -> None:
-    assert total_frames(1, 51, 17) == 51
-    assert total_frames(3, 51, 17) == 3 * 34 + 17
+def test_latent_frames_that_fill_no_whole_piece_have_no_length() -> None:
     assert Pieces().frames_of(10) == 34
     with pytest.raises(ConfigError, match="no whole pieces") as error:
         Pieces().frames_of(7)

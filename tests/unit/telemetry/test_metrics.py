@@ -6,7 +6,7 @@ import pytest
 
 from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.telemetry.scrape import parse_metrics, scrape
-from kinetoscope.telemetry.step_metrics import DataMetrics, EvaluationMetrics, StepMetrics
+from kinetoscope.telemetry.step_metrics import DataMetrics, StepMetrics
 from kinetoscope.telemetry.training_metrics import StepFigures, TrainingMetrics
 
 FIGURES = StepFigures(
@@ -33,8 +33,6 @@ TRAINING_SERIES = {
     "kino_train_data_wait_seconds",
     "kino_train_rank_imbalance_ratio",
     "kino_train_nonfinite",
-    "kino_train_rollbacks",
-    "kino_train_mfu_ratio",
     "kino_train_goodput_ratio",
     "kino_train_last_step_timestamp_seconds",
     "kino_checkpoint_seconds",
@@ -76,7 +74,7 @@ def test_names_and_labels_are_those_of_the_contract() -> None:
     metrics.progress(1.0)
     metrics.checkpoint({"write": 1.0}, num_bytes=1)
     metrics.rank_imbalance(1.1)
-    metrics.utilisation(mfu=0.4, goodput=0.9)
+    metrics.goodput(0.9)
     metrics.gpu_memory("peak", 10)
     families = list(metrics.registry.collect())
     assert {family.name for family in families} == TRAINING_SERIES
@@ -91,13 +89,11 @@ def test_what_was_never_measured_is_absent_and_counters_begin_at_zero() -> None:
     with TrainingMetrics("rabc", "train_dit_1") as metrics:
         values = scrape(metrics.serve())
         metrics.nonfinite()
-        metrics.rollback()
         after = scrape(metrics_url(metrics))
-    assert "kino_train_mfu_ratio" not in values
+    assert "kino_train_goodput_ratio" not in values
     assert "kino_train_grad_norm" not in values
     assert values["kino_train_nonfinite_total"] == 0
     assert after["kino_train_nonfinite_total"] == 1
-    assert after["kino_train_rollbacks_total"] == 1
 
 
 def metrics_url(metrics: StepMetrics) -> str:
@@ -113,15 +109,13 @@ def test_two_stages_in_one_process_do_not_meet() -> None:
         assert scrape(two.serve())["kino_train_steps_total"] == 0
 
 
-def test_data_and_evaluation_have_their_own() -> None:
-    with DataMetrics("rabc", "prepare_data") as data, EvaluationMetrics("rabc", "e") as evaluation:
+def test_data_has_its_own() -> None:
+    with DataMetrics("rabc", "prepare_data") as data:
         data.clips("kept", count=5)
         data.clips("quarantined", "truncated")
-        evaluation.score("vae.psnr", 31.5)
         counted = scrape(data.serve())
         assert counted['kino_data_clips_total{outcome="kept",reason=""}'] == 5
         assert counted['kino_data_clips_total{outcome="quarantined",reason="truncated"}'] == 1
-        assert scrape(evaluation.serve())['kino_eval_score{metric="vae.psnr"}'] == 31.5
 
 
 def test_a_process_that_has_ended_is_told() -> None:

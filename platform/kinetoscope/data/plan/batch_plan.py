@@ -117,15 +117,6 @@ class EpochPlan(Sequence[Step]):
         """Samples of the epoch."""
         return int(self._first_index[-1])
 
-    def rows_per_bucket(self) -> dict[Bucket, int]:
-        """Return the number of samples that each bucket has in this epoch."""
-        sizes = np.diff(self._draft.offsets)
-        flat = self._order.ravel()
-        counts = np.bincount(
-            self._draft.bucket[flat], weights=sizes[flat], minlength=len(self._draft.buckets)
-        )
-        return dict(zip(self._draft.buckets, counts.astype(int).tolist(), strict=True))
-
     def __len__(self) -> int:
         return len(self._order)
 

@@ -56,10 +56,6 @@ __all__ = [
 _JOBS = "trainjobs"
 _RUNTIMES = "trainingruntimes"
 _PAUSE_SECONDS = 1.0
-# https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Status
-_PASSING = frozenset({429, 500, 502, 503, 504})
-
-_RUNTIME_UNSEEN = "must be created before the TrainJob"
 _SWEEP_AGE = timedelta(minutes=10)
 
 _log = logging.getLogger(__name__)

@@ -65,7 +65,7 @@ class StepLog:
             )
         )
         self._useful_seconds += seconds
-        self._metrics.utilisation(goodput=self._useful_seconds / self._ctx.elapsed_seconds)
+        self._metrics.goodput(self._useful_seconds / self._ctx.elapsed_seconds)
         if outcome.rank_imbalance is not None:
             self._metrics.rank_imbalance(outcome.rank_imbalance)
         self._metrics.progress(done / self._config.num_steps)
