@@ -2,7 +2,7 @@
 
 The same maths, weights and calls as `kinetoscope.models.vae.model`, one layer after the other:
 convolutions as torch gives them in its default memory order, padding made, norm, activation and
-attention written out, all frames of a clip through the frame VAE at once. Only the pieces of
+attention written out, all frames of a clip through the spatial VAE at once. Only the pieces of
 ``config.chunk_frames`` frames are kept, which are part of the maths.
 """
 

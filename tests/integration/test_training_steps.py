@@ -148,7 +148,7 @@ def work(
 
 @pytest.fixture(scope="module")
 def vae(work: Workplace) -> StepResult:
-    """All stages of the VAE, from the frame VAE on."""
+    """All stages of the VAE, from the spatial VAE on."""
     work.run(
         train_spatial_vae,
         "train_spatial_vae",
@@ -193,7 +193,7 @@ def test_every_stage_commits_the_whole_vae_and_keeps_what_is_frozen(
     assert vae.metrics["train.steps"] == 4
 
 
-def test_the_frame_vaes_loss_falls(work: Workplace, vae: StepResult) -> None:
+def test_the_spatial_vaes_loss_falls(work: Workplace, vae: StepResult) -> None:
     rows = work.rows(1)
     assert [row["step"] for row in rows] == list(range(2, 31, 2))
     losses = [row["metrics"]["train.loss"] for row in rows]

@@ -1,11 +1,11 @@
-"""Train the frame VAE."""
+"""Train the spatial VAE."""
 
 from kfp import dsl
 
 
 @dsl.component(base_image="kinetoscope/trainer", install_kfp_package=False)
 def train_spatial_vae(run_uri: str, name: str, clips: str) -> str:
-    """Train the frame VAE.
+    """Train the spatial VAE.
 
     Args:
         run_uri: where the run keeps its records and its resolved config.

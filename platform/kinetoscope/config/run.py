@@ -62,9 +62,9 @@ class RunConfig(Config):
     models: ModelsConfig
     prepare_data: PrepareDataConfig = PrepareDataConfig()
     train_spatial_vae: SpatialVAEStage | None = None
-    """None: the frame VAE's weights come from ``spatial_weights``."""
+    """None: the spatial VAE's weights come from ``spatial_weights``."""
     spatial_weights: str | None = None
-    """Safetensors file with a pretrained frame VAE (diffusers' names)."""
+    """Safetensors file with a pretrained spatial VAE (diffusers' names)."""
     train_vae: tuple[VAEStage, ...] = Field(min_length=1)
     evaluate_vae: VAEEvaluation = VAEEvaluation()
     encode_latents: LatentCacheConfig = LatentCacheConfig()

@@ -117,7 +117,7 @@ def test_losses_are_per_sample_and_independent_of_the_batch(
     torch.testing.assert_close(torch.cat(alone), together["loss"], rtol=1e-4, atol=1e-5)
 
 
-def test_a_frozen_frame_vae_gets_no_gradient() -> None:
+def test_a_frozen_spatial_vae_gets_no_gradient() -> None:
     objective = _video_objective(objective="spatial_latents", freeze_spatial=True)
     objective(_clips(2))["loss"].sum().backward()
     trained = {
@@ -126,7 +126,7 @@ def test_a_frozen_frame_vae_gets_no_gradient() -> None:
     assert trained == {"temporal_vae"}
 
 
-def test_targets_teach_the_frame_vae_nothing() -> None:
+def test_targets_teach_the_spatial_vae_nothing() -> None:
     objective = _video_objective(objective="spatial_latents", freeze_spatial=False)
     objective(_clips(2))["loss"].sum().backward()
     spatial = objective.model.spatial_vae.module

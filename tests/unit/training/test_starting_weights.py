@@ -1,4 +1,4 @@
-"""A video VAE starts from a file: of a frame VAE, old names included, or of a whole video VAE."""
+"""A video VAE starts from a file: of a spatial VAE, old names included, or of a whole video VAE."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def vae(seed: int) -> VideoVAE:
     return initialised(lambda: VideoVAE(CONFIG), seed)
 
 
-def test_a_frame_vae_is_set_and_the_rest_is_kept(tmp_path: Path) -> None:
+def test_a_spatial_vae_is_set_and_the_rest_is_kept(tmp_path: Path) -> None:
     given, model, untouched = vae(1), vae(2), vae(2)
     names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     old = {}

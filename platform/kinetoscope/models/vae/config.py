@@ -11,7 +11,7 @@ from kinetoscope.models.config import VideoAutoencoderConfig
 
 
 class SpatialVAEConfig(Config):
-    """A frame VAE with the layout of diffusers' ``AutoencoderKL`` (Rombach et al. 2022)."""
+    """A spatial VAE with the layout of diffusers' ``AutoencoderKL`` (Rombach et al. 2022)."""
 
     block_widths: tuple[PositiveInt, ...] = (128, 256, 512, 512)
     """Channels of each resolution level; every level but the last halves height and width."""
@@ -35,7 +35,7 @@ class SpatialVAEConfig(Config):
 
 
 class TemporalVAEConfig(Config):
-    """A causal 3D VAE over the frame VAE's latents (after MAGVIT-v2, Yu et al. 2023)."""
+    """A causal 3D VAE over the spatial VAE's latents (after MAGVIT-v2, Yu et al. 2023)."""
 
     latent_channels: PositiveInt = 4
     frame_channels: PositiveInt | None = None
@@ -86,7 +86,7 @@ class TemporalVAEConfig(Config):
 
 
 class VideoVAEConfig(VideoAutoencoderConfig):
-    """The frame VAE and the temporal VAE as one model, with the normalisation of its latents."""
+    """The spatial VAE and the temporal VAE as one model, with the normalisation of its latents."""
 
     kind: Literal["vae"] = "vae"
     spatial: SpatialVAEConfig = SpatialVAEConfig()
@@ -95,7 +95,7 @@ class VideoVAEConfig(VideoAutoencoderConfig):
     """Frames that the temporal VAE sees at once; longer clips are cut into such pieces. None: any
     clip is one piece, at a cost in memory."""
     spatial_micro_batch: PositiveInt | None = 4
-    """Frames that the frame VAE encodes or decodes at once (bounds memory). None: all."""
+    """Frames that the spatial VAE encodes or decodes at once (bounds memory). None: all."""
     shift: tuple[float, ...] = (-0.10, 0.34, 0.27, 0.98)
     scale: tuple[float, ...] = (3.85, 2.32, 2.33, 3.06)
     """Latents leave as ``(z - shift) / scale``, per channel."""
@@ -158,7 +158,7 @@ class VAELossConfig(Config):
     """Whether that number is trained. The reference means to and never does."""
     detach_target: bool = True
     """False: gradient flows into frame latents that are a target, as in the reference, which
-    rewards a frame VAE for shrinking them."""
+    rewards a spatial VAE for shrinking them."""
 
     @model_validator(mode="after")
     def _reconstructs(self) -> Self:

@@ -14,11 +14,11 @@ from kinetoscope.models.vae.config import SpatialVAEConfig
 from kinetoscope.models.vae.spatial import SpatialVAE
 
 
-class FrameVAE(nn.Module):
+class FramewiseVAE(nn.Module):
     """Encodes and decodes some frames at a time; its latents are scaled.
 
     Args:
-        config: of the frame VAE.
+        config: of the spatial VAE.
         micro_batch: frames at a time; None: all.
     """
 

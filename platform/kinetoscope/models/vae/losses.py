@@ -147,7 +147,7 @@ def kl_loss(posterior: Posterior, config: VAELossConfig) -> Tensor:
 def identity_loss(z_BZthw: Tensor, frame_latents_BZThw: Tensor, config: VAELossConfig) -> Tensor:
     """Return how far the temporal VAE's latents of single images are from the frame latents, ``B``.
 
-    It keeps images in the frame VAE's own latent space, so that image-trained diffusion weights
+    It keeps images in the spatial VAE's own latent space, so that image-trained diffusion weights
     stay useful (Open-Sora 1.2, VAE stage 1).
 
     Raises:

@@ -1,7 +1,7 @@
-"""The video VAE: the frame VAE, then the temporal VAE, ``B C T H W`` <-> ``B Z t h w``.
+"""The video VAE: the spatial VAE, then the temporal VAE, ``B C T H W`` <-> ``B Z t h w``.
 
 Parameter and buffer names are Open-Sora 1.2's ``OpenSoraVAE_V1_2``. Two latent spaces meet here:
-*frame latents* ``B Z T h w`` (one per frame, scaled by the frame VAE's factor) and *latents*
+*frame latents* ``B Z T h w`` (one per frame, scaled by the spatial VAE's factor) and *latents*
 ``B Z t h w``, which leave normalised, ``(z - shift) / scale``.
 """
 
@@ -19,7 +19,7 @@ from kinetoscope.models.base import VideoAutoencoder
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.clip_pieces import joined, regroup
 from kinetoscope.models.vae.config import VideoVAEConfig
-from kinetoscope.models.vae.frames import FrameVAE
+from kinetoscope.models.vae.frames import FramewiseVAE
 from kinetoscope.models.vae.temporal import TemporalVAE
 
 
@@ -57,7 +57,7 @@ class VideoVAE(VideoAutoencoder):
     def __init__(self, config: VideoVAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.spatial_vae = FrameVAE(config.spatial, config.spatial_micro_batch)
+        self.spatial_vae = FramewiseVAE(config.spatial, config.spatial_micro_batch)
         self.temporal_vae = TemporalVAE(config.temporal)
         self.register_buffer("shift", _per_channel(config.shift))
         self.register_buffer("scale", _per_channel(config.scale))
@@ -151,7 +151,7 @@ class VideoVAE(VideoAutoencoder):
         yield from self._decoded(parts, num_frames)
 
     def encode_frames(self, video_BCTHW: Tensor, *, noise: Tensor | None = None) -> Tensor:
-        """Return scaled frame latents ``B Z T h w`` (``noise`` as in `FrameVAE.encode`)."""
+        """Return scaled frame latents ``B Z T h w`` (``noise`` as in `FramewiseVAE.encode`)."""
         return self.spatial_vae.encode(video_BCTHW, noise)
 
     def decode_frames(self, latents_BZThw: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The frame VAE: an autoencoder of single images, ``N C H W`` <-> ``N Z h w``.
+"""The spatial VAE: an autoencoder of single images, ``N C H W`` <-> ``N Z h w``.
 
 The layout and the parameter names are those of diffusers' ``AutoencoderKL`` (Rombach et al. 2022,
 https://arxiv.org/abs/2112.10752), so that SDXL's and Open-Sora's weights load as they are.

@@ -21,7 +21,7 @@ from kinetoscope.training.loop.config import TrainLoopConfig
 
 
 class SpatialVAEStage(Config):
-    """How the frame VAE is trained, on single frames of the clips."""
+    """How the spatial VAE is trained, on single frames of the clips."""
 
     loss: VAELossConfig = VAELossConfig()
     plan: ClipPlanConfig
@@ -32,7 +32,7 @@ class SpatialVAEStage(Config):
     def _single_frames(self) -> Self:
         if self.plan.num_frames != 1:
             raise ValueError(
-                f"plan.num_frames={self.plan.num_frames}: the frame VAE trains on 1 frame an item"
+                f"plan.num_frames={self.plan.num_frames}: the spatial VAE trains on 1 frame an item"
             )
         return self
 
@@ -57,9 +57,9 @@ class VAEStage(Config):
     """How one stage of the video VAE is trained."""
 
     objective: Literal["spatial_latents", "pixels"]
-    """What is reconstructed: the frame VAE's latents (its targets are never trained), or pixels."""
+    """What is reconstructed: the spatial VAE's latents (never trained as targets), or pixels."""
     identity_loss: bool = False
-    """Keep the latent of a single image equal to the frame VAE's, so that images stay in place."""
+    """Keep the latent of an image equal to the spatial VAE's, so that images stay in place."""
     freeze_spatial: bool = True
     loss: VAELossConfig = VAELossConfig()
     adversarial: AdversarialConfig | None = None
@@ -103,5 +103,5 @@ class TrainVAEConfig(VAEStage):
 
     model: VideoVAEConfig = VideoVAEConfig()
     spatial_weights: str | None = None
-    """File or folder with the weights of a frame VAE (diffusers' names, SDXL's old ones too) or of
-    a whole video VAE, where no step trains them."""
+    """File or folder with the weights of a spatial VAE (diffusers' names, SDXL's old ones too) or
+    of a whole video VAE, where no step trains them."""

@@ -24,7 +24,7 @@ class VideoVAEObjective(Objective):
     """A stage of the video VAE: ``pixels`` B C T H W and ``noise`` B Z t h w.
 
     With the objective ``spatial_latents`` the temporal VAE reconstructs the frame latents, a fixed
-    target even where the frame VAE learns; with ``pixels`` the whole model does its job, against
+    target even where the spatial VAE learns; with ``pixels`` the whole model does its job, against
     the adversary where there is one.
     """
 

@@ -17,7 +17,7 @@ from kinetoscope.models.weights.report import LoadReport
 
 
 def start_video_vae(vae: VideoVAE, weights: Mapping[str, Tensor]) -> LoadReport:
-    """Set a video VAE from weights of its own, or the frame VAE inside it from a frame VAE's.
+    """Set a video VAE from weights of its own, or the spatial VAE inside it from a spatial VAE's.
 
     Args:
         vae: is changed in place.

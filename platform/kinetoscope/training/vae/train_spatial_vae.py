@@ -1,4 +1,4 @@
-"""The step ``train_spatial_vae``: the frame VAE on single frames."""
+"""The step ``train_spatial_vae``: the spatial VAE on single frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kinetoscope.training.vae.spatial_objective import SpatialVAEObjective
 
 
 def main(ctx: StepContext) -> Outputs | None:
-    """Train the frame VAE from random weights."""
+    """Train the spatial VAE from random weights."""
     config = TrainSpatialVAEConfig.model_validate(ctx.config)
     return fit(ctx, spatial_vae_task(ctx, config), config.loop)
 

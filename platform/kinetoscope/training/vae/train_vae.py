@@ -53,7 +53,7 @@ def _adversary(ctx: StepContext, config: TrainVAEConfig) -> Adversary | None:
 
 
 def _start(ctx: StepContext, config: TrainVAEConfig) -> VideoVAE:
-    """Build the VAE with the previous step's weights, or with the frame VAE's from a file."""
+    """Build the VAE with the previous step's weights, or with the spatial VAE's from a file."""
     model = initialised(lambda: VideoVAE(config.model), ctx.name, ctx.seed)
     previous = ctx.inputs.get("previous")
     if previous is not None:
@@ -63,7 +63,7 @@ def _start(ctx: StepContext, config: TrainVAEConfig) -> VideoVAE:
         ctx.log.info("loaded %s: %s", config.spatial_weights, report.describe())
     else:
         raise ConfigError(
-            f"{ctx.name} has no frame VAE to build on: neither a previous step nor spatial_weights",
+            f"{ctx.name} has no spatial VAE to build on: no previous step and no spatial_weights",
             hint="configure train_spatial_vae, or give spatial_weights",
         )
     return model

@@ -182,7 +182,7 @@ def test_memory_does_not_grow_with_the_length(run: Callable[[VideoVAE, Tensor], 
         return peak_bytes(vae, given, lambda: run(vae, given))
 
     short, long = peak(17), peak(170)
-    # At least a frame at the first level of the frame VAE, 4 at a time.
+    # At least a frame at the first level of the spatial VAE, 4 at a time.
     assert short > 4 * 128 * 16 * 16 * 4
     assert abs(long - short) <= 0.05 * short, (short, long)
 

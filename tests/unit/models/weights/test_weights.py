@@ -169,7 +169,7 @@ def test_other_floating_point_types_are_converted_and_integers_refused() -> None
         load_open_sora_transformer(state, TINY)
 
 
-def test_frame_vaes_with_old_names_load() -> None:
+def test_spatial_vaes_with_old_names_load() -> None:
     config = SpatialVAEConfig(block_widths=(8, 8), layers_per_block=1, norm_groups=4)
     own = load_spatial_vae(_random_spatial(config), config).state_dict()
     names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}

@@ -69,7 +69,7 @@ def spatial_vae_config_from_diffusers(config: Mapping[str, Any]) -> SpatialVAECo
     Raises:
         ConfigError: a key is unknown, or its value asks for something that we don't do.
     """
-    where = "frame VAE config"
+    where = "spatial VAE config"
     blocks = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
     _check_keys(where, config, {*SPATIAL_FIELDS, *SPATIAL_SKIPPED, *SPATIAL_FIXED, *blocks})
     _check_fixed(where, config, SPATIAL_FIXED)

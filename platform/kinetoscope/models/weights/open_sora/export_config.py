@@ -51,7 +51,7 @@ def open_sora_transformer_config(config: TransformerConfig) -> dict[str, Any]:
 def open_sora_vae_config(config: VideoAutoencoderConfig) -> dict[str, Any]:
     """Return the reference's config of one of ours; undoes `video_vae_config_from_open_sora`.
 
-    Sizes that the reference has under a name of its own (SDXL's frame VAE, ``VAE_Temporal_SD``)
+    Sizes that the reference has under a name of its own (SDXL's spatial VAE, ``VAE_Temporal_SD``)
     are written by that name, as in the released file.
 
     Raises:

@@ -78,7 +78,7 @@ SPATIAL_FIXED = {
     "mid_block_add_attention": True,
 }
 SCALING_FACTOR = 0.18215
-"""Of frame latents, whatever the frame VAE's config says."""
+"""Of frame latents, whatever the spatial VAE's config says."""
 
 TEMPORAL_SKIPPED = {"from_pretrained", "type"}
 TEMPORAL_FIELDS = {

@@ -46,7 +46,7 @@ def is_pixart(weights: Mapping[str, Tensor]) -> bool:
 
 
 def is_video_vae(weights: Mapping[str, Tensor]) -> bool:
-    """Tell whether these are a whole video VAE's weights rather than a frame VAE's."""
+    """Tell whether these are a whole video VAE's weights rather than a spatial VAE's."""
     return any(name.startswith(_SPATIAL_PREFIX) for name in unwrapped(weights))
 
 
@@ -78,7 +78,7 @@ def new_beside_pixart(name: str) -> bool:
 
 
 def from_diffusers_vae(weights: Mapping[str, Tensor]) -> LazyWeights:
-    """Return a frame VAE's weights with diffusers' present names and shapes.
+    """Return a spatial VAE's weights with diffusers' present names and shapes.
 
     Files from before 2023 (SDXL's among them) call the layers of attention ``query``, ``key``,
     ``value`` and ``proj_attn``, and some keep them as 1x1 convolutions.
@@ -87,7 +87,7 @@ def from_diffusers_vae(weights: Mapping[str, Tensor]) -> LazyWeights:
 
 
 def from_open_sora_vae(weights: Mapping[str, Tensor]) -> LazyWeights:
-    """Return a video VAE's weights, the frame VAE among them as `from_diffusers_vae` does."""
+    """Return a video VAE's weights, the spatial VAE among them as `from_diffusers_vae` does."""
     return LazyWeights(dict(_renamed_attention(unwrapped(weights).readers)))
 
 
@@ -103,7 +103,7 @@ def temporal_part(weights: Mapping[str, Tensor]) -> LazyWeights:
 
 
 def spatial_part(weights: Mapping[str, Tensor]) -> LazyWeights:
-    """Return the frame VAE's weights of a whole video VAE's, or its own as they are."""
+    """Return the spatial VAE's weights of a whole video VAE's, or its own as they are."""
     readers = unwrapped(weights).readers
     part = {
         name.removeprefix(_SPATIAL_PREFIX): read

@@ -1,4 +1,4 @@
-"""Loading others' weights into our models: Open-Sora 1.2, PixArt-Sigma, diffusers' frame VAEs.
+"""Loading others' weights into our models: Open-Sora 1.2, PixArt-Sigma, diffusers' spatial VAEs.
 
 Loading is strict: names and shapes must agree unless the caller allows a difference. Weights may be
 any mapping of tensors by name; with `weight_files.open_weights` a model is loaded tensor by tensor
@@ -75,7 +75,7 @@ def load_open_sora_vae(
     ``shift`` and ``scale`` of the weights replace the config's.
 
     Args:
-        state_dict: by the reference's names; old names in the frame VAE are understood.
+        state_dict: by the reference's names; old names in the spatial VAE are understood.
         config: ours, or the reference's (see `video_vae_config_from_open_sora`).
         allow: as in `load_open_sora_transformer`.
 
@@ -122,7 +122,7 @@ def load_spatial_vae(
     *,
     allow: Collection[Difference] = (),
 ) -> SpatialVAE:
-    """Return a frame VAE with the weights of a diffusers ``AutoencoderKL``, such as SDXL's.
+    """Return a spatial VAE with the weights of a diffusers ``AutoencoderKL``, such as SDXL's.
 
     Args:
         state_dict: its own, under present or old names, or a whole video VAE's.
