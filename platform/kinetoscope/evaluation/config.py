@@ -6,6 +6,7 @@ pieces add the models.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -18,13 +19,23 @@ SSIM_WINDOW_PX = 11
 """Side of the window of structural similarity."""
 
 
-class VAEGateConfig(Config):
-    """Thresholds below (or above) which a VAE is refused; ``None`` asks nothing."""
+VAE_SCORES = {"vae.psnr": (0.0, inf), "vae.ssim": (-1.0, 1.0), "vae.lpips": (0.0, inf)}
+"""What ``evaluate_vae`` measures, and the range of each score; PSNR is in dB."""
 
-    psnr_min: float | None = Field(default=None, ge=0)
-    """dB."""
-    ssim_min: float | None = Field(default=None, ge=-1, le=1)
-    lpips_max: float | None = Field(default=None, ge=0)
+
+class Gate(Config):
+    """Bounds of a score that a model must keep."""
+
+    metric: str
+    """E.g. ``vae.psnr`` or ``adherence.all``."""
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError(f"gate on {self.metric!r} needs min or max")
+        return self
 
 
 class VAEEvaluation(Config):
@@ -33,16 +44,32 @@ class VAEEvaluation(Config):
     num_clips: PositiveInt = 64
     """At most; fewer when fewer are held out."""
     size: ClipSize = ClipSize()
-    gate: VAEGateConfig = VAEGateConfig()
+    gates: tuple[Gate, ...] = ()
+    """A VAE that fails one ends the run."""
     lpips_weights: str | None = None
     """File with AlexNet's torchvision weights; without it LPIPS is not measured."""
     grid_clips: PositiveInt = 8
     """Clips shown in the comparison video."""
 
     @model_validator(mode="after")
-    def _gate_can_be_measured(self) -> Self:
-        if self.gate.lpips_max is not None and self.lpips_weights is None:
-            raise ValueError("gate.lpips_max needs lpips_weights: LPIPS is not measured without")
+    def _gates_can_be_checked(self) -> Self:
+        for gate in self.gates:
+            if gate.metric not in VAE_SCORES:
+                raise ValueError(
+                    f"gates: {gate.metric!r} is not measured by evaluate_vae; "
+                    f"allowed: {', '.join(VAE_SCORES)}"
+                )
+            if gate.metric == "vae.lpips" and self.lpips_weights is None:
+                raise ValueError(
+                    "a gate on vae.lpips needs lpips_weights: LPIPS is not measured without"
+                )
+            low, high = VAE_SCORES[gate.metric]
+            for bound in (gate.min, gate.max):
+                if bound is not None and not low <= bound <= high:
+                    raise ValueError(
+                        f"gates: {gate.metric} lies between {low:g} and {high:g}, so a bound of "
+                        f"{bound:g} makes no sense"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -100,21 +127,6 @@ class DiTEvaluation(Config):
 
 class EvaluateDiTConfig(DiTEvaluation, GenerationConfig):
     """The piece of ``evaluate_dit``."""
-
-
-class Gate(Config):
-    """A metric that a model must reach before it can be promoted."""
-
-    metric: str
-    """E.g. ``vae.psnr`` or ``adherence.all``."""
-    min: float | None = None
-    max: float | None = None
-
-    @model_validator(mode="after")
-    def _has_a_bound(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError(f"gate on {self.metric!r} needs min or max")
-        return self
 
 
 class ChampionMetric(Config):

@@ -11,7 +11,8 @@ from kinetoscope.artifacts.weights import load_autoencoder
 from kinetoscope.core.errors import DataError, GateError, PreemptedError
 from kinetoscope.data.video.clip_reader import ClipReader, to_frames, to_pixels
 from kinetoscope.data.video.files import write_video
-from kinetoscope.evaluation.config import EvaluateVAEConfig, VAEGateConfig
+from kinetoscope.evaluation.config import EvaluateVAEConfig
+from kinetoscope.evaluation.gates import failures
 from kinetoscope.evaluation.heldout_clips import heldout, read_clips
 from kinetoscope.evaluation.image_metrics import psnr, ssim
 from kinetoscope.evaluation.video_grid import enlarge, tile
@@ -32,7 +33,7 @@ _PART_FRAMES = 17
 
 
 def main(ctx: StepContext) -> Outputs | None:
-    """Measure PSNR, SSIM and (with weights) LPIPS on held-out clips, and apply the gate."""
+    """Measure PSNR, SSIM and (with weights) LPIPS on held-out clips, and apply the gates."""
     if ctx.rank != 0:
         return None
     config = EvaluateVAEConfig.model_validate(ctx.config)
@@ -58,12 +59,17 @@ def main(ctx: StepContext) -> Outputs | None:
     metrics = frame_weighted_means(rows)
     _write_metrics(ctx, metrics, table.clip_id, rows)
     _write_grid(ctx, shown, float(table.fps[0]))
-    check_gate(metrics, config.gate)
+    failed = failures(metrics, config.gates)
+    if failed:
+        raise GateError(
+            "the video VAE did not pass its gates: " + "; ".join(failed),
+            hint="train the VAE longer or lower evaluate_vae.gates",
+        )
     lpips = "measured" if distance else "not measured: no lpips_weights were given"
     return Outputs(
         artifacts={"metrics": "outputs/metrics", "grid": "outputs/grid"},
         metrics=metrics,
-        summary={"clips": len(rows), "lpips": lpips, "gate": config.gate.to_json()},
+        summary={"clips": len(rows), "lpips": lpips, "gates": [g.to_json() for g in config.gates]},
     )
 
 
@@ -97,23 +103,6 @@ def frame_weighted_means(rows: list[dict[str, float]]) -> dict[str, float]:
     total = sum(row["frames"] for row in rows)
     names = [name for name in ("psnr", "ssim", "lpips") if name in rows[0]]
     return {f"vae.{name}": sum(row[name] * row["frames"] for row in rows) / total for name in names}
-
-
-def check_gate(metrics: dict[str, float], gate: VAEGateConfig) -> None:
-    """Raise ``GateError`` naming every value that is beyond its threshold."""
-    failed = []
-    for name, low in (("psnr", gate.psnr_min), ("ssim", gate.ssim_min)):
-        if low is not None and not metrics[f"vae.{name}"] >= low:
-            failed.append(f"vae.{name} is {metrics[f'vae.{name}']:.4g}, at least {low:g} is asked")
-    if gate.lpips_max is not None and not metrics["vae.lpips"] <= gate.lpips_max:
-        failed.append(
-            f"vae.lpips is {metrics['vae.lpips']:.4g}, at most {gate.lpips_max:g} is asked"
-        )
-    if failed:
-        raise GateError(
-            "the video VAE did not pass its gate: " + "; ".join(failed),
-            hint="train the VAE longer or lower evaluate_vae.gate",
-        )
 
 
 def _perceptual(config: EvaluateVAEConfig) -> PerceptualDistance | None:

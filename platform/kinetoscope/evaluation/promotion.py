@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from kinetoscope.evaluation.gates import failures
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kinetoscope.evaluation.config import Gate, Registration
+    from kinetoscope.evaluation.config import Registration
 
 
 class Decision(NamedTuple):
@@ -27,9 +29,9 @@ def decide(
         champion: the champion's scores; None while there is no champion.
         config: gates and the metrics that decide.
     """
-    failed = [told for gate in config.gates if (told := _failure(candidate, gate))]
+    failed = failures(candidate, config.gates)
     if failed:
-        return Decision(False, "; ".join(failed))
+        return Decision(False, "gate: " + "; ".join(failed))
     if champion is None:
         return Decision(True, "there was no champion")
     for rule in config.champion:
@@ -40,14 +42,3 @@ def decide(
             return Decision(better, f"{rule.metric} {mine:.4g} {word} the champion's {theirs:.4g}")
     names = ", ".join(rule.metric for rule in config.champion)
     return Decision(False, f"the champion and the candidate share none of {names}")
-
-
-def _failure(scores: Mapping[str, float], gate: Gate) -> str:
-    value = scores.get(gate.metric)
-    if value is None:
-        return f"gate: {gate.metric} was not measured"
-    if gate.min is not None and not value >= gate.min:
-        return f"gate: {gate.metric} is {value:.4g}, at least {gate.min:g} is asked"
-    if gate.max is not None and not value <= gate.max:
-        return f"gate: {gate.metric} is {value:.4g}, at most {gate.max:g} is asked"
-    return ""

@@ -16,8 +16,8 @@ from kinetoscope.evaluation.config import (
     AdherenceConfig,
     EvaluateDiTConfig,
     EvaluateVAEConfig,
+    Gate,
     RFLossConfig,
-    VAEGateConfig,
 )
 from kinetoscope.evaluation.heldout_clips import read_clips
 from kinetoscope.evaluation.sampling import CLIP_CRF
@@ -29,8 +29,8 @@ from kinetoscope.steps.worker import Outputs, StepContext
 SIZE = ClipSize(num_frames=5)
 
 
-def vae_piece(models: GenerationConfig, **gate: float) -> EvaluateVAEConfig:
-    return EvaluateVAEConfig(vae=models.vae, size=SIZE, gate=VAEGateConfig(**gate))
+def vae_piece(models: GenerationConfig, *gates: Gate) -> EvaluateVAEConfig:
+    return EvaluateVAEConfig(vae=models.vae, size=SIZE, gates=gates)
 
 
 def dit_piece(models: GenerationConfig, **changes: Any) -> EvaluateDiTConfig:
@@ -74,8 +74,9 @@ def test_the_vae_is_measured_on_every_held_out_clip(
 def test_a_poor_vae_is_refused_with_its_value_and_the_threshold(
     finished_training: Any, models: GenerationConfig
 ) -> None:
-    ctx = finished_training.context("evaluate_vae", vae_piece(models, psnr_min=60))
-    with pytest.raises(GateError, match=r"vae\.psnr is \d.*at least 60"):
+    gates = (Gate(metric="vae.ssim", min=1), Gate(metric="vae.psnr", min=60, max=70))
+    ctx = finished_training.context("evaluate_vae", vae_piece(models, *gates))
+    with pytest.raises(GateError, match=r"ssim is .*at least 1 .*vae\.psnr is \d.*at least 60"):
         evaluate_vae.main(ctx)
 
 
