@@ -102,7 +102,7 @@ class RFLossConfig(Config):
 class AdherenceConfig(Config):
     """How well generated clips show the shape, colour and motion of their prompt."""
 
-    enabled: bool = True
+    enabled: bool = False
     """Applies only when the training captions are those of the synthetic clips."""
     num_clips: PositiveInt = 120
     """Clips for combinations that were trained on."""
@@ -142,10 +142,7 @@ class Registration(Config):
     model_name: str = Field(default="kinetoscope", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     gates: tuple[Gate, ...] = ()
     """A model that fails one is registered as candidate, never promoted."""
-    champion: tuple[ChampionMetric, ...] = (
-        ChampionMetric(metric="adherence.all"),
-        ChampionMetric(metric="rf_loss.mean", direction="min"),
-    )
+    champion: tuple[ChampionMetric, ...] = (ChampionMetric(metric="rf_loss.mean", direction="min"),)
     """The first one that both models have decides; equal scores leave the champion."""
 
 

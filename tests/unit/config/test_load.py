@@ -39,6 +39,23 @@ def test_the_pipeline_has_every_step_of_the_design() -> None:
     assert faithful[-5:-2] == ["train_dit_1", "train_dit_2", "train_dit_3"]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "adherence", "champion"),
+    [
+        ("tiny", True, ["adherence.all", "rf_loss.mean"]),
+        ("smoke", True, ["adherence.all", "rf_loss.mean"]),
+        ("open-sora-1.2", False, ["rf_loss.mean"]),
+    ],
+)
+def test_only_the_recipes_of_moving_shapes_ask_for_adherence(
+    recipe: str, adherence: bool, champion: list[str]
+) -> None:
+    config = load_config(recipe).config
+    assert config.evaluate_dit.adherence.enabled is adherence
+    assert [rule.metric for rule in config.register_model.champion] == champion
+    assert config.register_model.champion[-1].direction == "min"
+
+
 def test_an_override_changes_just_its_value_and_says_so() -> None:
     plain = load_config("tiny")
     loaded = load_config("tiny", ["train_vae.1.loop.num_steps=7"])

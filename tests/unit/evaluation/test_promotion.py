@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from kinetoscope.evaluation.config import Gate, Registration
+from kinetoscope.evaluation.config import ChampionMetric, Gate, Registration
 from kinetoscope.evaluation.promotion import decide
 
-CONFIG = Registration(gates=(Gate(metric="vae.psnr", min=30),))
+CONFIG = Registration(
+    gates=(Gate(metric="vae.psnr", min=30),),
+    champion=(
+        ChampionMetric(metric="adherence.all"),
+        ChampionMetric(metric="rf_loss.mean", direction="min"),
+    ),
+)
 GOOD = {"vae.psnr": 33.0, "adherence.all": 0.9, "rf_loss.mean": 0.5}
 
 
@@ -44,3 +50,9 @@ def test_a_failed_gate_is_named_and_keeps_a_model_from_promotion(
     decision = decide(scores, None, CONFIG)
     assert not decision.promote
     assert reason in decision.reason
+
+
+@pytest.mark.parametrize(("loss", "promoted"), [(0.6, True), (0.5, False), (0.4, False)])
+def test_by_default_the_loss_alone_decides(loss: float, promoted: bool) -> None:
+    champion = {"rf_loss.mean": loss, "adherence.all": 0.1}
+    assert decide(GOOD, champion, Registration()).promote is promoted
