@@ -16,7 +16,7 @@ from kinetoscope.data.prepare.guarded_pool import Casualty, GuardedPool
 # Workers are spawned: what they run has to be importable by name.
 PROGRAM = """
 import os, sys, time
-from kinetoscope.data.guarded_pool import GuardedPool
+from kinetoscope.data.prepare.guarded_pool import GuardedPool
 if __name__ == "__main__":
     with GuardedPool(time.sleep, 2, 60.0) as pool:
         for outcome in pool.run([30.0, 30.0]):

@@ -110,7 +110,7 @@ def check_codecs() -> Finding:
 
 
 def judge_codecs(told: dict[str, Any], tried: str, hint: str) -> Finding:
-    """Turn what ``data.codec_check`` told into a finding.
+    """Turn what ``data.video.codec_check`` told into a finding.
 
     Args:
         told: its JSON object.

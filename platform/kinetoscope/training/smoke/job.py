@@ -1,9 +1,9 @@
-"""A minute's training that shows whether a cluster can train: ``python -m ...smoke_job``.
+"""A minute's training that shows whether a cluster can train: ``python -m ...smoke.job``.
 
-One process per rank; the environment says which (``rank_environment``). Every rank trains a few
-steps of the recipe ``smoke``'s transformer on drawn latents, through the real plan, objective and
-engine, and all ranks must end with the same weights. Local rank 0 serves metrics; rank 0 writes a
-checkpoint to ``$KINO_STORE_URI``, reads it back and deletes it. The last line on stdout is a JSON
+One process per rank; the environment says which (``steps.rank_environment``). Every rank trains a
+few steps of the recipe ``smoke``'s transformer on drawn latents, through the real plan, objective
+and engine, and all ranks must end with the same weights. Local rank 0 serves metrics; rank 0 writes
+a checkpoint to ``$KINO_STORE_URI``, reads it back and deletes it. The last line on stdout is a JSON
 object. Exit codes are those of every step (``core.errors``).
 """
 

@@ -96,7 +96,7 @@ def train_smoke(
 
 
 class _Training:
-    """The steps, as ``training.trainer`` takes them."""
+    """The steps, as ``training.loop.trainer`` takes them."""
 
     def __init__(self, request: SmokeRequest, stop: StopSignal, metrics: TrainingMetrics) -> None:
         config = _config(request.world_size)

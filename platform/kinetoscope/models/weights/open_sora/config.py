@@ -1,6 +1,6 @@
 """Our configs of Open-Sora 1.2's own (``config.json``, or what its classes take).
 
-Keys that say nothing of the result are skipped (`open_sora_keys`). Any other unknown key is an
+Keys that say nothing of the result are skipped (`open_sora.keys`). Any other unknown key is an
 error: it could mean something that we don't do.
 """
 

@@ -6,7 +6,7 @@
     model.safetensors.index.json           which shard holds which tensor
 
 The reference loads such a folder with ``from_pretrained``; so do `load_open_sora_transformer` and
-`load_open_sora_vae` with `weight_files.open_weights`.
+`load_open_sora_vae` with `tensor_files.open_weights`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Loading others' weights into our models: Open-Sora 1.2, PixArt-Sigma, diffusers' spatial VAEs.
 
 Loading is strict: names and shapes must agree unless the caller allows a difference. Weights may be
-any mapping of tensors by name; with `weight_files.open_weights` a model is loaded tensor by tensor
+any mapping of tensors by name; with `tensor_files.open_weights` a model is loaded tensor by tensor
 and needs memory for itself alone.
 """
 
