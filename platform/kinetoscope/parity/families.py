@@ -19,7 +19,8 @@ class Family:
 
     Attributes:
         module: below `checks`; its function ``check_<kind>`` runs a file.
-        mode: ``default``, or the compat mode that the reference's values need (docs/parity.md).
+        mode: ``default``, or what the reference's values need: a setting, or the module below
+            `reference` that repeats it (docs/parity.md).
     """
 
     module: str
@@ -40,8 +41,8 @@ FAMILIES = {
     "rflow_e2e": Family("rectified_flow", "reference_times"),
     "mask_generator": Family("frame_masks", "reference_draws"),
     "mask_strategy": Family("mask_strategy", "reference_align"),
-    "prompts": Family("prompts", "reference_prompts"),
-    "text_cleaning": Family("text", "remove_cjk"),
+    "prompts": Family("prompts", "reference.prompts"),
+    "text_cleaning": Family("text", "reference.cleaning"),
     "aspect_tables": Family("buckets"),
     "bucket_helpers": Family("buckets", "reference_draws"),
     "bucket_ids": Family("buckets", "reference_draws"),

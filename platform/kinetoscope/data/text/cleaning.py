@@ -4,7 +4,7 @@ Web captions carry links, markup, file names, article numbers and advertising. T
 them, unify dashes and quotes and collapse spaces; what is left is lower case. They are those of
 Open-Sora 1.2 but for one thing: the reference removes Chinese characters, which leaves nothing of a
 Chinese caption, and its rules that remove a whole word (link, file name, nickname) take a whole
-sentence of a script that puts no spaces between words. ``remove_cjk=True`` gives its behaviour.
+sentence of a script that puts no spaces between words.
 """
 
 from __future__ import annotations
@@ -20,11 +20,8 @@ import ftfy
 from bs4 import BeautifulSoup
 from bs4.exceptions import ParserRejectedMarkup
 
-from kinetoscope.core.errors import DataError
-
 _Rules = tuple[tuple[re.Pattern[str], str], ...]
 
-_CJK = re.compile("[\u31c0-\u4dff\u4e00-\u9fff]+")
 # Thai, Lao, Tibetan, Myanmar, Khmer, kana, ideographs and their punctuation and wide forms.
 _UNSPACED = (
     "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u3190-\ua4cf\uf900-\ufaff\uff00-\uffef"
@@ -41,11 +38,13 @@ _SEPARATORS = re.compile("[-_]")
 _MOST_SEPARATORS = 3
 # Far beyond what a text encoder reads; some rules take time with the square of the length.
 _MOST_CHARACTERS = 10_000
+# Rules uncover matches of earlier ones.
+_NUM_PASSES = 2
 _MARKUP = re.compile("[<&]")
 _TAG = re.compile(r"<[^>]*>?")
 
 
-class _Alphabet(NamedTuple):
+class Alphabet(NamedTuple):
     """What the rules that remove whole words count as a word."""
 
     word: str
@@ -56,47 +55,65 @@ class _Alphabet(NamedTuple):
     """Boundary of a word."""
 
 
-def clean_caption(text: str, *, remove_cjk: bool = False, passes: int = 2) -> str:
+_WORD = rf"[^\W{_UNSPACED}]"
+_SPACED = Alphabet(
+    word=_WORD,
+    token=rf"[^\s{_UNSPACED}]",
+    edge=f"(?:(?<={_WORD})(?!{_WORD})|(?<!{_WORD})(?={_WORD}))",
+)
+"""Scripts with spaces between words: where another one begins, a word ends."""
+
+
+def clean_caption(text: str) -> str:
     """Return a caption cleaned and in lower case; it may become empty.
 
-    Training and inference must clean alike, so use the same arguments for both.
+    Training and inference must clean alike.
 
     Args:
         text: the raw caption or prompt; what is beyond 10,000 characters is cut off.
-        remove_cjk: compat with Open-Sora 1.2: remove Chinese characters, let links, file names
-            and nicknames reach to the next space whatever the script, cut no long text.
-        passes: how often the rules are applied. The reference does it twice, since rules uncover
-            matches of earlier ones.
-
-    Raises:
-        DataError: with ``remove_cjk``, markup or half characters (lone surrogates) that the HTML
-            parser refuses, as in the reference; otherwise a plain pattern cuts out the tags.
     """
-    if not remove_cjk:
-        text = text[:_MOST_CHARACTERS]
-    for _ in range(passes):
-        text = _clean_once(text, remove_cjk=remove_cjk)
+    text = text[:_MOST_CHARACTERS]
+    for _ in range(_NUM_PASSES):
+        text = _without_tags(without_links(text, _SPACED))
+        text = without_noise(without_nicknames(text, _SPACED), _SPACED)
     return text
 
 
-def lower_caption(text: str) -> str:
-    """Return a caption in lower case without outer spaces: the reference without cleaning."""
-    return text.lower().strip()
-
-
-def _clean_once(text: str, *, remove_cjk: bool) -> str:
-    alphabet = _alphabet(unspaced_scripts=not remove_cjk)
+def without_links(text: str, alphabet: Alphabet) -> str:
+    """Return a raw caption decoded, in lower case and without links: where cleaning begins."""
     text = unquote_plus(text).strip().lower().replace("<person>", "person")
-    text = _substitute(text, _link_rules(alphabet))
-    text = _without_tags(text, strict=remove_cjk)
-    text = re.sub(f"@{alphabet.word}+{alphabet.edge}", "", text)
-    if remove_cjk:
-        text = _CJK.sub("", text)
+    return _substitute(text, _link_rules(alphabet))
+
+
+def text_of_html(text: str) -> str:
+    """Return the text between the tags; raises what the HTML parser does."""
+    with warnings.catch_warnings():
+        # It takes captions that resemble a path, a link or XML for mistakes.
+        warnings.simplefilter("ignore", UserWarning)
+        return BeautifulSoup(text, features="html.parser").text
+
+
+def without_nicknames(text: str, alphabet: Alphabet) -> str:
+    """Return a caption without words that begin with ``@``."""
+    return re.sub(f"@{alphabet.word}+{alphabet.edge}", "", text)
+
+
+def without_noise(text: str, alphabet: Alphabet) -> str:
+    """Return a caption without file names, codes and advertising: where cleaning ends."""
     text = _substitute(text, _noise_rules(alphabet))
     if len(_SEPARATORS.findall(text)) > _MOST_SEPARATORS:
         text = _SEPARATORS.sub(" ", text)
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return _substitute(text, _wording_rules(alphabet)).strip()
+
+
+def _without_tags(text: str) -> str:
+    if not _MARKUP.search(text):
+        return text
+    try:
+        return text_of_html(text)
+    except (ParserRejectedMarkup, UnicodeEncodeError):
+        return _TAG.sub("", text)
 
 
 def _substitute(text: str, rules: _Rules) -> str:
@@ -105,31 +122,8 @@ def _substitute(text: str, rules: _Rules) -> str:
     return text
 
 
-def _without_tags(text: str, *, strict: bool) -> str:
-    if not strict and not _MARKUP.search(text):
-        return text
-    with warnings.catch_warnings():
-        # It takes captions that resemble a path, a link or XML for mistakes.
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            return BeautifulSoup(text, features="html.parser").text
-        except (ParserRejectedMarkup, UnicodeEncodeError) as error:
-            if strict:
-                raise DataError(f"the caption can't be parsed as HTML: {text[:80]!r}") from error
-            return _TAG.sub("", text)
-
-
 @cache
-def _alphabet(*, unspaced_scripts: bool) -> _Alphabet:
-    if not unspaced_scripts:
-        return _Alphabet(r"\w", r"\S", r"\b")
-    word = rf"[^\W{_UNSPACED}]"
-    edge = f"(?:(?<={word})(?!{word})|(?<!{word})(?={word}))"
-    return _Alphabet(word, rf"[^\s{_UNSPACED}]", edge)
-
-
-@cache
-def _link_rules(alphabet: _Alphabet) -> _Rules:
+def _link_rules(alphabet: Alphabet) -> _Rules:
     word, _, edge = alphabet
     address = rf"{_DOMAIN}(?:{word}|[/-])*{edge}/?(?!@)"
     # The scheme alone is cut from an address with other endings.
@@ -140,7 +134,7 @@ def _link_rules(alphabet: _Alphabet) -> _Rules:
 
 
 @cache
-def _noise_rules(alphabet: _Alphabet) -> _Rules:
+def _noise_rules(alphabet: Alphabet) -> _Rules:
     """Punctuation, numbers and files; their order matters."""
     token = alphabet.token
     return _compiled(
@@ -165,7 +159,7 @@ def _noise_rules(alphabet: _Alphabet) -> _Rules:
 
 
 @cache
-def _wording_rules(alphabet: _Alphabet) -> _Rules:
+def _wording_rules(alphabet: Alphabet) -> _Rules:
     """Codes, advertising, sizes, then spaces and the caption's ends; their order matters."""
     return _compiled(
         (r"\b[a-zA-Z]{1,3}\d{3,15}\b", ""),

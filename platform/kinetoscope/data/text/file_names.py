@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 import unicodedata
 
@@ -28,24 +27,6 @@ def clip_name(
     else:
         stem = _file_safe(f"{name or ''}{prompt}")
     return stem if copy is None else f"{stem}-{copy}"
-
-
-def reference_path_name(
-    folder: str,
-    index: int,
-    *,
-    name: str | None = None,
-    prompt: str | None = None,
-    copy: int | None = None,
-) -> str:
-    """Return the path that Open-Sora 1.2 gives a sample: with ``prompt``, its raw text is the name.
-
-    A compat mode: such a path may lie outside the folder or be none at all (`clip_name` is safe).
-    """
-    numbered = f"{_DEFAULT if name is None else name}_{index:04d}"
-    stem = numbered if prompt is None else f"{name or ''}{prompt}"
-    path = posixpath.join(folder, stem)
-    return path if copy is None else f"{path}-{copy}"
 
 
 def _file_safe(text: str) -> str:

@@ -1,9 +1,7 @@
 """The syntax of prompts: one text per part of a long clip, and references in a JSON suffix.
 
-    |0|a sunny day|2|it rains                                  loops 0 and 1, then loop 2 and on
-    a cat {"reference_path": "cat.png", "mask_strategy": "0"}  starts with this image
-
-``reference_prompts=True`` is the compat mode with Open-Sora 1.2.
+|0|a sunny day|2|it rains                                  loops 0 and 1, then loop 2 and on
+a cat {"reference_path": "cat.png", "mask_strategy": "0"}  starts with this image
 """
 
 from __future__ import annotations
@@ -51,131 +49,37 @@ class JsonSuffix(NamedTuple):
     mask_strategy: str | None = None
 
 
-def append_scores(prompt: str, scores: PromptScores, *, reference_prompts: bool = False) -> str:
-    """Return the prompt with its scores in our one format (`data/conditioning.py`).
-
-    The compat mode puts no full stop before them, and leaves a score out where the prompt has its
-    label anywhere, instead of replacing scores at the prompt's end.
-    """
-    if not reference_prompts:
-        known = {"aesthetic": scores.aesthetic, "motion": scores.motion}
-        given = {name: float(value) for name, value in known.items() if value is not None}
-        return condition_text(prompt, given, camera_motion=scores.camera_motion)
-    sentences = {
-        "aesthetic score:": None if scores.aesthetic is None else f"{scores.aesthetic:.1f}",
-        "motion score:": None if scores.motion is None else f"{scores.motion:.1f}",
-        "camera motion:": scores.camera_motion,
-    }
-    added = [
-        f" {label} {value}."
-        for label, value in sentences.items()
-        if value is not None and label not in prompt
-    ]
-    return prompt + "".join(added)
+def append_scores(prompt: str, scores: PromptScores) -> str:
+    """Return the prompt with its scores in our one format (`data/conditioning.py`)."""
+    known = {"aesthetic": scores.aesthetic, "motion": scores.motion}
+    given = {name: float(value) for name, value in known.items() if value is not None}
+    return condition_text(prompt, given, camera_motion=scores.camera_motion)
 
 
-def split_prompt(
-    prompt: str, *, reference_prompts: bool = False
-) -> tuple[list[str], list[int] | None]:
+def split_prompt(prompt: str) -> tuple[list[str], list[int] | None]:
     """Return the texts of a prompt and the loops at which they start.
 
     A prompt that doesn't begin with ``|0|`` is one text with no loops (None).
 
     Raises:
-        ConfigError: loops and texts don't alternate, or (default) the loops don't rise.
+        ConfigError: loops and texts don't alternate, or the loops don't rise.
     """
-    if not prompt.startswith(_FIRST):
-        return [prompt], None
-    texts, starts = _segments(prompt)
-    if not reference_prompts and any(b <= a for a, b in pairwise(starts)):
+    texts, starts = prompt_segments(prompt)
+    if starts is None:
+        return texts, None
+    if any(b <= a for a, b in pairwise(starts)):
         raise ConfigError(f"the loops {starts} of {prompt!r} do not rise", hint=_HINT)
     return [text.strip() for text in texts], starts
 
 
-def merge_prompt(texts: Sequence[str], starts: Sequence[int] | None) -> str:
-    """Undo `split_prompt` (but for spaces around the texts)."""
-    if starts is None:
-        return texts[0]
-    return "".join(f"|{start}|{text}" for start, text in zip(starts, texts, strict=True))
-
-
-def prompt_of_loop(prompt: str, loop: int, *, reference_prompts: bool = False) -> str:
-    """Return the text of a loop: the last one that starts at it or before.
-
-    The compat mode keeps spaces around the text, and takes loops in any order (each text fills the
-    loops up to the next one's).
+def prompt_segments(prompt: str) -> tuple[list[str], list[int] | None]:
+    """Return what `split_prompt` does, as it is written: with spaces, loops in any order.
 
     Raises:
-        ConfigError: as in `split_prompt`.
+        ConfigError: loops and texts don't alternate.
     """
     if not prompt.startswith(_FIRST):
-        return prompt
-    if not reference_prompts:
-        texts, starts = split_prompt(prompt)
-        return texts[sum(start <= loop for start in starts or [0]) - 1]
-    texts, indices = _segments(prompt)
-    filled = 0
-    for text, start, end in zip(texts, indices, [*indices[1:], loop + 1], strict=True):
-        filled += max(0, end - start)
-        if filled > loop:
-            return text
-    raise ConfigError(f"{prompt!r} has no text for loop {loop}")
-
-
-def split_json(prompt: str, *, reference_prompts: bool = False) -> JsonSuffix:
-    """Take the JSON suffix off a prompt.
-
-    Args:
-        prompt: a prompt; from the first ``{`` on it must be one JSON object whose keys are
-            ``reference_path`` and ``mask_strategy``, neither of them needed.
-        reference_prompts: keep the spaces before the suffix, and take values that are no strings.
-
-    Raises:
-        ConfigError: there is a ``{`` but no such object.
-    """
-    text, brace, rest = prompt.partition("{")
-    if not brace:
-        return JsonSuffix(prompt)
-    if "{" in rest:
-        raise _json_error(prompt, "it has more than one '{'")
-    try:
-        found: dict[str, Any] = json.loads(brace + rest)
-    except ValueError as error:
-        raise _json_error(prompt, f"no JSON ({error})") from error
-    unknown = sorted(set(found) - set(_KEYS))
-    if unknown:
-        raise _json_error(prompt, f"unknown keys {unknown}")
-    if reference_prompts:
-        return JsonSuffix(text, **found)
-    for key, value in found.items():
-        if not isinstance(value, str):
-            raise _json_error(prompt, f"{key} must be a string, not {value!r}")
-    return JsonSuffix(text.rstrip(), **found)
-
-
-def condition_prompt(
-    prompt: str, scores: PromptScores, *, clean: bool = True, reference_prompts: bool = False
-) -> str:
-    """Return a prompt, whole or in segments, as the text encoder is to see it.
-
-    The default cleans each text and then adds the scores; the compat mode adds the scores and then
-    cleans (removing Chinese characters).
-
-    Args:
-        prompt: without JSON suffix.
-        scores: added to every text.
-        clean: clean the texts, as the captions of training were.
-        reference_prompts: see above.
-    """
-    texts, starts = split_prompt(prompt, reference_prompts=reference_prompts)
-    if reference_prompts:
-        texts = [append_scores(text, scores, reference_prompts=True) for text in texts]
-        return merge_prompt([clean_caption(text, remove_cjk=True) for text in texts], starts)
-    cleaned = [clean_caption(text) if clean else text for text in texts]
-    return merge_prompt([append_scores(text, scores) for text in cleaned], starts)
-
-
-def _segments(prompt: str) -> tuple[list[str], list[int]]:
+        return [prompt], None
     fields = prompt.split("|")[1:]
     if len(fields) % 2:
         raise ConfigError(f"a text is missing in {prompt!r}", hint=_HINT)
@@ -185,6 +89,76 @@ def _segments(prompt: str) -> tuple[list[str], list[int]]:
         raise ConfigError(
             f"between '|' and '|' there is no number of a loop in {prompt!r}", hint=_HINT
         ) from None
+
+
+def merge_prompt(texts: Sequence[str], starts: Sequence[int] | None) -> str:
+    """Undo `split_prompt` (but for spaces around the texts)."""
+    if starts is None:
+        return texts[0]
+    return "".join(f"|{start}|{text}" for start, text in zip(starts, texts, strict=True))
+
+
+def prompt_of_loop(prompt: str, loop: int) -> str:
+    """Return the text of a loop: the last one that starts at it or before.
+
+    Raises:
+        ConfigError: as in `split_prompt`.
+    """
+    texts, starts = split_prompt(prompt)
+    return texts[sum(start <= loop for start in starts or [0]) - 1]
+
+
+def split_json(prompt: str) -> JsonSuffix:
+    """Take the JSON suffix off a prompt.
+
+    Args:
+        prompt: a prompt; from the first ``{`` on it must be one JSON object whose keys are
+            ``reference_path`` and ``mask_strategy``, neither of them needed; both are strings.
+
+    Raises:
+        ConfigError: there is a ``{`` but no such object.
+    """
+    text, found = parse_json_suffix(prompt)
+    if found is None:
+        return JsonSuffix(prompt)
+    for key, value in found.items():
+        if not isinstance(value, str):
+            raise _json_error(prompt, f"{key} must be a string, not {value!r}")
+    return JsonSuffix(text.rstrip(), **found)
+
+
+def parse_json_suffix(prompt: str) -> tuple[str, dict[str, Any] | None]:
+    """Return the text before the JSON suffix as it is written, and the object; None without one.
+
+    Raises:
+        ConfigError: there is a ``{`` but no object with the keys of `split_json`.
+    """
+    text, brace, rest = prompt.partition("{")
+    if not brace:
+        return prompt, None
+    if "{" in rest:
+        raise _json_error(prompt, "it has more than one '{'")
+    try:
+        found: dict[str, Any] = json.loads(brace + rest)
+    except ValueError as error:
+        raise _json_error(prompt, f"no JSON ({error})") from error
+    unknown = sorted(set(found) - set(_KEYS))
+    if unknown:
+        raise _json_error(prompt, f"unknown keys {unknown}")
+    return text, found
+
+
+def condition_prompt(prompt: str, scores: PromptScores, *, clean: bool = True) -> str:
+    """Return a prompt, whole or in segments, as the text encoder is to see it.
+
+    Args:
+        prompt: without JSON suffix.
+        scores: added to every text.
+        clean: clean the texts first, as the captions of training were.
+    """
+    texts, starts = split_prompt(prompt)
+    cleaned = [clean_caption(text) if clean else text for text in texts]
+    return merge_prompt([append_scores(text, scores) for text in cleaned], starts)
 
 
 def _json_error(prompt: str, problem: str) -> ConfigError:

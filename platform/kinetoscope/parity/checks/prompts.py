@@ -1,4 +1,4 @@
-"""Prompt helpers against the reference, in compat mode ``reference_prompts``."""
+"""Prompt helpers against the reference."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ import torch
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.data.text.file_names import reference_path_name
 from kinetoscope.data.text.mask_strategy import (
     MaskGroup,
     continue_from,
     parse_mask_strategy,
     snap_start,
 )
-from kinetoscope.data.text.prompts import (
-    PromptScores,
-    append_scores,
-    condition_prompt,
-    merge_prompt,
-    prompt_of_loop,
-    split_json,
-    split_prompt,
-)
+from kinetoscope.data.text.prompts import PromptScores, merge_prompt
 from kinetoscope.inference.config import ClipSize
 from kinetoscope.inference.loops import Pieces
 from kinetoscope.inference.resolution_info import InfoKind, resolution_info
 from kinetoscope.parity.compare import CaseResult, exact_cases, failed
 from kinetoscope.parity.golden import GoldenFile
 from kinetoscope.parity.raising import outcome
+from kinetoscope.parity.reference.file_names import reference_path_name
+from kinetoscope.parity.reference.prompts import (
+    reference_append_scores,
+    reference_condition_prompt,
+    reference_prompt_of_loop,
+    reference_split_json,
+    reference_split_prompt,
+)
 
 _SOURCES = {"merge_of_split": "split_prompt"}
 """Outputs whose inputs have another name."""
@@ -66,7 +65,7 @@ def _calls(function: Callable[[Any], Any], arguments: list[Any], wanted: list[An
 
 def _append_scores(case: dict[str, Any]) -> list[str]:
     scores = _scores(case["kwargs"])
-    return [append_scores(text, scores, reference_prompts=True) for text in case["prompts"]]
+    return [reference_append_scores(text, scores) for text in case["prompts"]]
 
 
 def _scores(kwargs: dict[str, Any]) -> PromptScores:
@@ -78,22 +77,22 @@ def _parse(strategy: str | None) -> list[list[float]]:
 
 
 def _split(prompt: str) -> list[object]:
-    return list(split_prompt(prompt, reference_prompts=True))
+    return list(reference_split_prompt(prompt))
 
 
 def _merge(prompt: str) -> str:
-    return merge_prompt(*split_prompt(prompt, reference_prompts=True))
+    return merge_prompt(*reference_split_prompt(prompt))
 
 
 def _of_loop(case: dict[str, Any]) -> list[str]:
     loop = case["num_loop"]
-    return [prompt_of_loop(text, loop, reference_prompts=True) for text in case["prompts"]]
+    return [reference_prompt_of_loop(text, loop) for text in case["prompts"]]
 
 
 def _split_json(case: dict[str, Any]) -> list[list[str]]:
     texts, references, strategies = [], list(case["reference"]), list(case["mask_strategy"])
     for index, prompt in enumerate(case["prompts"]):
-        found = split_json(prompt, reference_prompts=True)
+        found = reference_split_json(prompt)
         texts.append(found.text)
         if found.reference_path is not None:
             references[index] = found.reference_path
@@ -154,9 +153,9 @@ def _described(tensor: Tensor) -> dict[str, object]:
 
 
 def _pipeline(case: dict[str, Any]) -> dict[str, object]:
-    merged = condition_prompt(case["prompt"], _scores(case["kwargs"]), reference_prompts=True)
+    merged = reference_condition_prompt(case["prompt"], _scores(case["kwargs"]))
     loops = range(case["loop"])
-    per_loop = [prompt_of_loop(merged, loop, reference_prompts=True) for loop in loops]
+    per_loop = [reference_prompt_of_loop(merged, loop) for loop in loops]
     return {"merged": merged, "per_loop": per_loop}
 
 

@@ -1,19 +1,22 @@
-"""Caption cleaning against the reference, in compat mode ``remove_cjk``."""
+"""Caption cleaning against the reference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from kinetoscope.data.text.cleaning import clean_caption, lower_caption
 from kinetoscope.parity.compare import CaseResult, exact_cases, failed
 from kinetoscope.parity.golden import GoldenFile
 from kinetoscope.parity.raising import outcome
+from kinetoscope.parity.reference.cleaning import (
+    reference_clean_caption,
+    reference_lower_caption,
+)
 
 _FUNCTIONS: dict[str, Callable[[str], str]] = {
-    "clean_twice": lambda text: clean_caption(text, remove_cjk=True),
-    "clean_once": lambda text: clean_caption(text, remove_cjk=True, passes=1),
-    "use_text_preprocessing_false": lower_caption,
+    "clean_twice": reference_clean_caption,
+    "clean_once": partial(reference_clean_caption, passes=1),
+    "use_text_preprocessing_false": reference_lower_caption,
 }
 
 

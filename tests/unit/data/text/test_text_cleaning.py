@@ -1,4 +1,4 @@
-"""Caption cleaning by default; the compat mode is checked against the reference in unit/parity."""
+"""Caption cleaning; the reference's own is checked in unit/parity."""
 
 from __future__ import annotations
 
@@ -30,10 +30,6 @@ GOLDEN = Path(__file__).parents[3] / "golden/reference/text_cleaning.json"
 )
 def test_text_in_every_script_survives(caption: str) -> None:
     assert clean_caption(f" {caption.upper()} &amp; a <b>cat</b>") == f"{caption} a cat"
-
-
-def test_the_compat_mode_leaves_nothing_of_a_chinese_caption() -> None:
-    assert clean_caption("\u4e00\u53ea\u732b\u5728\u7761\u89c9", remove_cjk=True) == ""
 
 
 @pytest.mark.parametrize(

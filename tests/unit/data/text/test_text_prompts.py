@@ -1,4 +1,4 @@
-"""Prompt syntax by default; the compat mode is checked against the reference in unit/parity."""
+"""Prompt syntax; the reference's own is checked in unit/parity."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.data.conditioning import condition_text, split_conditioning
-from kinetoscope.data.text.file_names import clip_name, reference_path_name
+from kinetoscope.data.text.file_names import clip_name
 from kinetoscope.data.text.prompts import (
     PromptScores,
     append_scores,
@@ -93,4 +93,3 @@ def test_a_file_name_made_of_a_prompt_stays_in_its_folder() -> None:
     assert clip_name(prompt="\u4e00\u53ea\u732b") == "\u4e00\u53ea\u732b"
     assert clip_name(prompt="...") == "sample"
     assert len(clip_name(prompt="\u732b" * 999).encode()) <= 120
-    assert reference_path_name("out", 0, prompt="/etc/x") == "/etc/x"
