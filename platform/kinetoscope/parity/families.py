@@ -40,7 +40,7 @@ FAMILIES = {
     "rflow_sample": Family("rectified_flow", "reference_times"),
     "rflow_e2e": Family("rectified_flow", "reference_times"),
     "mask_generator": Family("frame_masks", "reference_draws"),
-    "mask_strategy": Family("mask_strategy", "reference_align"),
+    "mask_strategy": Family("mask_strategy", "reference.mask_strategy"),
     "prompts": Family("prompts", "reference.prompts"),
     "text_cleaning": Family("text", "reference.cleaning"),
     "aspect_tables": Family("buckets"),

@@ -1,4 +1,4 @@
-"""References in the latents by default; the compat mode is checked in unit/parity."""
+"""References in the latents; the reference's own way is checked in unit/parity."""
 
 from __future__ import annotations
 
@@ -21,14 +21,6 @@ def test_frames_come_from_the_reference_and_the_input_stays() -> None:
     assert mask is not None
     assert mask.tolist() == [[0, 0, 0, 0, 0, *[1] * 9, 0.5]]
     assert not noise.any()
-
-
-def test_the_compat_mode_moves_the_last_frame_to_the_last_piece() -> None:
-    noise = torch.zeros(1, 1, 15, 1, 1)
-    strategy = ["0,0,0,-1"]
-    _, mask = apply_mask_strategy(noise, [[_latents(1)]], strategy, align=5, reference_align=True)
-    assert mask is not None
-    assert mask[0].argmin() == 10
 
 
 @pytest.mark.parametrize(

@@ -42,28 +42,30 @@ class MaskGroup(NamedTuple):
     edit: float = 0.0
 
 
-def parse_mask_strategy(
-    strategy: str | None, *, reference_prompts: bool = False
-) -> list[MaskGroup]:
+def parse_mask_strategy(strategy: str | None) -> list[MaskGroup]:
     """Return the groups of a mask strategy; nothing has none.
-
-    Args:
-        strategy: see above.
-        reference_prompts: compat with Open-Sora 1.2: take numbers that make no sense.
 
     Raises:
         ConfigError: a group is not of this form or has a number out of range.
     """
-    if not strategy:
-        return []
-    groups = [_parse_group(group, strategy) for group in strategy.split(";")]
-    if not reference_prompts:
-        for group in groups:
-            _check_group(group, strategy)
+    groups = mask_groups(strategy)
+    for group in groups:
+        _check_group(group, strategy)
     return groups
 
 
-def snap_start(start: int, align: int, num_frames: int, *, reference_align: bool = False) -> int:
+def mask_groups(strategy: str | None) -> list[MaskGroup]:
+    """Return the groups as they are written, whatever their numbers.
+
+    Raises:
+        ConfigError: a group is not of this form.
+    """
+    if not strategy:
+        return []
+    return [_parse_group(group, strategy) for group in strategy.split(";")]
+
+
+def snap_start(start: int, align: int, num_frames: int) -> int:
     """Move a start to the nearest multiple of ``align`` in the clip.
 
     The VAE encodes clips in pieces, so latents keep their meaning when pieces lie on pieces. Halves
@@ -73,14 +75,10 @@ def snap_start(start: int, align: int, num_frames: int, *, reference_align: bool
         start: in [0, num_frames).
         align: latent frames of a VAE piece.
         num_frames: latent frames of the clip.
-        reference_align: compat with Open-Sora 1.2, which moves the last frame like any other and
-            never snaps up to a last piece that is not whole.
     """
-    pieces, rest = divmod(start, align)
-    if reference_align:
-        return (pieces + (rest > align / 2 and pieces < num_frames // align - 1)) * align
     if start == num_frames - 1:
         return start
+    pieces, rest = divmod(start, align)
     up = rest > align / 2 and (pieces + 1) * align < num_frames
     return (pieces + up) * align
 
@@ -91,7 +89,6 @@ def continue_from(
     previous: Reference,
     *,
     group: MaskGroup,
-    reference_prompts: bool = False,
 ) -> tuple[list[Reference], str]:
     """Make the previous clip a reference of the next one.
 
@@ -101,16 +98,10 @@ def continue_from(
         previous: the clip before, encoded; becomes the last reference.
         group: ``loop``, ``length`` and ``edit`` of the condition; its last ``length`` latent frames
             become the first of the clip.
-        reference_prompts: compat with Open-Sora 1.2, which fails where ``references`` is None.
 
     Returns:
         The references and the mask strategy of the next clip.
-
-    Raises:
-        ConfigError: ``references`` is None in the compat mode.
     """
-    if references is None and reference_prompts:
-        raise ConfigError("a clip without references can't be continued in the compat mode")
     together = [*(references or ()), previous]
     added = f"{group.loop},{len(together) - 1},-{group.length},0,{group.length},{group.edit}"
     return together, f"{strategy};{added}" if strategy else added
@@ -128,7 +119,7 @@ def _parse_group(group: str, strategy: str) -> MaskGroup:
     return MaskGroup(*whole, *edit)
 
 
-def _check_group(group: MaskGroup, strategy: str) -> None:
+def _check_group(group: MaskGroup, strategy: str | None) -> None:
     if group.loop < 0 or group.reference < 0:
         raise _error(strategy, f"loop {group.loop} and reference {group.reference} count from 0")
     if group.length < 1:
@@ -137,7 +128,7 @@ def _check_group(group: MaskGroup, strategy: str) -> None:
         raise _error(strategy, f"the edit ratio {group.edit} is not within 0 and 1")
 
 
-def _error(strategy: str, problem: str) -> ConfigError:
+def _error(strategy: str | None, problem: str) -> ConfigError:
     return ConfigError(
         f"bad mask strategy {strategy!r}: {problem}",
         hint=f"up to six numbers {_FORM} per group, groups joined by ';'; '0' starts the clip "

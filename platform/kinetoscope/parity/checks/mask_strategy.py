@@ -1,4 +1,4 @@
-"""Mask strategies against the reference, in compat mode ``reference_align``."""
+"""Mask strategies against the reference."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from kinetoscope.inference.mask_strategy import apply_mask_strategy
 from kinetoscope.parity.compare import CaseResult, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
+from kinetoscope.parity.reference.mask_strategy import reference_apply_mask_strategy
 
 
 def check_mask_strategy(golden: GoldenFile) -> Iterator[CaseResult]:
@@ -20,13 +20,12 @@ def check_mask_strategy(golden: GoldenFile) -> Iterator[CaseResult]:
             [inputs[f"ref_{clip}_{number}"] for number in range(count)]
             for clip, count in enumerate(config["num_refs"])
         ]
-        z, mask = apply_mask_strategy(
+        z, mask = reference_apply_mask_strategy(
             inputs["z"],
             references,
             config["mask_strategy"],
             loop=config.get("loop_i", 0),
             align=config.get("align"),
-            reference_align=True,
         )
         return {"z": z} if mask is None else {"z": z, "mask": mask}
 

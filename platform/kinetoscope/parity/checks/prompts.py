@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.data.text.mask_strategy import (
-    MaskGroup,
-    continue_from,
-    parse_mask_strategy,
-    snap_start,
-)
+from kinetoscope.data.text.mask_strategy import MaskGroup, mask_groups
 from kinetoscope.data.text.prompts import PromptScores, merge_prompt
 from kinetoscope.inference.config import ClipSize
 from kinetoscope.inference.loops import Pieces
@@ -24,6 +19,10 @@ from kinetoscope.parity.compare import CaseResult, exact_cases, failed
 from kinetoscope.parity.golden import GoldenFile
 from kinetoscope.parity.raising import outcome
 from kinetoscope.parity.reference.file_names import reference_path_name
+from kinetoscope.parity.reference.mask_strategy import (
+    reference_continue_from,
+    reference_snap_start,
+)
 from kinetoscope.parity.reference.prompts import (
     reference_append_scores,
     reference_condition_prompt,
@@ -73,7 +72,7 @@ def _scores(kwargs: dict[str, Any]) -> PromptScores:
 
 
 def _parse(strategy: str | None) -> list[list[float]]:
-    return [list(group) for group in parse_mask_strategy(strategy, reference_prompts=True)]
+    return [list(group) for group in mask_groups(strategy)]
 
 
 def _split(prompt: str) -> list[object]:
@@ -102,7 +101,7 @@ def _split_json(case: dict[str, Any]) -> list[list[str]]:
 
 
 def _nearest_point(case: list[int]) -> int:
-    return snap_start(*case, reference_align=True)
+    return reference_snap_start(*case)
 
 
 def _append_generated(case: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +111,7 @@ def _append_generated(case: dict[str, Any]) -> dict[str, Any]:
         edit=case["condition_frame_edit"],
     )
     pairs = [
-        continue_from(own, strategy, f"enc{index}", group=group, reference_prompts=True)
+        reference_continue_from(own, strategy, f"enc{index}", group=group)
         for index, (own, strategy) in enumerate(
             zip(case["refs_x"], case["mask_strategy"], strict=True)
         )

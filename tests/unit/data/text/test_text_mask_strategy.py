@@ -45,13 +45,10 @@ def test_starts_snap_to_the_nearest_piece_and_the_last_frame_stays() -> None:
         *(0, 0, 0, 5, 5, 5, 5, 5, 10, 10, 10, 10, 10, 10),
         14,
     ]
-    # The reference takes the end of the clip for its last piece's start.
-    assert snap_start(14, 5, 15, reference_align=True) == 10
 
 
 def test_a_last_piece_that_is_not_whole_can_be_reached() -> None:
     assert snap_start(4, 5, 9) == 5
-    assert snap_start(4, 5, 9, reference_align=True) == 0
 
 
 def test_a_clip_is_continued_from_its_own_last_frames() -> None:
@@ -61,5 +58,3 @@ def test_a_clip_is_continued_from_its_own_last_frames() -> None:
     assert strategy == "0;2,1,-5,0,5,0.25"
     assert parse_mask_strategy(strategy)[1] == (2, 1, -5, 0, 5, 0.25)
     assert continue_from(None, None, "previous", group=group) == (["previous"], "2,0,-5,0,5,0.25")
-    with pytest.raises(ConfigError, match="compat"):
-        continue_from(None, None, "previous", group=group, reference_prompts=True)
