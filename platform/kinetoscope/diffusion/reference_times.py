@@ -2,7 +2,7 @@
 
 The reference counts latent frames as ``num_frames // 17 * 5``: 0 for 2 to 16 frames, so that such
 clips never see noise (and pure noise becomes nan), and short by up to 4 for lengths that are no
-multiple of 17. It is also a slow path for its draws: one stream per process, in order.
+multiple of 17.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from kinetoscope.diffusion.config import RectifiedFlowConfig
 
 _CHUNK_FRAMES = 17
 _CHUNK_LATENT_FRAMES = 5
@@ -62,37 +60,3 @@ def reference_shift(
         latent_frames = num_frames // _CHUNK_FRAMES * _CHUNK_LATENT_FRAMES
     ratio = ratio_space * (latent_frames / base.num_frames).sqrt() * base.scale
     return ratio * tau / (1 + (ratio - 1) * tau) * base.num_timesteps
-
-
-def reference_timesteps(
-    count: int, config: RectifiedFlowConfig, generator: torch.Generator
-) -> Tensor:
-    """Draw the model's times ``B`` as the reference does, before their shift.
-
-    It draws them first, then the noise (`reference_noise`). Training draws each sample by its own
-    key instead (`rectified_flow.draw_times`).
-
-    Args:
-        count: of samples.
-        config: distribution of the times; discrete ones are int64.
-        generator: seeded as the reference seeds torch's global one.
-    """
-    if config.timestep_distribution == "discrete":
-        return torch.randint(0, config.num_timesteps, (count,), generator=generator)
-    if config.timestep_distribution == "uniform":
-        return torch.rand(count, generator=generator) * config.num_timesteps
-    shape = (count, 1)
-    normal = torch.normal(
-        torch.full(shape, config.logit_mean),
-        torch.full(shape, config.logit_std),
-        generator=generator,
-    )
-    limits = torch.finfo(normal.dtype)
-    # torch.distributions.LogisticNormal keeps off 0 and 1 so
-    tau = torch.sigmoid(normal[:, 0]).clamp(limits.tiny, 1 - limits.eps)
-    return tau * config.num_timesteps
-
-
-def reference_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw noise like a tensor from the stream of `reference_timesteps`."""
-    return torch.randn(like.shape, generator=generator, dtype=like.dtype)

@@ -47,7 +47,7 @@ FAMILIES = {
     "bucket_helpers": Family("buckets", "reference_draws"),
     "bucket_ids": Family("buckets", "reference_draws"),
     "lr_warmup": Family("training"),
-    "ema": Family("training", "reference_compat"),
+    "ema": Family("training", "reference.ema"),
 }
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,7 +20,6 @@ from kinetoscope.diffusion.rectified_flow import (
     shift_by_size,
     training_loss,
 )
-from kinetoscope.diffusion.reference_times import reference_timesteps
 from kinetoscope.parity.checks.stub_flow import StubFlow
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "reference"
@@ -119,19 +117,6 @@ def test_shifted_times_are_finite_ordered_and_keep_their_ends(num_frames: int) -
 def test_shift_can_be_switched_off() -> None:
     times, config = torch.tensor([0.0, 123.5, 1000.0]), RectifiedFlowConfig(shift_by_size=False)
     assert torch.equal(shift_by_size(times, _sizes(102, 720, 1280), config), times)
-
-
-def test_the_reference_draws_each_kind_of_times_from_one_stream() -> None:
-    def draw(kind: Any, count: int = 4000) -> Tensor:
-        config = RectifiedFlowConfig(timestep_distribution=kind, num_timesteps=100)
-        return reference_timesteps(count, config, torch.Generator().manual_seed(5))
-
-    torch.manual_seed(5)
-    assert torch.equal(draw("uniform"), torch.rand(4000) * 100)
-    torch.manual_seed(5)
-    assert torch.equal(draw("discrete"), torch.randint(0, 100, (4000,)))
-    assert draw("logit_normal").median().item() == pytest.approx(50, abs=3)
-    assert not torch.equal(draw("uniform", 2), draw("logit_normal", 2))
 
 
 @pytest.mark.parametrize("case", ["plain", "mask", "image", "t_given_is_not_transformed"])

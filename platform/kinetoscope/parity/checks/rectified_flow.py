@@ -17,17 +17,13 @@ from kinetoscope.diffusion.rectified_flow import (
     shift_by_size,
     training_loss,
 )
-from kinetoscope.diffusion.reference_times import (
-    ReferenceBase,
-    reference_noise,
-    reference_shift,
-    reference_timesteps,
-)
+from kinetoscope.diffusion.reference_times import ReferenceBase, reference_shift
 from kinetoscope.diffusion.sampler import StepNoise, sample, sampling_schedule
 from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer
 from kinetoscope.parity.checks.stub_flow import Recorder, StubFlow
 from kinetoscope.parity.compare import CaseResult, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
+from kinetoscope.parity.reference.draws import reference_noise, reference_timesteps
 
 _FLOW_FIELDS = {
     "num_timesteps": "num_timesteps",

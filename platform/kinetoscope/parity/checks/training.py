@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from kinetoscope.parity.compare import CaseResult, attempt, tensor_cases, within
 from kinetoscope.parity.golden import GoldenFile
+from kinetoscope.parity.reference.ema import ReferenceEMA
 from kinetoscope.training.loop.config import TrainLoopConfig
-from kinetoscope.training.loop.ema import EMA
 from kinetoscope.training.loop.lr_schedule import learning_rate
 
 _RATE_TOLERANCE = 1e-9
@@ -54,7 +54,7 @@ def _averages(golden: GoldenFile, case: str) -> dict[str, Tensor]:
     # Sharded, the reference averages the fp32 master weights of a bf16 model, as we always do.
     rounded = config["model_dtype"] == "bfloat16" and not config["sharded"]
     model = _model(config["spec"], torch.bfloat16 if rounded else torch.float32)
-    ema = EMA(model, config["decay"], reference_compat=True)
+    ema = ReferenceEMA(model, config["decay"])
     ema.import_state(_below("ema0/", inputs))
     averages: dict[str, Tensor] = {}
     for step in range(config["steps"]):

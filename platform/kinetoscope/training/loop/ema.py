@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from kinetoscope.core.errors import CorruptError
 
-_REFERENCE_LEAVES_OUT = "pos_embed"
-
 
 class EMA:
     """Averages the parameters of a model that are trained; the others never change.
@@ -20,21 +18,14 @@ class EMA:
     Args:
         model: started from as it is.
         decay: share of the average that each step keeps.
-        reference_compat: do as Open-Sora 1.2: a parameter that is called ``pos_embed`` is not
-            averaged, and what is not averaged (that, frozen parameters, buffers) is exported as it
-            was at the start, not as it is in the model now.
     """
 
-    def __init__(self, model: nn.Module, decay: float, *, reference_compat: bool = False) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self._model = model
         self._decay = decay
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        if reference_compat:
-            trained.pop(_REFERENCE_LEAVES_OUT, None)
         self._live = [parameter.detach() for parameter in trained.values()]
-        self._average = {name: _copy(p.detach()) for name, p in trained.items()}
-        rest = model.state_dict() if reference_compat else {}
-        self._rest = {n: _copy(t) for n, t in rest.items() if n not in self._average}
+        self._average = {n: p.detach().to(torch.float32, copy=True) for n, p in trained.items()}
 
     def update(self) -> None:
         """Move the average towards the current weights."""
@@ -44,16 +35,11 @@ class EMA:
 
     def export_state(self) -> dict[str, Tensor]:
         """Return a whole state dict of the model with the averages in it."""
-        return {**self._model.state_dict(), **self._rest, **self._average}
+        return {**self._model.state_dict(), **self._average}
 
     def import_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Load what ``export_state`` returned; raises ``CorruptError`` when a name is missing."""
-        kept = self._rest | self._average
-        if missing := sorted(kept.keys() - tensors.keys()):
+        if missing := sorted(self._average.keys() - tensors.keys()):
             raise CorruptError(f"the averaged weights lack {missing[:5]}")
-        for name, tensor in kept.items():
-            tensor.copy_(tensors[name])
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        for name, average in self._average.items():
+            average.copy_(tensors[name])

@@ -75,18 +75,17 @@ class Positioned(Model):
         self.pos_embed = nn.Parameter(torch.zeros(2))
 
 
-@pytest.mark.parametrize("compat", [False, True])
-def test_the_reference_leaves_out_pos_embed_and_keeps_old_buffers(compat: bool) -> None:
+def test_pos_embed_is_averaged_and_what_is_not_trained_is_live() -> None:
     model = Positioned()
-    ema = EMA(model, decay=0.5, reference_compat=compat)
+    ema = EMA(model, decay=0.5)
     with torch.no_grad():
         for tensor in (model.pos_embed, model.linear.bias, model.norm.get_buffer("running_mean")):
             tensor.fill_(4.0)
         model.linear.weight.zero_()
     ema.update()
     exported = ema.export_state()
-    assert exported["pos_embed"].tolist() == [0.0 if compat else 2.0] * 2
-    assert exported["norm.running_mean"].tolist() == [0.0 if compat else 4.0] * 3
-    assert (exported["linear.bias"] == 4.0).all() != compat
+    assert exported["pos_embed"].tolist() == [2.0] * 2
+    assert exported["norm.running_mean"].tolist() == [4.0] * 3
+    assert (exported["linear.bias"] == 4.0).all()
     torch.testing.assert_close(exported["linear.weight"], Model().linear.weight / 2)
     assert exported.keys() == model.state_dict().keys()
