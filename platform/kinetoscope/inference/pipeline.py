@@ -30,7 +30,6 @@ from kinetoscope.inference.loops import Pieces, condition_frames
 from kinetoscope.inference.mask_strategy import apply_mask_strategy
 from kinetoscope.inference.references import encode_frames, read_reference
 from kinetoscope.inference.requests import check_request
-from kinetoscope.inference.resolution_info import resolution_info
 from kinetoscope.models.base import build_autoencoder, build_transformer
 from kinetoscope.models.config import multiples
 from kinetoscope.models.text.encoders import build_text_encoder
@@ -178,19 +177,17 @@ class TextToVideo:
         self, request: ClipRequest, size: ClipSize, loop: int, mask_Bt: Tensor | None
     ) -> Conditions:
         text, text_mask = self.text_encoder.encode([self._text(request, loop)])
-        told = resolution_info(
-            "stdit",
-            size,
-            request.fps or self.spec.fps,
-            image_fps=request.fps or IMAGE_FPS,
-            device=self.device,
+        fps = request.fps or (self.spec.fps if size.num_frames > 1 else IMAGE_FPS)
+        height_B, width_B, fps_B = (
+            torch.full((1,), float(value), device=self.device)
+            for value in (size.height, size.width, fps)
         )
         return Conditions(
             text_BSD=text,
             text_mask_BS=text_mask,
-            height_B=told["height"],
-            width_B=told["width"],
-            fps_B=told["fps"],
+            height_B=height_B,
+            width_B=width_B,
+            fps_B=fps_B,
             frame_mask_Bt=mask_Bt,
         )
 

@@ -165,6 +165,18 @@ def test_the_request_s_scores_win_over_the_prompt_s_and_the_bundle_s(models: Tex
     assert (clip("a cat", aesthetic=6.5) != clip("a cat")).any()
 
 
+def test_one_frame_is_told_as_an_image_and_a_video_at_the_bundle_s_rate(
+    models: TextToVideo,
+) -> None:
+    def clip(num_frames: int, fps: float | None = None) -> Frames:
+        return models.generate(ClipRequest(prompt="x", num_frames=num_frames, fps=fps))
+
+    assert (clip(1) == clip(1, fps=120)).all()
+    assert (clip(1) != clip(1, fps=models.spec.fps)).any()
+    assert (clip(5) == clip(5, fps=models.spec.fps)).all()
+    assert (clip(5) != clip(5, fps=120)).any()
+
+
 def test_prompts_are_cleaned_where_the_training_captions_were(bundle: Bundle) -> None:
     spec = bundle.spec.model_copy(update={"clean_captions": True})
     cleaning = TextToVideo(Bundle(spec, bundle.vae, bundle.dit))

@@ -14,7 +14,6 @@ from kinetoscope.data.text.mask_strategy import MaskGroup, mask_groups
 from kinetoscope.data.text.prompts import PromptScores, merge_prompt
 from kinetoscope.inference.config import ClipSize
 from kinetoscope.inference.loops import Pieces
-from kinetoscope.inference.resolution_info import InfoKind, resolution_info
 from kinetoscope.parity.compare import CaseResult, exact_cases, failed
 from kinetoscope.parity.golden import GoldenFile
 from kinetoscope.parity.raising import outcome
@@ -30,6 +29,7 @@ from kinetoscope.parity.reference.prompts import (
     reference_split_json,
     reference_split_prompt,
 )
+from kinetoscope.parity.reference.resolution_info import InfoKind, resolution_info
 
 _SOURCES = {"merge_of_split": "split_prompt"}
 """Outputs whose inputs have another name."""
