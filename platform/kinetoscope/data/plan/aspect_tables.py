@@ -168,14 +168,6 @@ def parse_num_frames(length: str | float) -> int:
     return frames
 
 
-def aspect_ratio_keys() -> dict[str, str]:
-    """Return the reference's key of each ratio that it lets users name.
-
-    Its ``50:27`` stands for 2.08, which is 25:12; `frame_size` takes it for the 1.85 that it is.
-    """
-    return dict(_tables()["aspect_ratios"])
-
-
 @cache
 def _tables() -> dict[str, dict[str, Any]]:
     tables: dict[str, dict[str, Any]] = json.loads(_TABLES.read_text(encoding="utf-8"))

@@ -8,13 +8,13 @@ from typing import Any
 from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.data.plan.aspect_tables import (
     NUM_FRAMES,
-    aspect_ratio_keys,
     named_resolution,
     parse_aspect_ratio,
     resolution_names,
 )
 from kinetoscope.parity.compare import CaseResult, attempt, exact_cases, failed, within
 from kinetoscope.parity.golden import GoldenFile
+from kinetoscope.parity.reference.aspect_ratios import ASPECT_RATIO_KEYS
 from kinetoscope.parity.reference.buckets import (
     Probability,
     ReferenceBuckets,
@@ -34,7 +34,7 @@ _RAISES = "raises"
 def check_aspect_tables(golden: GoldenFile) -> Iterator[CaseResult]:
     """Check the names and the sizes of all tables, in their order."""
     ours: dict[str, Callable[[], object]] = {
-        "aspect_ratio_map": lambda: list(aspect_ratio_keys().items()),
+        "aspect_ratio_map": lambda: list(ASPECT_RATIO_KEYS.items()),
         "aspect_ratios": lambda: {name: _table(name) for name in resolution_names()},
         "resolution_order": resolution_names,
         "num_frames_map": lambda: dict(NUM_FRAMES),

@@ -1,4 +1,4 @@
-"""Compat mode ``reference_draws``: buckets as Open-Sora 1.2 assigns them, one row at a time.
+"""Buckets as Open-Sora 1.2 assigns them, one row at a time.
 
 A slow path, for checking against the reference and for reading what one of its runs did: each row
 and bucket has a numpy generator of its own, lengths must exceed a bucket's frames, and sizes are
@@ -16,11 +16,11 @@ import numpy as np
 
 from kinetoscope.data.plan.aspect_tables import (
     NUM_FRAMES,
-    aspect_ratio_keys,
     named_resolution,
     resolution_names,
 )
 from kinetoscope.data.plan.config import BucketsConfig
+from kinetoscope.parity.reference.aspect_ratios import ASPECT_RATIO_KEYS
 
 Probability = float | tuple[float, float]
 """``keep``, or ``(keep, length)``."""
@@ -159,8 +159,7 @@ def reference_frame_size(resolution: str, aspect_ratio: str) -> tuple[int, int]:
         ValueError: the table has no such key: those of 256, 512, 1024, 2048 and 2880 say ``1.0``
             where the lookup wants ``1.00``, so not even 1:1.
     """
-    sizes, keys = named_resolution(resolution).sizes, aspect_ratio_keys()
-    key = keys.get(aspect_ratio)
+    sizes, key = named_resolution(resolution).sizes, ASPECT_RATIO_KEYS.get(aspect_ratio)
     if key is None or key not in sizes:
         raise ValueError(f"resolution {resolution!r} has no aspect ratio {aspect_ratio!r} ({key})")
     return sizes[key]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from kinetoscope.data.plan.aspect_tables import (
-    aspect_ratio_keys,
     frame_size,
     named_resolution,
     parse_aspect_ratio,
@@ -14,6 +13,7 @@ from kinetoscope.data.plan.aspect_tables import (
     resolution_names,
 )
 from kinetoscope.data.plan.config import NamedResolution
+from kinetoscope.parity.reference.aspect_ratios import ASPECT_RATIO_KEYS
 from kinetoscope.parity.reference.buckets import reference_frame_size
 
 
@@ -38,7 +38,7 @@ def test_named_sizes(resolution: str, ratio: str, size: tuple[int, int]) -> None
 
 def test_every_ratio_that_users_may_name_has_a_size_near_it_in_every_table() -> None:
     for resolution in resolution_names():
-        for ratio in aspect_ratio_keys():
+        for ratio in ASPECT_RATIO_KEYS:
             height, width = frame_size(resolution, ratio)
             assert height / width == pytest.approx(parse_aspect_ratio(ratio), rel=0.08)
 
@@ -46,7 +46,7 @@ def test_every_ratio_that_users_may_name_has_a_size_near_it_in_every_table() -> 
 def test_where_the_reference_finds_a_size_ours_is_the_same_but_for_its_mistake() -> None:
     differ = set()
     for resolution in resolution_names():
-        for ratio in aspect_ratio_keys():
+        for ratio in ASPECT_RATIO_KEYS:
             try:
                 size = reference_frame_size(resolution, ratio)
             except ValueError:
