@@ -1,5 +1,5 @@
 """Checks the public API against golden sets made with the reference (Open-Sora 1.2).
 
-``python -m kinetoscope.parity DIR`` runs every file of a set. One module per family of files; each
-names the compat mode that it runs in, where the reference's behaviour is not our default.
+``python -m kinetoscope.parity DIR`` runs every file of a set. `checks` has a module per family of
+files; where the reference's behaviour is not ours, it is a setting, or code of `reference`.
 """

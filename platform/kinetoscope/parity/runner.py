@@ -20,7 +20,7 @@ class Row:
 
     Attributes:
         file: name of the golden file.
-        mode: compat mode that its family runs in; ``-`` where the file was not understood.
+        mode: of its family; ``-`` where the file was not understood.
         result: how the case went.
     """
 

@@ -1,4 +1,4 @@
-"""Training frame masks: exact in compat mode ``reference_draws``, by frequency in ours."""
+"""Training frame masks: the reference's draws exactly, ours by frequency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open-Sora 1.2's own draws of frame masks: the compat mode ``reference_draws``.
+"""Open-Sora 1.2's own draws of frame masks.
 
 A slow path, one sample at a time: its draws come from two streams, in order. Training uses
 `frame_masks.draw_frame_masks`, whose masks have the same distribution.
