@@ -29,21 +29,6 @@ class Pieces:
         """Latent frames of a whole piece; None where clips are not cut."""
         return None if self.frames is None else -(-self.frames // self.stride)
 
-    def frames_of(self, latents: int) -> int:
-        """Return the frames of a number of latent frames that fill whole pieces.
-
-        Raises:
-            ConfigError: they don't, or clips are not cut.
-        """
-        if self.frames is None or self.latents is None:
-            raise ConfigError("the VAE does not cut clips into pieces")
-        if latents % self.latents:
-            raise ConfigError(
-                f"{latents} latent frames are no whole pieces",
-                hint=f"give a multiple of {self.latents}",
-            )
-        return latents // self.latents * self.frames
-
     def boundaries(self, num_frames: int) -> list[int]:
         """Return how many frames the first 1, 2, ... latent frames of a clip hold."""
         found = []

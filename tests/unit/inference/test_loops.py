@@ -52,10 +52,3 @@ def test_what_ends_inside_a_latent_frame_is_refused_with_the_nearest() -> None:
     assert error.value.hint == "give 47"
     with pytest.raises(ConfigError, match="can't be continued"):
         condition_frames(1, Pieces())
-
-
-def test_latent_frames_that_fill_no_whole_piece_have_no_length() -> None:
-    assert Pieces().frames_of(10) == 34
-    with pytest.raises(ConfigError, match="no whole pieces") as error:
-        Pieces().frames_of(7)
-    assert error.value.hint == "give a multiple of 5"

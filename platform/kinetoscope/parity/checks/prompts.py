@@ -13,11 +13,11 @@ from kinetoscope.core.errors import ConfigError
 from kinetoscope.data.text.mask_strategy import MaskGroup, mask_groups
 from kinetoscope.data.text.prompts import PromptScores, merge_prompt
 from kinetoscope.inference.config import ClipSize
-from kinetoscope.inference.loops import Pieces
 from kinetoscope.parity.compare import CaseResult, exact_cases, failed
 from kinetoscope.parity.golden import GoldenFile
 from kinetoscope.parity.raising import outcome
 from kinetoscope.parity.reference.file_names import reference_path_name
+from kinetoscope.parity.reference.loops import frames_of_pieces
 from kinetoscope.parity.reference.mask_strategy import (
     reference_continue_from,
     reference_snap_start,
@@ -166,7 +166,7 @@ _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "extract_prompts_loop": _of_loop,
     "extract_json_from_prompts": _split_json,
     "find_nearest_point": _nearest_point,
-    "dframe_to_frame": Pieces().frames_of,
+    "dframe_to_frame": frames_of_pieces,
     "append_generated": _append_generated,
     "get_save_path_name": _path_name,
     "prepare_multi_resolution_info": _resolution_info,
