@@ -1,13 +1,10 @@
 """The VAEs in plain eager torch: what ours are measured against.
 
-The same maths, weights and calls as `kinetoscope.models.vae.model`, one layer after the other:
-convolutions as torch gives them in its default memory order, padding made, norm, activation and
-attention written out, all frames of a clip through the spatial VAE at once. Only the pieces of
-``config.chunk_frames`` frames are kept, which are part of the maths.
+The maths, weights and calls of ours, one layer after the other: convolutions in torch's default
+memory order, padding made, norm, activation and attention written out, all frames at once.
 """
 
 # mypy: disable-error-code="no-any-return"
-
 from __future__ import annotations
 
 from itertools import pairwise
@@ -40,7 +37,7 @@ class EagerVideoVAE(nn.Module):
 
     def encode_time(self, latents: Tensor) -> Posterior:
         """Return the posterior, not normalised, of scaled frame latents."""
-        pieces = torch.split(latents, self.config.chunk_frames or latents.shape[2], dim=2)
+        pieces = latents.split(self.config.chunk_frames or latents.shape[2], dim=2)
         return Posterior.cat([self.temporal_vae.encode(piece) for piece in pieces], dim=2)
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
@@ -55,8 +52,8 @@ class EagerVideoVAE(nn.Module):
         """Return scaled frame latents."""
         frames = video.transpose(1, 2).flatten(0, 1).contiguous()
         latents = self.spatial_vae.module.encode(frames).mode()
-        latents = latents.unflatten(0, (video.shape[0], -1)).transpose(1, 2)
-        return latents * self.config.spatial.scaling_factor
+        per_clip = latents.unflatten(0, (video.shape[0], -1)).transpose(1, 2)
+        return per_clip * self.config.spatial.scaling_factor
 
     def decode_frames(self, latents: Tensor) -> Tensor:
         """Return pixels of scaled frame latents."""
