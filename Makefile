@@ -1,4 +1,5 @@
-# Every target that CI runs is here; `.ci/run` only calls them.
+# CI only calls targets of this file: `.ci/run` calls setup, lint and test, and with a cluster at hand test-cluster;
+# .github/workflows calls the others.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -26,7 +27,11 @@ TAG ?= $(VERSION)
 # For the builder: --build-arg BASE_IMAGE=..., --timestamp ..., --volume ...
 BUILD_FLAGS ?=
 
-.PHONY: help setup setup-colossalai demo test test-long test-cluster lint check bench images manifests lock clean
+# An environment of the wheel and its base dependencies alone.
+BARE := build/bare
+
+.PHONY: help setup setup-colossalai demo test test-deploy test-long test-cluster coverage parity wheel test-wheel \
+	lint check bench images manifests lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s%s\n", $$1, $$2}'
@@ -43,11 +48,34 @@ demo: setup ## From raw videos to a registered model and a generated clip
 test: setup ## All tests but the long ones; includes a real run of the whole pipeline, never a cluster
 	$(BIN)/python -m pytest -m "not slow" --ignore tests/cluster $(ARGS)
 
+test-deploy: setup ## The tests of the chart, the manifests and the images (a part of `make test`)
+	$(BIN)/python -m pytest tests/deploy $(ARGS)
+
 test-long: setup ## The longer proofs: kill and resume, the cache, concurrent runs
 	$(BIN)/python -m pytest -m slow --ignore tests/cluster $(ARGS)
 
 test-cluster: setup ## The tests that need a Kubernetes cluster: the one that KUBECONFIG names (docs/cluster.md)
 	$(BIN)/python -m pytest tests/cluster --force-enable-socket $(ARGS)
+
+coverage: ## `make test`, and a gate on how much of the code it ran; htmlcov/index.html shows what it did not
+	$(MAKE) test ARGS="--cov --cov-report=html $(ARGS)"
+
+parity: setup ## Compare the models, the flow, the plan and the texts with what Open-Sora 1.2 gave
+	$(BIN)/python -m kinetoscope.parity tests/golden/reference
+
+wheel: $(UV) ## Build the wheel into dist/, with the locked tools
+	rm -f dist/kinetoscope-*.whl
+	.uv/bin/python -m hatchling build -t wheel -d dist
+
+# Run elsewhere and without PYTHONPATH, so that what answers is the wheel.
+test-wheel: wheel ## Use `kino` where only the wheel and its base dependencies are installed (build/bare)
+	$(UV) venv --quiet --clear --python $(PYTHON) $(BARE)
+	VIRTUAL_ENV=$(CURDIR)/$(BARE) $(UV) pip install --quiet --constraint requirements/default.lock \
+		dist/kinetoscope-$(VERSION)-py3-none-any.whl
+	cd $(BARE); unset PYTHONPATH; export KINO_WORKSPACE=workspace; \
+	for words in --version --help recipes "config show tiny" "config show smoke" "config show open-sora-1.2" \
+		"config schema" ls "models ls"; do echo "kino $$words"; bin/kino $$words > output; test -s output; done
+	! $(BARE)/bin/python -c 'import torch' 2> /dev/null
 
 lint: setup ## Format and lint check, types, layers
 	$(BIN)/ruff format --check
@@ -55,7 +83,7 @@ lint: setup ## Format and lint check, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-check: lint test ## What CI checks
+check: lint coverage ## What a change must pass: lint, types, layers, tests, coverage
 
 bench: setup ## Run all benchmarks, the models' on small cases (a few minutes)
 	$(BIN)/python benchmarks/cli_startup.py
@@ -91,7 +119,7 @@ lock: $(UV) ## Write all locks anew; pins stay where they fit (delete a lock to 
 
 clean: ## Remove environments, caches and build outputs (never the workspace: see `kino rm`)
 	rm -rf .venv .venv-colossalai .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
-		.hypothesis .coverage htmlcov dist build
+		.hypothesis .coverage .coverage.* htmlcov dist build
 	find platform components tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV): requirements/installer.lock
