@@ -15,6 +15,8 @@ HEAVY = ("av", "colossalai", "cv2", "diffusers", "mlflow", "pyarrow", "torch", "
 CONTROL_PLANE = (
     "cli",
     "pipelines",
+    "doctor",
+    "runs",
     "kube",
     "tracking",
     "steps",
