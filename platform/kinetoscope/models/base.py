@@ -6,6 +6,7 @@ Shape letters as in ``models/__init__.py``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from typing import overload
 
 from torch import Tensor, nn
@@ -141,6 +142,9 @@ def load_pretrained(
     Raises:
         ConfigError: the weights do not fit, or models of this kind start from nobody's weights.
     """
-    load = attribute_of(model.config.kind, "pretrained", "load_pretrained")
+    config = model.config
+    if not config.pretrained_module:
+        raise ConfigError(f"models of the kind {config.kind!r} start from nobody's weights")
+    load = import_module(config.pretrained_module).load_pretrained
     report: LoadReport = load(model, weights, layout=layout)
     return report

@@ -82,7 +82,9 @@ class TransformerConfig(ModelConfig):
     """A model that predicts the velocity of rectified flow from noisy latents and text."""
 
     pretrained_layouts: ClassVar[tuple[str, ...]] = ()
-    """Layouts of others' weights that the kind can start from (``models/KIND/pretrained.py``)."""
+    """Layouts of others' weights that the kind can start from."""
+    pretrained_module: ClassVar[str] = ""
+    """Module that loads these: ``load_pretrained(model, weights, layout=...)``."""
 
     patch_size: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 2, 2)
     """Latent frames, rows and columns that become one token."""

@@ -1,9 +1,7 @@
 """Kinds of models: each is a package that is found by its name, in every process.
 
-    KIND/config.py        torch-free; ``MODEL_CONFIG`` is the config's class, whose ``kind`` is KIND
-    KIND/model.py         ``MODEL`` is the model's class; it takes the config
-    KIND/pretrained.py    ``load_pretrained(model, weights, layout=...)``, where the config names
-                          ``pretrained_layouts``
+    KIND/config.py    torch-free; ``MODEL_CONFIG`` is the config's class, whose ``kind`` is KIND
+    KIND/model.py     ``MODEL`` is the model's class; it takes the config
 
 Packages below ``kinetoscope.models`` are kinds by their folder's name. Another distribution adds
 one with an entry point in the group ``kinetoscope.models``: the name is the kind, the value its
@@ -16,7 +14,6 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +66,7 @@ def attribute_of(kind: str, module: str, name: str) -> Any:
 
     Args:
         kind: its name.
-        module: ``config``, ``model`` or ``pretrained``.
+        module: ``config`` or ``model``.
         name: in the module.
 
     Raises:
@@ -88,8 +85,8 @@ def attribute_of(kind: str, module: str, name: str) -> Any:
 def modules_of(config: ModelConfig) -> tuple[str, ...]:
     """Return the modules that a worker reaches by the kind's name alone, not by an import."""
     package = package_of(config.kind)
-    names = (f"{package}.{name}" for name in ("config", "model", "pretrained"))
-    return tuple(name for name in names if find_spec(name) is not None)
+    loader = getattr(config, "pretrained_module", "")
+    return f"{package}.config", f"{package}.model", *([loader] if loader else [])
 
 
 class OfKind:

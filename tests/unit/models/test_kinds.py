@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -76,6 +77,12 @@ def test_every_kind_has_a_config_and_a_model_of_its_type() -> None:
         config = config_class(kind).model_validate({})
         assert config.kind == kind
         assert {name.rpartition(".")[2] for name in modules_of(config)} >= {"config", "model"}
+
+
+def test_a_kind_that_starts_from_others_weights_names_what_loads_them() -> None:
+    assert STDiTConfig.pretrained_layouts == ("stdit", "pixart")
+    assert callable(import_module(STDiTConfig.pretrained_module).load_pretrained)
+    assert STDiTConfig.pretrained_module in modules_of(STDiTConfig())
 
 
 def test_a_model_is_built_as_its_type_only() -> None:

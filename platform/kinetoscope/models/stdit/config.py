@@ -14,6 +14,7 @@ class STDiTConfig(TransformerConfig):
     """Spatial-temporal diffusion transformer (STDiT3); the defaults are XL/2."""
 
     pretrained_layouts: ClassVar[tuple[str, ...]] = ("stdit", "pixart")
+    pretrained_module: ClassVar[str] = "kinetoscope.models.weights.open_sora.pretrained"
 
     kind: Literal["stdit"] = "stdit"
 

@@ -13,5 +13,5 @@ from kinetoscope.models.weights.report import LoadReport
 
 
 def load_pretrained(model: STDiT, weights: Mapping[str, Tensor], *, layout: str) -> LoadReport:
-    """Load STDiT's or PixArt's weights; see `models.kinds.load_pretrained`."""
+    """Load STDiT's or PixArt's weights; see `models.base.load_pretrained`."""
     return load_transformer_weights(model, weights, layout=cast(Layout, layout))
