@@ -5,15 +5,10 @@ from importlib.util import find_spec
 import pytest
 from pydantic import ValidationError
 
-from kinetoscope.config.load import load_config
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.runs.identity import content
-from kinetoscope.runs.steps import planned_step
 from kinetoscope.training.engine.choice import build_engine, check_engine
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.loop.config import TrainLoopConfig
-
-OVERRIDE = "train_dit.0.loop.engine=colossalai_ddp"
 
 
 def test_torch_is_everywhere() -> None:
@@ -33,12 +28,3 @@ def test_an_unknown_engine_is_refused_with_those_that_are_known() -> None:
     loop = {"num_steps": 1, "optimizer": {"lr": 0.1}, "engine": "colossalai_zero2"}
     with pytest.raises(ValidationError, match="'torch_ddp' or 'colossalai_ddp'"):
         TrainLoopConfig.model_validate(loop)
-
-
-def test_the_engine_is_no_part_of_what_a_step_makes() -> None:
-    given, other = (
-        planned_step(load_config("smoke", overrides).config, "train_dit_1").piece.to_json()
-        for overrides in ([], [OVERRIDE])
-    )
-    assert given != other
-    assert content(given) == content(other)
