@@ -8,13 +8,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from tiny.steps import start_supervisor, step_spec
 
 from kinetoscope.core.errors import DataError, ExitCode, PreemptedError
 from kinetoscope.data.clip_table import ClipTable, read_clip_table
@@ -24,7 +23,7 @@ from kinetoscope.data.prepare.sources import videos_digest
 from kinetoscope.data.synthetic import vocabulary as shapes
 from kinetoscope.data.synthetic.draw import synthesize
 from kinetoscope.data.video.files import write_video
-from kinetoscope.steps.contract import StepSpec, read_result, read_status
+from kinetoscope.steps.contract import read_result, read_status
 from kinetoscope.storage.open import open_store
 
 IN_PROCESS = PrepareDataConfig(num_workers=1)
@@ -307,17 +306,7 @@ def test_the_step_refuses_videos_that_changed(synthetic: Path, tmp_path: Path) -
 
 def run_step(root: Path, videos: Path, digest: str) -> int:
     """Run the step under the supervisor, as a run does."""
-    spec = StepSpec(
-        name="prepare_data",
-        worker="kinetoscope.data.prepare.step",
-        run_id="rtest123",
-        root_uri=root.as_uri(),
-        config=IN_PROCESS.to_json() | {"videos": str(videos), "videos_digest": digest},
-        seed=0,
-        inputs={},
-        fingerprint="f00",
-    )
-    open_store(root.as_uri()).put_bytes("specs/step.json", spec.to_bytes())
-    uri = f"{root.as_uri()}/specs/step.json"
-    command = [sys.executable, "-m", "kinetoscope.steps.supervisor", uri]
-    return subprocess.run(command, check=False).returncode
+    config = IN_PROCESS.to_json() | {"videos": str(videos), "videos_digest": digest}
+    worker = "kinetoscope.data.prepare.step"
+    spec = step_spec("prepare_data", worker, root.as_uri(), config, seed=0, fingerprint="f00")
+    return start_supervisor(spec).wait()

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from s3_proxy import HALF, LOST, Exchange, Fault, Proxy, always, error, nothing, once
+from integration.s3_proxy import HALF, LOST, Exchange, Fault, Proxy, always, error, nothing, once
 
 from kinetoscope.core.errors import CorruptError, NotFoundError, StorageError
 from kinetoscope.storage.open import open_store

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tiny.steps import start_supervisor, step_spec
 
 from kinetoscope.core.errors import (
     DataError,
@@ -78,14 +77,13 @@ def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSpec:
     def make(run_id: str = "raaaaaaa", **given: Any) -> StepSpec:
         runtime = RuntimeConfig(**given.pop("runtime", {}))
         config = {"what": "plain", "parts": 3} | given
-        return StepSpec(
-            name="toy",
-            worker="toy_worker",
+        return step_spec(
+            "toy",
+            "toy_worker",
+            (tmp_path / "objects").as_uri(),
+            config,
             run_id=run_id,
-            root_uri=(tmp_path / "objects").as_uri(),
-            config=config,
             seed=0,
-            inputs={},
             fingerprint=fingerprint(name="toy", config=config, seed=0, inputs={}, code=""),
             runtime=runtime,
             stop_key=f"runs/{run_id}/stop.json",
@@ -154,7 +152,7 @@ def test_a_step_that_makes_no_progress_is_stopped_with_its_stacks(make_spec: Mak
 def test_a_stop_request_saves_and_the_next_start_goes_on(make_spec: MakeSpec) -> None:
     spec = make_spec(what="slow", parts=25)
     run = open_run(f"{spec.root_uri}/runs/{spec.run_id}")
-    supervisor = _start(spec)
+    supervisor = start_supervisor(spec)
     _wait_for_parts(spec, 2)
     run.request_stop()
     assert supervisor.wait(30) == PreemptedError.exit_code
@@ -171,7 +169,7 @@ def test_ranks_die_with_their_supervisor_and_its_lease_is_free(
     make_spec: MakeSpec,
 ) -> None:
     spec = make_spec(what="slow", parts=10)
-    supervisor = _start(spec)
+    supervisor = start_supervisor(spec)
     _wait_for_parts(spec, 1)
     ranks = psutil.Process(supervisor.pid).children()
     supervisor.send_signal(signal.SIGKILL)
@@ -183,7 +181,7 @@ def test_ranks_die_with_their_supervisor_and_its_lease_is_free(
 
 def test_two_runs_that_need_the_same_step_make_it_once(make_spec: MakeSpec) -> None:
     spec, twin = make_spec(what="slow", parts=10), make_spec("rbbbbbbb", what="slow", parts=10)
-    first = _start(spec)
+    first = start_supervisor(spec)
     _wait_for_parts(spec, 1)
     result = execute(twin)
     assert first.wait(30) == 0
@@ -193,7 +191,7 @@ def test_two_runs_that_need_the_same_step_make_it_once(make_spec: MakeSpec) -> N
 
 def test_a_superseded_attempt_commits_nothing(make_spec: MakeSpec) -> None:
     spec = make_spec(what="slow", parts=15, runtime={"max_restarts": 0})
-    supervisor = _start(spec)
+    supervisor = start_supervisor(spec)
     _wait_for_parts(spec, 1)
     store = open_store(spec.uri)
     later = store.get_bytes("attempts/000001.json")
@@ -217,13 +215,6 @@ def _generation(spec: StepSpec) -> int:
     result = read_result(spec.uri)
     assert result is not None
     return result.generation
-
-
-def _start(spec: StepSpec) -> subprocess.Popen[bytes]:
-    key = f"specs/{spec.run_id}.json"
-    open_store(spec.uri).put_bytes(key, spec.to_bytes())
-    command = [sys.executable, "-m", "kinetoscope.steps.supervisor", f"{spec.uri}/{key}"]
-    return subprocess.Popen(command)
 
 
 def _wait_for_parts(spec: StepSpec, count: int) -> None:

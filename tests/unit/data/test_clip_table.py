@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny.clips import clip_row
 
 from kinetoscope.core.errors import CorruptError, UserError
 from kinetoscope.data.clip_table import (
@@ -19,21 +20,18 @@ from kinetoscope.data.clip_table import (
 
 
 def make_row(number: int, split: Split = "train") -> ClipRow:
-    return ClipRow(
+    return clip_row(
+        number,
         clip_id=f"clip{number}",
-        source_id=f"source{number}",
-        video_uri=f"/videos/{number}.mp4",
         start_frame=3 * number,
         num_frames=17 + number,
         fps=29.97,
-        height=32,
         width=48,
         caption="ein roter Kreis \u7ea2\u5706",
         text="a red circle. motion score: 1.0.",
         motion_score=0.25,
         quality_score=0.5,
         split=split,
-        group=number,
         digest="sha256:00",
     )
 

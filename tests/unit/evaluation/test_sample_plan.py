@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
-from kinetoscope.data.clip_table import ClipRow, ClipTable, Split
+from tiny.clips import clip_row
+
+from kinetoscope.data.clip_table import ClipTable, Split
 from kinetoscope.data.synthetic.vocabulary import ALL_COMBINATIONS, parse
 from kinetoscope.evaluation.config import AdherenceConfig
 from kinetoscope.evaluation.sample_plan import (
@@ -19,14 +20,9 @@ TRAINED = set(ALL_COMBINATIONS[6:])
 
 
 def table(*captions: tuple[str, Split]) -> ClipTable:
-    values: dict[str, Any] = {
-        "source_id": "s", "video_uri": "/s", "start_frame": 0, "num_frames": 5, "fps": 8.0,
-        "height": 32, "width": 32, "text": "", "motion_score": 0.0, "quality_score": 0.0,
-        "group": 0, "digest": "",
-    }  # fmt: skip
     return ClipTable.from_rows(
-        ClipRow(clip_id=str(i), caption=caption, split=split, **values)
-        for i, (caption, split) in enumerate(captions)
+        clip_row(number, caption=caption, split=split)
+        for number, (caption, split) in enumerate(captions)
     )
 
 

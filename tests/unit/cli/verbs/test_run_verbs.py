@@ -7,19 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny.steps import commit
 from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.records import End, Run, RunRecord, Start, StepRecord, open_run
-from kinetoscope.steps.contract import (
-    RESULT_KEY,
-    STATUS_KEY,
-    Artifact,
-    Progress,
-    StepResult,
-    StepStatus,
-)
+from kinetoscope.steps.contract import RESULT_KEY, STATUS_KEY, Progress, StepStatus
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.open import open_store
 
@@ -57,26 +51,17 @@ def _write_prepared(run: Run, uri: str) -> None:
     row = {"path": "a.mp4", "reason": "truncated", "detail": "3 of 9 frames"}
     store.put_bytes("outputs/quarantine/quarantine.jsonl", json.dumps(row).encode() + b"\n")
     store.put_bytes("outputs/report/report.html", b"<html>")
-    keys = {
-        "quarantine": "outputs/quarantine/quarantine.jsonl",
-        "report": "outputs/report/report.html",
-    }
-    artifacts = {
-        name: Artifact(uri=f"{uri}/{key}", digest="sha256:0", size_bytes=1)
-        for name, key in keys.items()
-    }
-    result = StepResult(
-        step="prepare_data",
-        fingerprint="aa",
-        generation=1,
-        uri=uri,
-        artifacts=artifacts,
-        metrics={"clips.train": 8.0, "clips.heldout": 2.0},
+    store.put_bytes("attempts/000001.json", ATTEMPT.encode())
+    commit(
+        uri,
+        {
+            "quarantine": "outputs/quarantine/quarantine.jsonl",
+            "report": "outputs/report/report.html",
+        },
+        {"clips.train": 8.0, "clips.heldout": 2.0},
         summary={"videos": 11, "dropped": {"too_short": 1}, "quarantine": [row]},
         seconds=12.0,
     )
-    store.put_bytes("attempts/000001.json", ATTEMPT.encode())
-    store.put_bytes(RESULT_KEY, result.to_bytes())
     run.note_step(StepRecord(name="prepare_data", uri=uri, cached=True))
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tiny.clips import clip_row
 
 from kinetoscope.core.errors import ConfigError, DataError
-from kinetoscope.data.clip_table import ClipRow, ClipTable
+from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.plan.batch_plan import BatchPlan, EpochPlan, Step, check_world_size
 from kinetoscope.data.plan.buckets import Bucket
 from kinetoscope.data.plan.config import BucketConfig, BucketsConfig, ClipPlanConfig
@@ -20,23 +21,7 @@ from kinetoscope.data.plan.config import BucketConfig, BucketsConfig, ClipPlanCo
 
 def make_table(shapes: list[tuple[int, int, int]]) -> ClipTable:
     return ClipTable.from_rows(
-        ClipRow(
-            clip_id=f"c{number}",
-            source_id=f"s{number}",
-            video_uri="",
-            start_frame=0,
-            num_frames=frames,
-            fps=8.0,
-            height=height,
-            width=width,
-            caption="",
-            text="",
-            motion_score=0.0,
-            quality_score=0.0,
-            split="train",
-            group=number,
-            digest="",
-        )
+        clip_row(number, num_frames=frames, height=height, width=width)
         for number, (frames, height, width) in enumerate(shapes)
     )
 

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from tiny.clips import clip_row
 
 from kinetoscope.core.errors import ConfigError, DataError
-from kinetoscope.data.clip_table import ClipRow, ClipTable
+from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.video.clip_reader import (
     ClipReader,
     cover_and_crop,
@@ -31,22 +32,14 @@ def video(tmp_path: Path) -> Path:
 
 def make_table(path: Path, num_clips: int = 2, num_frames: int = 20) -> ClipTable:
     return ClipTable.from_rows(
-        ClipRow(
+        clip_row(
+            number,
             clip_id=f"c{number}",
-            source_id="s",
             video_uri=path.as_uri() if number % 2 else str(path),
             start_frame=20 * number,
             num_frames=num_frames,
             fps=10.0,
-            height=32,
             width=48,
-            caption="",
-            text="",
-            motion_score=0.0,
-            quality_score=0.0,
-            split="train",
-            group=0,
-            digest="",
         )
         for number in range(num_clips)
     )

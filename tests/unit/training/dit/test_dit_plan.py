@@ -3,8 +3,9 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
+from tiny.clips import clip_row
 
-from kinetoscope.data.clip_table import ClipRow, ClipTable
+from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.plan.cycling import CyclingPlan
 from kinetoscope.training.dit.config import CachedPlan
 from kinetoscope.training.dit.plan import dit_plan
@@ -12,23 +13,7 @@ from kinetoscope.training.dit.plan import dit_plan
 
 def _table(num_clips: int) -> ClipTable:
     return ClipTable.from_rows(
-        ClipRow(
-            clip_id=f"clip-{number:03d}",
-            source_id=f"clip-{number:03d}",
-            video_uri=f"/videos/{number}.mp4",
-            start_frame=0,
-            num_frames=20 + number % 7,
-            fps=8.0,
-            height=64,
-            width=64,
-            caption="",
-            text="",
-            motion_score=0.0,
-            quality_score=0.0,
-            split="train",
-            group=number,
-            digest="",
-        )
+        clip_row(number, num_frames=20 + number % 7, height=64, width=64)
         for number in range(num_clips)
     )
 
