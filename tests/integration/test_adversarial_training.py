@@ -8,29 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny.models import HALVING_VAE
+from tiny.steps import ranks, step_spec
 
 from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
 from kinetoscope.checkpoints.retention import list_checkpoints
-from kinetoscope.models.vae.config import SpatialVAEConfig
 from kinetoscope.models.vae.spatial import SpatialVAE
-from kinetoscope.steps.contract import RESULT_KEY, RuntimeConfig, StepSpec, read_result
+from kinetoscope.steps.contract import RESULT_KEY, StepSpec, read_result
 from kinetoscope.steps.execute import execute
 from kinetoscope.storage.open import open_store
 from kinetoscope.training.loop.initial import initialised
 
 ROOT = Path(__file__).resolve().parents[2]
-SPATIAL = {"block_widths": [8, 8], "layers_per_block": 1, "norm_groups": 4}
 CONFIG = {
-    "model": {
-        "spatial": SPATIAL,
-        "temporal": {
-            "base_width": 8,
-            "multipliers": [1, 1],
-            "num_res_blocks": 1,
-            "temporal_downsample": [True],
-            "norm_groups": 4,
-        },
-    },
+    "model": HALVING_VAE.to_json(),
     "objective": "pixels",
     "freeze_spatial": False,
     "loss": {"perceptual_weight": 0, "reduction": "mean", "learn_logvar": True},
@@ -65,19 +56,16 @@ def test_a_resumed_game_ends_with_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "platform"))
-    spatial = initialised(lambda: SpatialVAE(SpatialVAEConfig.model_validate(SPATIAL)), 0)
+    spatial = initialised(lambda: SpatialVAE(HALVING_VAE.spatial), 0)
     weights = {name: tensor.contiguous() for name, tensor in spatial.state_dict().items()}
     save_file(weights, tmp_path / "spatial.safetensors")
-    spec = StepSpec(
-        name="train_vae_1",
-        worker="kinetoscope.training.vae.train_vae",
-        run_id="raaaaaaa",
-        root_uri=(tmp_path / "objects").as_uri(),
-        config=CONFIG | {"spatial_weights": str(tmp_path / "spatial.safetensors")},
-        seed=5,
+    spec = step_spec(
+        "train_vae_1",
+        "kinetoscope.training.vae.train_vae",
+        (tmp_path / "objects").as_uri(),
+        CONFIG | {"spatial_weights": str(tmp_path / "spatial.safetensors")},
         inputs={"clips": commit_clips(tmp_path)},
-        fingerprint="0",
-        runtime=RuntimeConfig(num_processes=2, threads_per_process=1, max_restarts=0),
+        runtime=ranks(2),
     )
     execute(spec)
     expected = _final(spec)

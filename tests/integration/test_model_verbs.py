@@ -9,19 +9,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
+from tiny.models import bundle
 from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
 from kinetoscope.core.settings import workspace
 from kinetoscope.data.video.files import read_video
-from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
-from kinetoscope.inference.bundle import Bundle, BundleSpec, read_spec, write_bundle
+from kinetoscope.inference.bundle import read_spec, write_bundle
 from kinetoscope.inference.config import ClipSize
-from kinetoscope.models.base import build_autoencoder, build_transformer
-from kinetoscope.models.stdit.config import STDiTConfig
-from kinetoscope.models.text.config import SeededTableConfig, T5Config
-from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.text.config import T5Config
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.tracking.registry import ModelRegistry
@@ -39,29 +35,8 @@ def kino(*arguments: str) -> Any:
 @pytest.fixture
 def registry(tmp_path: Path) -> ModelRegistry:
     """Return a registry with two versions of a tiny untrained model, the first one champion."""
-    torch.manual_seed(0)
-    spatial = SpatialVAEConfig(block_widths=(8, 8, 8), layers_per_block=1, norm_groups=4)
-    temporal = TemporalVAEConfig(
-        base_width=8,
-        multipliers=(1, 1, 1),
-        num_res_blocks=1,
-        temporal_downsample=(True, True),
-        norm_groups=4,
-    )
-    spec = BundleSpec(
-        vae=VideoVAEConfig(spatial=spatial, temporal=temporal),
-        dit=STDiTConfig(depth=1, width=16, num_heads=2, text_width=8, max_text_tokens=16),
-        text_encoder=SeededTableConfig(width=8),
-        flow=RectifiedFlowConfig(base_size_px=32),
-        sampler=SamplerConfig(num_steps=2, guidance=3.0),
-        size=ClipSize(num_frames=5),
-        fps=8.0,
-    )
-    bundle = Bundle(
-        spec, build_autoencoder(spec.vae).state_dict(), build_transformer(spec.dit).state_dict()
-    )
     root = open_store(workspace().store_uri)
-    uri = join_uri(root.uri, write_bundle(root, "models/toy", bundle, tmp_path))
+    uri = join_uri(root.uri, write_bundle(root, "models/toy", bundle(), tmp_path))
     registry = ModelRegistry(workspace().tracking_uri)
     for run in ("one", "two"):
         registry.register_version("toy", bundle_uri=uri, tags={"run": run}, scores={"a.b": 0.5})

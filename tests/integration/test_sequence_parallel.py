@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from tiny.models import TEXT_TOKENS, TEXT_WIDTH, random_transformer
 from torch import Tensor
 
-from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer
 from kinetoscope.parity.golden import read_golden
@@ -26,7 +26,6 @@ from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "reference"
-TEXT_TOKENS, TEXT_WIDTH = 6, 12
 
 
 @dataclass(frozen=True)
@@ -76,19 +75,6 @@ CASES = {
 }
 
 
-def random_model(config: dict[str, Any]) -> STDiT:
-    """A model whose every part matters: fresh ones have blocks that add nothing."""
-    model = STDiT(
-        STDiTConfig(depth=2, text_width=TEXT_WIDTH, max_text_tokens=TEXT_TOKENS, **config)
-    )
-    draws = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name != "rope.freqs":
-                tensor.copy_(0.2 * torch.randn(tensor.shape, generator=draws))
-    return model
-
-
 def inputs_of(case: Case, seed: int = 1) -> dict[str, Tensor]:
     draws = torch.Generator().manual_seed(seed)
     batch, (frames, height, width) = case.batch, case.size
@@ -111,7 +97,7 @@ def inputs_of(case: Case, seed: int = 1) -> dict[str, Tensor]:
 
 def run_case(case: Case, group: dist.ProcessGroup | None) -> dict[str, Tensor]:
     """Return prediction and gradients: of this rank alone, as they come out of ``backward``."""
-    model, inputs = random_model(case.config), inputs_of(case)
+    model, inputs = random_transformer(**case.config), inputs_of(case)
     model.parallelise(group)
     x, text = inputs["x_BZthw"].requires_grad_(True), inputs["text_BSD"].requires_grad_(True)
     prediction = model(**inputs)
@@ -153,7 +139,7 @@ class Denoise(Objective):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model: STDiT = random_model({"width": 32, "num_heads": 4})
+        self.model: STDiT = random_transformer(num_heads=4)
 
     def forward(self, tensors: Tensors) -> dict[str, Tensor]:
         prediction = self.model(**{k: v for k, v in tensors.items() if k != "number"})
@@ -229,7 +215,7 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {
-        "PYTHONPATH": str(ROOT / "platform"),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in ("platform", "tests")),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,16 +11,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tiny.models import SPATIAL_VAE
+from tiny.steps import ranks, start_supervisor, step_spec
 
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import ExitCode, KinetoscopeError
-from kinetoscope.steps.contract import RuntimeConfig, StepSpec, read_status
+from kinetoscope.steps.contract import StepSpec, read_status
 from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.scrape import scrape
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {
-    "model": {"block_widths": [8, 8, 8], "layers_per_block": 1, "norm_groups": 4},
+    "model": SPATIAL_VAE.to_json(),
     "loss": {"l1_weight": 0.2, "mse_weight": 1, "perceptual_weight": 0, "reduction": "mean"},
     "plan": {"num_frames": 1, "height": 32, "width": 32, "batch_size": 2},
 }
@@ -50,27 +51,20 @@ def port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> int:
 
 
 def step(path: Path, clips: str, **loop: object) -> StepSpec:
-    return StepSpec(
-        name="train_spatial_vae",
-        worker="kinetoscope.training.vae.train_spatial_vae",
-        run_id="raaaaaaa",
-        root_uri=(path / "objects").as_uri(),
-        config={**CONFIG, "loop": {**LOOP, **loop}},
-        seed=5,
+    return step_spec(
+        "train_spatial_vae",
+        "kinetoscope.training.vae.train_spatial_vae",
+        (path / "objects").as_uri(),
+        {**CONFIG, "loop": {**LOOP, **loop}},
         inputs={"clips": clips},
-        fingerprint="0",
-        runtime=RuntimeConfig(num_processes=2, threads_per_process=1, max_restarts=0),
+        runtime=ranks(2),
     )
 
 
 @contextmanager
 def running(spec: StepSpec) -> Iterator[subprocess.Popen[bytes]]:
     """The step under its supervisor; whatever still runs at the end is killed."""
-    open_store(spec.uri).put_bytes("spec.json", spec.to_bytes())
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kinetoscope.steps.supervisor", f"{spec.uri}/spec.json"],
-        start_new_session=True,
-    )
+    process = start_supervisor(spec)
     try:
         yield process
     finally:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
+from tiny.models import SPATIAL_VAE
+from tiny.steps import ranks, start_supervisor, step_spec
 
 from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import DivergedError, ExitCode
-from kinetoscope.steps.contract import RuntimeConfig, StepSpec, read_result, read_status
+from kinetoscope.steps.contract import StepSpec, read_result, read_status
 from kinetoscope.steps.execute import execute
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
@@ -25,8 +27,8 @@ from kinetoscope.telemetry.scrape import scrape
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_STEPS = 150
-CONFIG = {
-    "model": {"block_widths": [8, 8, 8], "layers_per_block": 1, "norm_groups": 4},
+CONFIG: dict[str, Any] = {
+    "model": SPATIAL_VAE.to_json(),
     "loss": {"l1_weight": 0.2, "mse_weight": 1, "perceptual_weight": 0, "reduction": "mean"},
     "plan": {"num_frames": 1, "height": 32, "width": 32, "batch_size": 2},
     "loop": {
@@ -51,16 +53,14 @@ class Workplace:
 
     def spec(self, name: str, num_ranks: int, **loop: object) -> StepSpec:
         """Return a step of its own; ``name`` is no part of the training's random keys."""
-        return StepSpec(
-            name="train_spatial_vae",
-            worker="kinetoscope.training.vae.train_spatial_vae",
-            run_id="raaaaaaa",
-            root_uri=(self.path / "objects").as_uri(),
-            config={**CONFIG, "loop": {**CONFIG["loop"], **loop}},  # type: ignore[dict-item]
-            seed=5,
+        return step_spec(
+            "train_spatial_vae",
+            "kinetoscope.training.vae.train_spatial_vae",
+            (self.path / "objects").as_uri(),
+            {**CONFIG, "loop": {**CONFIG["loop"], **loop}},
             inputs={"clips": self._clips_uri},
             fingerprint=f"{name}-{num_ranks}",
-            runtime=RuntimeConfig(num_processes=num_ranks, threads_per_process=1, max_restarts=0),
+            runtime=ranks(num_ranks),
         )
 
     def undisturbed(self, num_ranks: int) -> Checkpoint:
@@ -90,14 +90,6 @@ def final_checkpoint(spec: StepSpec) -> Checkpoint:
     result = read_result(spec.uri)
     assert result is not None
     return read_checkpoint(open_store(result.artifact("checkpoint").uri))
-
-
-def start(spec: StepSpec) -> subprocess.Popen[bytes]:
-    open_store(spec.uri).put_bytes("spec.json", spec.to_bytes())
-    return subprocess.Popen(
-        [sys.executable, "-m", "kinetoscope.steps.supervisor", f"{spec.uri}/spec.json"],
-        start_new_session=True,
-    )
 
 
 def wait_for_checkpoint(store: ObjectStore, process: subprocess.Popen[bytes]) -> None:
@@ -139,7 +131,7 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(
 ) -> None:
     spec = work.spec("killed", num_ranks)
     store = open_store(spec.uri)
-    process = start(spec)
+    process = start_supervisor(spec)
     wait_for_checkpoint(store, process)
     values = scrape(wait_for_metrics(spec))
     kill_tree(process)
@@ -157,7 +149,7 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(
 def test_a_stop_loses_no_step_and_exits_75(work: Workplace) -> None:
     spec = work.spec("stopped", 2)
     store = open_store(spec.uri)
-    process = start(spec)
+    process = start_supervisor(spec)
     wait_for_checkpoint(store, process)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(60) == ExitCode.PREEMPTED

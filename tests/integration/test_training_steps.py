@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from tiny.models import transformer, video_vae
+from tiny.steps import ranks, step_spec
 
 from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import ConfigError, DivergedError, PreemptedError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.data.latents.reader import LatentReader
-from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.weights.open_sora.export import export_open_sora_transformer
-from kinetoscope.steps.contract import RuntimeConfig, StepResult, StepSpec, read_result
+from kinetoscope.steps.contract import StepResult, StepSpec, read_result
 from kinetoscope.steps.execute import execute
 from kinetoscope.steps.worker import Outputs, StepContext
 from kinetoscope.storage.open import open_store
@@ -27,19 +28,7 @@ from kinetoscope.training.loop.initial import initialised
 from kinetoscope.training.vae import train_spatial_vae, train_vae
 
 ROOT = Path(__file__).resolve().parents[2]
-SPATIAL = {"block_widths": [8, 8, 8], "layers_per_block": 1, "norm_groups": 4}
-VAE = {
-    "spatial": SPATIAL,
-    "temporal": {
-        "base_width": 8,
-        "multipliers": [1, 1, 1],
-        "num_res_blocks": 1,
-        "temporal_downsample": [True, True],
-        "norm_groups": 4,
-    },
-    "shift": [0.0] * 4,
-    "scale": [1.0] * 4,
-}
+VAE = video_vae(shift=(0.0,) * 4, scale=(1.0,) * 4).to_json()
 LOSS = {
     "l1_weight": 0.2,
     "mse_weight": 1.0,
@@ -48,15 +37,13 @@ LOSS = {
     "reduction": "mean",
 }
 TEXT = {"kind": "seeded_table", "width": 16, "max_tokens": 8}
-DIT = {
-    "depth": 1,
-    "width": 32,
-    "num_heads": 2,
-    "text_width": 16,
-    "max_text_tokens": 8,
-    "predict_sigma": False,
-    "temporal_position": "rope+sincos",
-}
+DIT = transformer(
+    width=32,
+    text_width=16,
+    max_text_tokens=8,
+    predict_sigma=False,
+    temporal_position="rope+sincos",
+)
 BUCKETS = {
     "buckets": [{"resolution": {"height": 32, "width": 32}, "num_frames": 9, "batch_size": 2}]
 }
@@ -93,16 +80,15 @@ class Workplace:
         self.uris = {"clips": clips_uri}
 
     def spec(self, name: str, config: dict[str, Any], inputs: tuple[str, ...]) -> StepSpec:
-        return StepSpec(
-            name=name,
-            worker=f"kinetoscope.training.{name.rstrip('_0123456789')}",
-            run_id="raaaaaaa",
-            root_uri=self.root_uri,
-            config=config,
+        return step_spec(
+            name,
+            f"kinetoscope.training.{name.rstrip('_0123456789')}",
+            self.root_uri,
+            config,
             seed=3,
             inputs={source.split("=")[0]: self.uris[source.split("=")[-1]] for source in inputs},
             fingerprint=digest_json([name, config])[7:23],
-            runtime=RuntimeConfig(num_processes=2, threads_per_process=1, max_restarts=0),
+            runtime=ranks(2),
         )
 
     def context(
@@ -152,7 +138,12 @@ def vae(work: Workplace) -> StepResult:
     work.run(
         train_spatial_vae,
         "train_spatial_vae",
-        {"model": SPATIAL, "loss": LOSS, "plan": CLIPS | {"num_frames": 1}, "loop": loop(30)},
+        {
+            "model": VAE["spatial"],
+            "loss": LOSS,
+            "plan": CLIPS | {"num_frames": 1},
+            "loop": loop(30),
+        },
         ("clips",),
     )
     base = {"model": VAE, "loss": LOSS, "loop": loop(4)}
@@ -252,7 +243,7 @@ def test_a_stopped_encoding_says_how_far_it_is(work: Workplace, latents: StepRes
 
 def _dit(**changes: Any) -> dict[str, Any]:
     config = {
-        "model": DIT,
+        "model": DIT.to_json(),
         "flow": {"base_size_px": 64},
         "vae": VAE,
         "text_encoder": TEXT,
@@ -287,7 +278,7 @@ def test_a_dit_stage_trains_on_the_cache_and_the_next_goes_on_from_it(
 def test_a_dit_stage_starts_from_a_file_of_others(
     work: Workplace, latents: StepResult, tmp_path: Path, layout: str
 ) -> None:
-    model = STDiTConfig.model_validate(DIT | {"temporal_position": "rope"})
+    model = DIT.model_copy(update={"temporal_position": "rope"})
     given = initialised(lambda: STDiT(model), "given")
     path = tmp_path / layout
     if layout == "stdit":

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from tiny.models import random_transformer
 from torch import Tensor
 
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.diffusion.flow_model import Conditions
 from kinetoscope.diffusion.rectified_flow import ClipSizes, keyed_noise
 from kinetoscope.diffusion.sampler import Schedule, keyed_step_noise, sample, sampling_schedule
-from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.parity.checks.stub_flow import Recorder, StubFlow
 
@@ -70,11 +70,7 @@ def test_default_trajectory_equals_the_reference(case: str) -> None:
 
 
 def _model() -> STDiT:
-    model = STDiT(
-        STDiTConfig(depth=1, width=32, num_heads=2, text_width=12, max_text_tokens=6)
-    ).eval()
-    model.reset_parameters(torch.Generator().manual_seed(0))
-    return model
+    return random_transformer(depth=1).eval()
 
 
 def _conditions(batch: int) -> Conditions:

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from tiny.models import video_vae
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.inference.loops import Pieces, condition_frames
-from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
 from kinetoscope.models.vae.model import VideoVAE
 
 
 @pytest.mark.parametrize("chunk", [17, 8, 6, None])
 @pytest.mark.parametrize("num_frames", [1, 4, 5, 16, 17, 18, 33, 34])
 def test_boundaries_are_those_of_the_vae(chunk: int | None, num_frames: int) -> None:
-    vae = VideoVAE(
-        VideoVAEConfig(
-            spatial=SpatialVAEConfig(block_widths=(4, 4), layers_per_block=1, norm_groups=2),
-            temporal=TemporalVAEConfig(
-                base_width=4,
-                multipliers=(1, 1, 1),
-                num_res_blocks=1,
-                temporal_downsample=(True, True),
-                norm_groups=2,
-            ),
-            chunk_frames=chunk,
-        )
-    )
+    vae = VideoVAE(video_vae(chunk_frames=chunk))
     ends = Pieces(chunk, 4).boundaries(num_frames)
     assert len(ends) == vae.latent_size((num_frames, 8, 8))[0]
     assert ends[-1] == num_frames

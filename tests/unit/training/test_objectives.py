@@ -4,18 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from tiny.models import spatial_vae, transformer, video_vae
 from torch import Tensor
 
 from kinetoscope.data.plan.config import ClipPlanConfig
 from kinetoscope.diffusion.config import RectifiedFlowConfig
-from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
-from kinetoscope.models.vae.config import (
-    SpatialVAEConfig,
-    TemporalVAEConfig,
-    VAELossConfig,
-    VideoVAEConfig,
-)
+from kinetoscope.models.vae.config import VAELossConfig
 from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.training.dit.objective import FlowObjective
@@ -28,17 +23,8 @@ from kinetoscope.training.vae.config import TrainVAEConfig
 from kinetoscope.training.vae.objective import VideoVAEObjective
 from kinetoscope.training.vae.spatial_objective import SpatialVAEObjective
 
-SPATIAL = SpatialVAEConfig(block_widths=(8, 8), layers_per_block=1, norm_groups=4)
-VAE = VideoVAEConfig(
-    spatial=SPATIAL,
-    temporal=TemporalVAEConfig(
-        base_width=8,
-        multipliers=(1, 1, 1),
-        num_res_blocks=1,
-        temporal_downsample=(True, True),
-        norm_groups=4,
-    ),
-)
+SPATIAL = spatial_vae(block_widths=(8, 8))
+VAE = video_vae(spatial=SPATIAL)
 LOSS = VAELossConfig(mse_weight=1.0, kl_weight=1e-4, perceptual_weight=0, reduction="mean")
 
 
@@ -65,10 +51,7 @@ def _clips(num_samples: int, num_frames: int = 5) -> dict[str, Tensor]:
 
 
 def _flow_objective() -> FlowObjective:
-    model = initialised(
-        lambda: STDiT(STDiTConfig(depth=1, width=16, num_heads=2, text_width=8, max_text_tokens=4)),
-        0,
-    )
+    model = initialised(lambda: STDiT(transformer()), 0)
     flow = RectifiedFlowConfig(base_size_px=32)
     return FlowObjective(model, flow, shift=torch.zeros(4), scale=torch.ones(4))
 

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from einops import rearrange
 from pydantic import ValidationError
+from tiny.models import random_transformer, transformer, transformer_inputs
 from torch import Tensor
 
-from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 
 
@@ -17,46 +15,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _tiny(**changes: Any) -> STDiTConfig:
-    values: dict[str, Any] = {
-        "depth": 2,
-        "width": 32,
-        "num_heads": 2,
-        "text_width": 12,
-        "max_text_tokens": 6,
-        **changes,
-    }
-    return STDiTConfig(**values)
-
-
-def _random_model(**changes: Any) -> STDiT:
-    """A model whose every part matters: fresh ones have blocks and embeddings that add nothing."""
-    model = STDiT(_tiny(**changes))
-    draws = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name != "rope.freqs":
-                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=draws))
-    return model
-
-
-def _inputs(batch: int = 2, frames: int = 3) -> dict[str, Tensor]:
-    draws = torch.Generator().manual_seed(1)
-    return {
-        "x_BZthw": torch.randn(batch, 4, frames, 4, 6, generator=draws),
-        "timestep_B": torch.linspace(100, 900, batch),
-        "text_BSD": torch.randn(batch, 6, 12, generator=draws),
-        "height_B": torch.full((batch,), 32.0),
-        "width_B": torch.full((batch,), 48.0),
-        "fps_B": torch.full((batch,), 24.0),
-    }
-
-
 def test_a_meta_model_materialises_to_the_same_weights() -> None:
-    direct = STDiT(_tiny())
+    config = transformer(depth=2)
+    direct = STDiT(config)
     direct.reset_parameters(torch.Generator().manual_seed(3))
     with torch.device("meta"):
-        late = STDiT(_tiny())
+        late = STDiT(config)
     late = late.to_empty(device="cpu")
     late.reset_parameters(torch.Generator().manual_seed(3))
     assert direct.state_dict().keys() == late.state_dict().keys()
@@ -66,7 +30,7 @@ def test_a_meta_model_materialises_to_the_same_weights() -> None:
 
 @pytest.mark.parametrize("compat", [True, False])
 def test_condition_frames_have_time_zero(compat: bool) -> None:
-    model, inputs = _random_model(final_layer_compat=compat), _inputs()
+    model, inputs = random_transformer(final_layer_compat=compat), transformer_inputs()
     clean = {**inputs, "timestep_B": torch.zeros(2)}
     none_new = torch.zeros(2, 3, dtype=torch.bool)
     with torch.no_grad():
@@ -80,7 +44,7 @@ def test_condition_frames_have_time_zero(compat: bool) -> None:
 
 
 def test_dropped_text_is_the_null_text() -> None:
-    model, inputs = _random_model(), _inputs()
+    model, inputs = random_transformer(), transformer_inputs()
     null = model.y_embedder.y_embedding.expand(2, -1, -1)
     mixed = torch.stack((inputs["text_BSD"][0], null[1]))
     with torch.no_grad():
@@ -92,7 +56,7 @@ def test_dropped_text_is_the_null_text() -> None:
 
 
 def test_masked_text_tokens_do_not_matter() -> None:
-    model, inputs = _random_model(), _inputs()
+    model, inputs = random_transformer(), transformer_inputs()
     mask = torch.arange(6) < torch.tensor([[2], [4]])
     changed = torch.where(mask[:, :, None], inputs["text_BSD"], torch.tensor(7.0))
     with torch.no_grad():
@@ -104,9 +68,9 @@ def test_masked_text_tokens_do_not_matter() -> None:
 
 
 def test_frame_embedding_is_an_option_outside_the_state_dict() -> None:
-    plain, marked = _random_model(), _random_model(temporal_position="rope+sincos")
+    plain, marked = random_transformer(), random_transformer(temporal_position="rope+sincos")
     assert plain.state_dict().keys() == marked.state_dict().keys()
-    inputs = _inputs()
+    inputs = transformer_inputs()
     repeated = {**inputs, "x_BZthw": inputs["x_BZthw"][:, :, :1].expand(-1, -1, 3, -1, -1)}
     with torch.no_grad():
         still, told_apart = plain(**repeated), marked(**repeated)
@@ -117,14 +81,14 @@ def test_frame_embedding_is_an_option_outside_the_state_dict() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (2, 3, 5), (7, 5, 2)])
 def test_any_latent_size_comes_back(size: tuple[int, int, int]) -> None:
-    inputs = {**_inputs(), "x_BZthw": torch.randn(2, 4, *size)}
+    inputs = {**transformer_inputs(), "x_BZthw": torch.randn(2, 4, *size)}
     with torch.no_grad():
-        assert STDiT(_tiny(patch_size=(2, 2, 2)))(**inputs).shape == (2, 8, *size)
+        assert random_transformer(patch_size=(2, 2, 2))(**inputs).shape == (2, 8, *size)
 
 
 def test_bf16_weights_give_float32_output() -> None:
-    model = _random_model()
-    inputs = _inputs()
+    model = random_transformer()
+    inputs = transformer_inputs()
     with torch.no_grad():
         exact = model(**inputs)
         output = model.to(torch.bfloat16)(**inputs)
@@ -133,8 +97,8 @@ def test_bf16_weights_give_float32_output() -> None:
 
 
 def test_frozen_text_projection_gets_no_gradient() -> None:
-    model = _random_model(freeze_text_projection=True)
-    model(**_inputs()).square().mean().backward()
+    model = random_transformer(freeze_text_projection=True)
+    model(**transformer_inputs()).square().mean().backward()
     without = {key for key, parameter in model.named_parameters() if parameter.grad is None}
     projection = {f"y_embedder.y_proj.{layer}" for layer in ("fc1", "fc2")}
     assert without == {
@@ -144,7 +108,7 @@ def test_frozen_text_projection_gets_no_gradient() -> None:
 
 
 def test_patch_embedding_equals_its_convolution() -> None:
-    model, inputs = _random_model(), _inputs()
+    model, inputs = random_transformer(), transformer_inputs()
     x = inputs["x_BZthw"]
     convolved = rearrange(model.x_embedder.proj(x), "B D t h w -> B t (h w) D")
     torch.testing.assert_close(model.x_embedder(x), convolved)
@@ -162,10 +126,10 @@ def test_wrong_shapes_are_refused_with_the_numbers(
     changes: dict[str, Tensor], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        STDiT(_tiny())(**{**_inputs(), **changes})
+        random_transformer()(**{**transformer_inputs(), **changes})
 
 
 @pytest.mark.parametrize(("width", "num_heads"), [(66, 3), (60, 4), (50, 3)])
 def test_impossible_widths_are_refused(width: int, num_heads: int) -> None:
     with pytest.raises(ValidationError, match=f"width={width}"):
-        _tiny(width=width, num_heads=num_heads)
+        transformer(width=width, num_heads=num_heads)

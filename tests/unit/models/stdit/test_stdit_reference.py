@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from tiny.models import transformer
 from torch import Tensor, nn
 
 from kinetoscope.models.stdit.config import STDiTConfig
@@ -174,7 +175,7 @@ def test_full_size_model_has_the_released_state_dict() -> None:
 
 def test_fresh_model_has_the_reference_zeros() -> None:
     released = json.loads((GOLDEN / "keys_stdit3_xl2.json").read_text())
-    state = STDiT(STDiTConfig(depth=1, width=32, num_heads=2, text_width=12)).state_dict()
+    state = STDiT(transformer()).state_dict()
     zeros = {key for key, tensor in state.items() if not tensor.any()}
     expected = released["zero_initialised_weights_depth1"]
     assert zeros == {*expected, *released["zero_initialised_biases_depth1"]}

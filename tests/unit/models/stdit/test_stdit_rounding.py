@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny.models import random_transformer
 from torch import Tensor
 
 from kinetoscope.models.layers.attention import RotaryEmbedding, rotate
 from kinetoscope.models.layers.embeddings import spatial_positions
-from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 
 
@@ -21,19 +21,6 @@ def _bf16(value: float) -> float:
     bits += 0x7FFF + (bits >> 16 & 1)
     rounded: float = struct.unpack("<f", struct.pack("<I", bits & 0xFFFF0000))[0]
     return rounded
-
-
-def _model(rounding: str) -> STDiT:
-    config = STDiTConfig(
-        depth=1, width=32, num_heads=2, text_width=12, max_text_tokens=6, rounding=rounding
-    )
-    model = STDiT(config)
-    draws = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name != "rope.freqs":
-                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=draws))
-    return model
 
 
 def _run(model: STDiT, **changes: float) -> Tensor:
@@ -64,7 +51,7 @@ def test_times_and_sizes_are_rounded_on_request_alone(
 ) -> None:
     assert _bf16(value) == rounded
     for rounding in ("bfloat16", "exact"):
-        model = _model(rounding)
+        model = random_transformer(depth=1, rounding=rounding)
         same = torch.equal(_run(model, **{name: value}), _run(model, **{name: rounded}))
         assert same is (rounding == "bfloat16")
 

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from tiny.models import random_transformer, transformer_inputs
 
 from kinetoscope.models.layers.packed_text import attend_jagged, attend_to_packed
-from kinetoscope.models.stdit.config import STDiTConfig
-from kinetoscope.models.stdit.model import STDiT
 
 MASK = torch.tensor([[0, 1, 0, 0, 1, 0], [1, 1, 1, 0, 1, 1]])
 
@@ -20,31 +18,8 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _model(**changes: Any) -> STDiT:
-    sizes: dict[str, Any] = {"depth": 1, "width": 32, "num_heads": 2, "text_width": 12}
-    model = STDiT(STDiTConfig(**{**sizes, "max_text_tokens": 6, **changes}))
-    draws = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name != "rope.freqs":
-                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=draws))
-    return model
-
-
-def _inputs(batch: int = 2) -> dict[str, Tensor]:
-    draws = torch.Generator().manual_seed(1)
-    return {
-        "x_BZthw": torch.randn(batch, 4, 3, 4, 6, generator=draws),
-        "timestep_B": torch.linspace(100, 900, batch),
-        "text_BSD": torch.randn(batch, 6, 12, generator=draws),
-        "height_B": torch.full((batch,), 32.0),
-        "width_B": torch.full((batch,), 48.0),
-        "fps_B": torch.full((batch,), 24.0),
-    }
-
-
 def test_each_sample_attends_to_its_own_tokens_whatever_the_pattern() -> None:
-    model, inputs = _model(), _inputs()
+    model, inputs = random_transformer(), transformer_inputs()
     with torch.no_grad():
         together = model(**inputs, text_mask_BS=MASK)
         for index, mask in enumerate(MASK.bool()):
@@ -54,17 +29,17 @@ def test_each_sample_attends_to_its_own_tokens_whatever_the_pattern() -> None:
 
 
 def test_nothing_is_computed_for_padding() -> None:
-    model, rows = _model(), []
+    model, rows = random_transformer(), []
     for path in ("y_embedder.y_proj.fc1", "spatial_blocks.0.cross_attn.kv_linear"):
         model.get_submodule(path).register_forward_hook(
             lambda _layer, given, _out: rows.append(given[0].shape[:-1])
         )
-    model(**_inputs(), text_mask_BS=MASK)
+    model(**transformer_inputs(), text_mask_BS=MASK)
     assert rows == [(7,), (7,)]
 
 
 def test_a_sample_without_text_gets_zeros_from_attention() -> None:
-    model, inputs = _model(), _inputs()
+    model, inputs = random_transformer(), transformer_inputs()
     crossed = []
     cross = model.get_submodule("spatial_blocks.0.cross_attn")
     cross.register_forward_hook(lambda _layer, _given, out: crossed.append(out))
@@ -97,8 +72,8 @@ def test_one_kernel_for_all_samples_gives_what_one_per_sample_gives() -> None:
 
 
 def test_projected_text_can_be_kept_for_a_model_that_skips_the_projection() -> None:
-    model, inputs = _model(), _inputs()
-    skipping = _model(skip_text_embedder=True)
+    model, inputs = random_transformer(), transformer_inputs()
+    skipping = random_transformer(skip_text_embedder=True)
     assert skipping.state_dict().keys() == model.state_dict().keys()
     with torch.no_grad():
         expected = model(**inputs, text_mask_BS=MASK)
@@ -112,14 +87,14 @@ def test_projected_text_can_be_kept_for_a_model_that_skips_the_projection() -> N
 
 
 def test_weights_of_a_skipped_projection_ask_for_no_gradient() -> None:
-    model = _model(skip_text_embedder=True)
-    model(**{**_inputs(), "text_BSD": torch.randn(2, 6, 32)}).mean().backward()
+    model = random_transformer(skip_text_embedder=True)
+    model(**{**transformer_inputs(), "text_BSD": torch.randn(2, 6, 32)}).mean().backward()
     without = {key for key, p in model.named_parameters() if p.requires_grad and p.grad is None}
     assert not without
 
 
 def test_text_that_was_not_projected_may_come_packed_too() -> None:
-    model, inputs = _model(), _inputs()
+    model, inputs = random_transformer(), transformer_inputs()
     packed = {**inputs, "text_BSD": inputs["text_BSD"][MASK.bool()][None]}
     with torch.no_grad():
         torch.testing.assert_close(
@@ -128,7 +103,7 @@ def test_text_that_was_not_projected_may_come_packed_too() -> None:
 
 
 def test_fewer_rows_of_masks_and_frame_rates_are_repeated_in_turn() -> None:
-    model, inputs = _model(), _inputs(4)
+    model, inputs = random_transformer(), transformer_inputs(4)
     rates = torch.tensor([24.0, 12.0])
     with torch.no_grad():
         given = model(**{**inputs, "fps_B": rates}, text_mask_BS=MASK)
@@ -150,10 +125,12 @@ def test_fewer_rows_of_masks_and_frame_rates_are_repeated_in_turn() -> None:
 )
 def test_text_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _model()(**{**_inputs(), **changes})
+        random_transformer()(**{**transformer_inputs(), **changes})
 
 
 def test_a_model_without_projection_can_not_drop_text() -> None:
-    inputs = {**_inputs(), "text_BSD": torch.zeros(2, 6, 32)}
+    inputs = {**transformer_inputs(), "text_BSD": torch.zeros(2, 6, 32)}
     with pytest.raises(ValueError, match="drop_text_B needs the text embedder"):
-        _model(skip_text_embedder=True)(**inputs, drop_text_B=torch.tensor([True, False]))
+        random_transformer(skip_text_embedder=True)(
+            **inputs, drop_text_B=torch.tensor([True, False])
+        )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny.models import random_transformer
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -52,17 +53,6 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _model(**changes: Any) -> STDiT:
-    sizes: dict[str, Any] = {"depth": 2, "width": 32, "num_heads": 2, "text_width": 12}
-    model = STDiT(STDiTConfig(**{**sizes, "max_text_tokens": 6, **changes}))
-    draws = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name != "rope.freqs":
-                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=draws))
-    return model
-
-
 def _loss(model: STDiT, frames: int = 3, side: int = 8) -> Tensor:
     draws = torch.Generator().manual_seed(1)
     output: Tensor = model(
@@ -78,7 +68,7 @@ def _loss(model: STDiT, frames: int = 3, side: int = 8) -> Tensor:
 
 
 def _watched_step(mode: str) -> tuple[int, Counter[str], dict[str, Tensor]]:
-    model = _model(activation_checkpointing=mode)
+    model = random_transformer(activation_checkpointing=mode)
     with _Watched() as watched:
         loss = _loss(model)
         held = watched.held_bytes
@@ -102,11 +92,11 @@ def test_selective_recomputation_saves_memory_and_repeats_no_matrix_product() ->
 
 @pytest.mark.parametrize("mode", ["none", "selective", "full"])
 def test_temporal_training_leaves_all_else_as_it_is(mode: str) -> None:
-    model = _model(trainable="temporal", activation_checkpointing=mode)
+    model = random_transformer(trainable="temporal", activation_checkpointing=mode)
     _loss(model).backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
     assert trained == {name for name, _ in model.named_parameters() if "temporal_blocks" in name}
-    whole = _model()
+    whole = random_transformer()
     _loss(whole).backward()
     for name in trained:
         torch.testing.assert_close(
@@ -115,7 +105,7 @@ def test_temporal_training_leaves_all_else_as_it_is(mode: str) -> None:
 
 
 def test_a_single_frame_gives_every_parameter_a_gradient() -> None:
-    model = _model()
+    model = random_transformer()
     _loss(model, frames=1).backward()
     without = {n for n, p in model.named_parameters() if p.requires_grad and p.grad is None}
     assert not without
@@ -127,7 +117,7 @@ def test_a_single_frame_gives_every_parameter_a_gradient() -> None:
 
 
 def test_a_single_frame_attends_as_any_number_of_its_copies() -> None:
-    attention = _model().get_submodule("temporal_blocks.0.attn")
+    attention = random_transformer().get_submodule("temporal_blocks.0.attn")
     x_NLD = torch.randn(5, 1, 32, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         torch.testing.assert_close(attention(x_NLD), attention(x_NLD.expand(-1, 2, -1))[:, :1])
@@ -150,7 +140,7 @@ def test_temporal_blocks_are_half_of_the_released_size() -> None:
 
 def test_forward_without_gradients_changes_no_input() -> None:
     """The feed-forward layers work in place then."""
-    model = _model()
+    model = random_transformer()
     mlp = model.get_submodule("spatial_blocks.0.mlp")
     x = torch.randn(3, 32, generator=torch.Generator().manual_seed(2))
     given = x.clone()

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from tiny.models import spatial_vae
 
 from kinetoscope.models.vae.config import SpatialVAEConfig
 from kinetoscope.models.vae.spatial import SpatialVAE
 
-CONFIG = SpatialVAEConfig(block_widths=(8, 16, 16), layers_per_block=1, norm_groups=4)
+CONFIG = spatial_vae(block_widths=(8, 16, 16))
 
 
 @pytest.fixture(scope="module")

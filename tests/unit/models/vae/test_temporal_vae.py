@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors import safe_open
+from tiny.models import temporal_vae
 from torch import Tensor
 
 from kinetoscope.models.conv.causal_conv import CausalConv3d
@@ -15,13 +16,7 @@ from kinetoscope.models.vae.config import TemporalVAEConfig
 from kinetoscope.models.vae.temporal import TemporalVAE
 
 GOLDEN = Path(__file__).parents[3] / "golden/reference/vae_temporal.safetensors"
-TINY = TemporalVAEConfig(
-    base_width=4,
-    multipliers=(1, 2),
-    num_res_blocks=1,
-    temporal_downsample=(True,),
-    norm_groups=2,
-)
+TINY = temporal_vae(multipliers=(1, 2), temporal_downsample=(True,))
 
 
 def read_golden(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

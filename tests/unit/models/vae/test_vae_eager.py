@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny.models import spatial_vae, temporal_vae, video_vae
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.config import TemporalVAEConfig
 from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.vae.temporal import TemporalVAE
 from kinetoscope.models.weights.open_sora.config import (
@@ -28,15 +29,9 @@ TOLERANCES = {
     "vae_temporal.safetensors": {"out": {"atol": 3e-4, "rtol": 1e-4}},
     "vae_pipeline.safetensors": {"out": {"atol": 6e-5, "rtol": 1e-4}},
 }
-VIDEO = VideoVAEConfig(
-    spatial=SpatialVAEConfig(block_widths=(8, 16), layers_per_block=1, norm_groups=4),
-    temporal=TemporalVAEConfig(
-        base_width=8,
-        num_res_blocks=1,
-        multipliers=(1, 2, 2),
-        temporal_downsample=(True, True),
-        norm_groups=4,
-    ),
+VIDEO = video_vae(
+    spatial=spatial_vae(block_widths=(8, 16)),
+    temporal=temporal_vae(multipliers=(1, 2, 2)),
     chunk_frames=5,
     spatial_micro_batch=3,
 )

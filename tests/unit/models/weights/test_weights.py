@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from tiny.models import SPATIAL_VAE, transformer
 from torch import Tensor, nn
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.vae.config import SpatialVAEConfig
 from kinetoscope.models.vae.spatial import SpatialVAE
@@ -27,7 +27,7 @@ from kinetoscope.models.weights.open_sora.load import (
 from kinetoscope.models.weights.report import Mismatch, compare_weights
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "reference"
-TINY = STDiTConfig(depth=1, width=16, num_heads=2, text_width=8, max_text_tokens=4)
+TINY = transformer()
 
 
 def golden(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -170,8 +170,7 @@ def test_other_floating_point_types_are_converted_and_integers_refused() -> None
 
 
 def test_spatial_vaes_with_old_names_load() -> None:
-    config = SpatialVAEConfig(block_widths=(8, 8), layers_per_block=1, norm_groups=4)
-    own = load_spatial_vae(_random_spatial(config), config).state_dict()
+    own = load_spatial_vae(_random_spatial(SPATIAL_VAE), SPATIAL_VAE).state_dict()
     names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     old = {}
     for name, tensor in own.items():
@@ -182,7 +181,7 @@ def test_spatial_vaes_with_old_names_load() -> None:
                     tensor = tensor[:, :, None, None]
         old[name] = tensor
     assert any("proj_attn" in name for name in old)
-    assert equal(load_spatial_vae(old, config), own)
+    assert equal(load_spatial_vae(old, SPATIAL_VAE), own)
 
 
 def _random_spatial(config: SpatialVAEConfig) -> dict[str, Tensor]:

@@ -5,18 +5,18 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from tiny.models import transformer
 from torch import Tensor
 
 from kinetoscope.data.plan.batch_plan import PlanItem
 from kinetoscope.diffusion.config import RectifiedFlowConfig
-from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.training.dit.config import TrainDiTConfig
 from kinetoscope.training.dit.feed import FlowDraws
 from kinetoscope.training.dit.objective import FlowObjective
 from kinetoscope.training.loop.initial import initialised
 
-MODEL = STDiTConfig(depth=1, width=16, num_heads=2, text_width=64, max_text_tokens=4)
+MODEL = transformer(text_width=64)
 ITEMS = [PlanItem(clip=0, start_frame=0, index=index) for index in range(400)]
 
 
@@ -119,9 +119,7 @@ def test_reference_times_give_short_clips_no_noise() -> None:
 
 
 def test_frame_masks_need_a_model_that_sees_single_frames() -> None:
-    model = STDiTConfig(
-        depth=1, width=16, num_heads=2, text_width=64, max_text_tokens=4, patch_size=(2, 2, 2)
-    )
+    model = transformer(text_width=64, patch_size=(2, 2, 2))
     assert _config(model=model).frame_masks == {}
     with pytest.raises(ValidationError, match="must start with 1"):
         _config(model=model, frame_masks={"random": 0.1})

@@ -7,29 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny.models import HALVING_VAE
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.models.tensor_files import open_weights
-from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
 from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.weights.open_sora.export import export_open_sora_vae
 from kinetoscope.training.loop.initial import initialised
 from kinetoscope.training.vae.start import start_video_vae
 
-CONFIG = VideoVAEConfig(
-    spatial=SpatialVAEConfig(block_widths=(8, 8), layers_per_block=1, norm_groups=4),
-    temporal=TemporalVAEConfig(
-        base_width=8,
-        multipliers=(1, 1),
-        num_res_blocks=1,
-        temporal_downsample=(True,),
-        norm_groups=4,
-    ),
-)
-
 
 def vae(seed: int) -> VideoVAE:
-    return initialised(lambda: VideoVAE(CONFIG), seed)
+    return initialised(lambda: VideoVAE(HALVING_VAE), seed)
 
 
 def test_a_spatial_vae_is_set_and_the_rest_is_kept(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from tiny.models import HALVING_VAE
 from torch import Tensor
 from torch.optim import AdamW
 
@@ -22,16 +23,6 @@ from kinetoscope.training.vae.adversary import Adversary, start_adversary
 from kinetoscope.training.vae.config import AdversarialConfig, TrainVAEConfig
 from kinetoscope.training.vae.objective import VideoVAEObjective
 
-VAE = {
-    "spatial": {"block_widths": [8, 8], "layers_per_block": 1, "norm_groups": 4},
-    "temporal": {
-        "base_width": 8,
-        "multipliers": [1, 1],
-        "num_res_blocks": 1,
-        "temporal_downsample": [True],
-        "norm_groups": 4,
-    },
-}
 PATCH = {"kind": "patch2d", "base_width": 8, "num_layers": 1}
 STYLE = {"kind": "style3d", "base_width": 4, "multipliers": [1], "norm_groups": 2}
 LR = 2e-3
@@ -41,7 +32,7 @@ EPS = 1e-3
 
 def _config(adversarial: dict[str, Any] | None, **stage: Any) -> TrainVAEConfig:
     defaults = {
-        "model": VAE,
+        "model": HALVING_VAE,
         "objective": "pixels",
         "freeze_spatial": False,
         "loss": {"perceptual_weight": 0, "kl_weight": 1e-4, "reduction": "mean"},

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from tiny.models import spatial_vae, temporal_vae, transformer, video_vae
 from torch import nn
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.tensor_files import open_weights
-from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig, VideoVAEConfig
+from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.weights.open_sora.config import (
     transformer_config_from_open_sora,
@@ -26,12 +27,7 @@ from kinetoscope.models.weights.open_sora.export import (
 )
 from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer, load_open_sora_vae
 
-DIT = STDiTConfig(
-    depth=1,
-    width=16,
-    num_heads=2,
-    text_width=8,
-    max_text_tokens=4,
+DIT = transformer(
     qk_norm=False,
     predict_sigma=False,
     input_sq_size=256,
@@ -39,15 +35,9 @@ DIT = STDiTConfig(
     rounding="bfloat16",
     trainable="temporal",
 )
-VAE = VideoVAEConfig(
-    spatial=SpatialVAEConfig(block_widths=(8, 8), layers_per_block=1, norm_groups=4),
-    temporal=TemporalVAEConfig(
-        base_width=8,
-        multipliers=(1, 2),
-        num_res_blocks=1,
-        temporal_downsample=(True,),
-        norm_groups=4,
-    ),
+VAE = video_vae(
+    spatial=spatial_vae(block_widths=(8, 8)),
+    temporal=temporal_vae(multipliers=(1, 2), temporal_downsample=(True,)),
     chunk_frames=None,
     spatial_micro_batch=2,
     shift=(0.1, 0.2, 0.3, 0.4),

@@ -6,14 +6,14 @@ import re
 
 import pytest
 import torch
+from tiny.models import transformer
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.weights.open_sora.load import load_transformer_weights
 
-CONFIG = STDiTConfig(depth=2, width=16, num_heads=2, text_width=8, max_text_tokens=6)
+CONFIG = transformer(depth=2, max_text_tokens=6)
 NEW = r"temporal_blocks\..*|fps_embedder\..*|rope\.freqs|.*\.attn\.[qk]_norm\.weight"
 
 
