@@ -80,9 +80,10 @@ class Workplace:
         self.uris = {"clips": clips_uri}
 
     def spec(self, name: str, config: dict[str, Any], inputs: tuple[str, ...]) -> StepSpec:
+        room = "vae" if "vae" in name else "dit"
         return step_spec(
             name,
-            f"kinetoscope.training.{name.rstrip('_0123456789')}",
+            f"kinetoscope.training.{room}.{name.rstrip('_0123456789')}",
             self.root_uri,
             config,
             seed=3,
