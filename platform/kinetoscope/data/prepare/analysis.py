@@ -13,8 +13,9 @@ from kinetoscope.core.config_model import Record
 from kinetoscope.data.prepare.decode import QuarantinedError, Reason, probe
 from kinetoscope.data.prepare.near_duplicates import signature
 from kinetoscope.data.prepare.scenes import Scene, SceneCutter
-from kinetoscope.data.prepare.scorers.motion import WORKING_SIDE_PX, flow_magnitude
-from kinetoscope.data.prepare.scorers.quality import technical_quality
+from kinetoscope.data.prepare.scorers.base import Scorer
+from kinetoscope.data.prepare.scorers.motion import WORKING_SIDE_PX, MotionScorer
+from kinetoscope.data.prepare.scorers.quality import QualityScorer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,6 @@ _SIGNATURE_TIMES = (0.125, 0.375, 0.625, 0.875)
 _THUMBNAIL_SIDE_PX = 96
 # A long video keeps a thumbnail of every second, fourth, ... frame: memory stays bounded.
 _MAX_THUMBNAILS = 4096
-_DECIMALS = 6
 
 
 class SceneAnalysis(Record):
@@ -87,11 +87,10 @@ class _Measuring:
         # One for all frames: a frame's own would set up swscale again for each.
         self._reformatter = VideoReformatter()
         self._cutter = SceneCutter(config.scenes)
-        self._flows: list[float] = []
-        self._qualities: list[float] = []
+        self._motion, self._quality = MotionScorer(), QualityScorer()
+        self._num_frames = 0
         self._thumbnails: list[npt.NDArray[np.uint8]] = []
         self._stride = 1
-        self._before: npt.NDArray[np.uint8] | None = None
 
     def visit(self, frame: av.VideoFrame) -> None:
         """Measure one frame at the working size."""
@@ -99,9 +98,10 @@ class _Measuring:
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         self._keep_thumbnail(image)
         self._cutter.push(image)
-        self._flows.append(0.0 if self._before is None else flow_magnitude(self._before, gray))
-        self._qualities.append(technical_quality(gray))
-        self._before = gray
+        scorers: tuple[Scorer, ...] = (self._motion, self._quality)
+        for scorer in scorers:
+            scorer.push(gray)
+        self._num_frames += 1
 
     def scenes(self) -> list[SceneAnalysis]:
         """Sum up each scene."""
@@ -109,14 +109,12 @@ class _Measuring:
 
     def _scene(self, scene: Scene) -> SceneAnalysis:
         frames = [self._thumbnail(scene, time) for time in _SIGNATURE_TIMES]
-        # The first frame's flow crosses the cut.
-        flows = self._flows[scene.start + 1 : scene.end]
         _, jpeg = cv2.imencode(".jpg", self._thumbnail(scene, 0.5)[..., ::-1])
         return SceneAnalysis(
             start=scene.start,
             num_frames=scene.end - scene.start,
-            motion=_mean(flows),
-            quality=_mean(self._qualities[scene.start : scene.end]),
+            motion=self._motion.score(scene),
+            quality=self._quality.score(scene),
             signature=base64.b64encode(signature(frames).tobytes()).decode(),
             thumbnail=base64.b64encode(np.asarray(jpeg).tobytes()).decode(),
         )
@@ -134,7 +132,7 @@ class _Measuring:
         return np.asarray(image, dtype=np.uint8)
 
     def _keep_thumbnail(self, image: npt.NDArray[np.uint8]) -> None:
-        if len(self._flows) % self._stride:
+        if self._num_frames % self._stride:
             return
         self._thumbnails.append(_resize(image, _THUMBNAIL_SIDE_PX))
         if len(self._thumbnails) > _MAX_THUMBNAILS:
@@ -152,7 +150,3 @@ def _resize(image: npt.NDArray[np.uint8], side_px: int) -> npt.NDArray[np.uint8]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return np.asarray(resized, dtype=np.uint8)
-
-
-def _mean(values: list[float]) -> float:
-    return round(float(np.mean(values)), _DECIMALS) if values else 0.0

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from kinetoscope.data.prepare.scorers.base import mean_score
+
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from kinetoscope.data.prepare.scenes import Scene
 
 WORKING_SIDE_PX = 256
 """Flow is in pixels per frame of a video whose longer side has this many pixels."""
@@ -16,6 +20,23 @@ WORKING_SIDE_PX = 256
 # Farneback's parameters as Open-Sora's camera motion tool has them: pyramid scale, levels, window,
 # iterations, polynomial neighbourhood and sigma, flags.
 _PYRAMID = (0.5, 3, 15, 3, 5, 1.2, 0)
+
+
+class MotionScorer:
+    """Mean flow between neighbouring frames of a scene."""
+
+    def __init__(self) -> None:
+        self._flows: list[float] = []
+        self._before: npt.NDArray[np.uint8] | None = None
+
+    def push(self, gray: npt.NDArray[np.uint8]) -> None:
+        """See the next frame."""
+        self._flows.append(0.0 if self._before is None else flow_magnitude(self._before, gray))
+        self._before = gray
+
+    def score(self, scene: Scene) -> float:
+        """Return the scene's motion; the first frame's flow crosses the cut and has no part."""
+        return mean_score(self._flows[scene.start + 1 : scene.end])
 
 
 def flow_magnitude(before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> float:

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from kinetoscope.data.prepare.scorers.base import mean_score
+
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from kinetoscope.data.prepare.scenes import Scene
 
 # Variance of the Laplacian (Pech-Pacheco et al. 2000) at which sharpness is one half: blurred
 # frames have some tens, sharp ones hundreds and more.
@@ -17,6 +21,21 @@ _HALF_SHARP = 100.0
 _BLACK, _WHITE = 2, 253
 # Standard deviation of the levels from which contrast counts as full.
 _FULL_CONTRAST = 32.0
+
+
+class QualityScorer:
+    """Mean technical quality of a scene's frames."""
+
+    def __init__(self) -> None:
+        self._qualities: list[float] = []
+
+    def push(self, gray: npt.NDArray[np.uint8]) -> None:
+        """See the next frame."""
+        self._qualities.append(technical_quality(gray))
+
+    def score(self, scene: Scene) -> float:
+        """Return the scene's quality."""
+        return mean_score(self._qualities[scene.start : scene.end])
 
 
 def technical_quality(gray: npt.NDArray[np.uint8]) -> float:
