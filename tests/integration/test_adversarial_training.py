@@ -50,6 +50,7 @@ def _final(spec: StepSpec) -> Checkpoint:
     return read_checkpoint(open_store(result.artifact("checkpoint").uri))
 
 
+@pytest.mark.slow
 def test_a_resumed_game_ends_with_the_same_bits(
     tmp_path: Path,
     commit_clips: Callable[[Path], str],

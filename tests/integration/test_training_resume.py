@@ -125,7 +125,7 @@ def assert_same_bits(found: Checkpoint, expected: Checkpoint) -> None:
             assert torch.equal(found.tensors[group][name], tensor), (group, name)
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2])
+@pytest.mark.parametrize("num_ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_and_resumed_training_ends_with_the_same_bits(
     work: Workplace, num_ranks: int
 ) -> None:
