@@ -21,6 +21,7 @@ from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.weights.open_sora.export import export_open_sora_transformer
 from kinetoscope.steps.contract import StepResult, StepSpec, read_result
 from kinetoscope.steps.execute import execute
+from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.steps.worker import Outputs, StepContext
 from kinetoscope.storage.open import open_store
 from kinetoscope.training.dit import encode_latents, train_dit
@@ -101,9 +102,10 @@ class Workplace:
         store = open_store(spec.uri)
         generation = len(store.list("attempts")) + 1
         store.put_bytes(f"attempts/{generation:06d}.json", b"{}")
+        ranks = RankEnvironment(world_size, 0, world_size, 0, "127.0.0.1", 29500)
         with pytest.MonkeyPatch.context() as patch:
-            for variable, value in (("RANK", 0), ("WORLD_SIZE", world_size), ("LOCAL_RANK", 0)):
-                patch.setenv(variable, str(value))
+            for variable, value in ranks.variables(0).items():
+                patch.setenv(variable, value)
             return StepContext(spec, generation=generation, attempt_path=attempt)
 
     def run(

@@ -11,6 +11,7 @@ from kinetoscope.core.errors import ConfigError, KinetoscopeError
 
 _POLL_SECONDS = 0.5
 _MAX_PORT = 65535
+_LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,18 @@ class RankEnvironment:
     local_rank: int | None
     master_address: str
     master_port: int
+
+    @property
+    def own_local_rank(self) -> int:
+        """``local_rank`` of a process that is a rank."""
+        if self.local_rank is None:
+            raise ValueError("this process is no rank: it has to start those of its machine")
+        return self.local_rank
+
+    @property
+    def rank(self) -> int:
+        """Number of this rank in the whole job."""
+        return self.first_rank + self.own_local_rank
 
     def variables(self, local_rank: int) -> dict[str, str]:
         """Return torch's environment variables of one of the machine's ranks."""
@@ -59,7 +72,19 @@ def read_rank_environment(variables: Mapping[str, str]) -> RankEnvironment:
         return _one_rank(variables)
     if "PET_NNODES" in variables:
         return _trainer_node(variables)
-    return RankEnvironment(1, 0, 1, 0, "127.0.0.1", 0)
+    return RankEnvironment(1, 0, 1, 0, _LOOPBACK, 0)
+
+
+def one_node(num_ranks: int) -> RankEnvironment:
+    """Return the environment of a job that has all its ranks on this machine, yet to be started."""
+    return RankEnvironment(
+        world_size=num_ranks,
+        first_rank=0,
+        local_world_size=num_ranks,
+        local_rank=None,
+        master_address=_LOOPBACK,
+        master_port=_free_port(),
+    )
 
 
 def wait_for_host(host: str, *, timeout_seconds: float) -> None:
@@ -99,7 +124,7 @@ def _one_rank(variables: Mapping[str, str]) -> RankEnvironment:
             most=world_size,
         ),
         local_rank=local_rank,
-        master_address=_text(variables, "MASTER_ADDR") if world_size > 1 else "127.0.0.1",
+        master_address=_text(variables, "MASTER_ADDR") if world_size > 1 else _LOOPBACK,
         master_port=_port(variables, "MASTER_PORT") if world_size > 1 else 0,
     )
 
@@ -114,9 +139,16 @@ def _trainer_node(variables: Mapping[str, str]) -> RankEnvironment:
         first_rank=node * per_node,
         local_world_size=per_node,
         local_rank=0 if per_node == 1 else None,
-        master_address="127.0.0.1" if alone else _text(variables, "PET_MASTER_ADDR"),
+        master_address=_LOOPBACK if alone else _text(variables, "PET_MASTER_ADDR"),
         master_port=0 if alone else _port(variables, "PET_MASTER_PORT"),
     )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _port(variables: Mapping[str, str], name: str) -> int:

@@ -1,17 +1,19 @@
-"""The processes of one attempt: start them, pass signals on, sum up how they ended."""
+"""The rank processes of one node: start them, pass signals on, sum up how they ended."""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from kinetoscope.core.errors import ExitCode
-from kinetoscope.steps.contract import StepSpec
+from kinetoscope.core.machine_limits import usable_cores
+from kinetoscope.steps.rank_environment import RankEnvironment
 
 # The first of these that any rank ended with is the attempt's own.
 _WORST_FIRST = (
@@ -21,36 +23,46 @@ _WORST_FIRST = (
     ExitCode.FAILED,
     ExitCode.PREEMPTED,
 )
+_LIFELINE = "KINO_LIFELINE"
+# What was told to this process alone; a rank that read it would take itself for the whole node.
+_OF_THE_STARTER = ("_KFP_RUNTIME", "PET_")
 
 
 class Ranks:
-    """The worker processes of one attempt on this machine."""
+    """The processes of a node's ranks, of which the job may have more on other nodes.
+
+    Args:
+        command: module and its arguments, for ``python -m``.
+        node: of this process, which ranks it has and where rank 0 is met.
+        variables: further environment variables of every rank.
+        logs: folder of ``rank-N.log``, N counted in the whole job; None: the ranks write to this
+            process's stdout and stderr.
+        threads: CPU threads of each rank; 0 shares the cores that this process may use evenly.
+    """
 
     def __init__(
-        self, spec: StepSpec, *, spec_uri: str, generation: int, attempt_path: Path
+        self,
+        command: Sequence[str],
+        node: RankEnvironment,
+        *,
+        variables: Mapping[str, str] | None = None,
+        logs: Path | None = None,
+        threads: int = 0,
     ) -> None:
         self.stop_sent = False
         self._lifeline: tuple[int, ...] = os.pipe()
-        logs = attempt_path / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        environment = _environment(spec) | {
-            "KINO_SPEC_URI": spec_uri,
-            "KINO_GENERATION": str(generation),
-            "KINO_ATTEMPT_PATH": str(attempt_path),
-            "KINO_LIFELINE": str(self._lifeline[0]),
-        }
-        self._processes = []
-        for rank in range(spec.runtime.num_processes):
-            with (logs / f"rank-{rank}.log").open("ab") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", spec.worker],
-                    env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(self._lifeline[0],),
-                )
-            self._processes.append(process)
+        environment = _inherited() | _thread_variables(threads, node.local_world_size)
+        environment |= {_LIFELINE: str(self._lifeline[0]), **(variables or {})}
+        if logs is not None:
+            logs.mkdir(parents=True, exist_ok=True)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        for local_rank in range(node.local_world_size):
+            own = environment | node.variables(local_rank)
+            if logs is None:
+                self._processes.append(self._start(command, own, None))
+            else:
+                with (logs / f"rank-{own['RANK']}.log").open("ab") as log:
+                    self._processes.append(self._start(command, own, log))
 
     def codes(self) -> list[int | None]:
         """Return each rank's exit code, negative for a signal, None while it runs."""
@@ -85,6 +97,34 @@ class Ranks:
             os.close(end)
         self._lifeline = ()
 
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str], log: BinaryIO | None
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=None if log is None else subprocess.STDOUT,
+            pass_fds=(self._lifeline[0],),
+        )
+
+
+def exit_with_starter() -> None:
+    """End this process when whoever started it as a rank dies: its end of the pipe closes then.
+
+    Nothing happens in a process that `Ranks` did not start.
+    """
+    lifeline = os.environ.get(_LIFELINE)
+    if lifeline is None:
+        return
+
+    def watch() -> None:
+        os.read(int(lifeline), 1)
+        os._exit(ExitCode.FAILED)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
 
 def worst_code(codes: Iterable[int | None], *, stop_sent: bool) -> ExitCode:
     """Return the one exit code that ranks' codes come to.
@@ -102,26 +142,16 @@ def worst_code(codes: Iterable[int | None], *, stop_sent: bool) -> ExitCode:
     return next((code for code in _WORST_FIRST if code in ended), ExitCode.DONE)
 
 
-def _environment(spec: StepSpec) -> dict[str, str]:
-    num = spec.runtime.num_processes
-    threads = spec.runtime.threads_per_process or max(1, (os.cpu_count() or 1) // num)
-    inherited = {key: value for key, value in os.environ.items() if key != "_KFP_RUNTIME"}
-    return inherited | {
-        "WORLD_SIZE": str(num),
-        "LOCAL_WORLD_SIZE": str(num),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
-        "OMP_NUM_THREADS": str(threads),
+def _inherited() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith(_OF_THE_STARTER)}
+
+
+def _thread_variables(threads: int, num_ranks: int) -> dict[str, str]:
+    return {
+        "OMP_NUM_THREADS": str(threads or max(1, int(usable_cores()) // num_ranks)),
         # libgomp's threads spin for milliseconds before they sleep, and starve each other where
         # cores are shared: beside two busy processes on two cores, 30 instead of 4 steps a second
         # (a small VAE); on idle cores no slower.
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -34,17 +34,15 @@ from kinetoscope.steps.contract import (
     read_record,
     stop_requested,
 )
+from kinetoscope.steps.rank_environment import one_node
 from kinetoscope.steps.ranks import Ranks
+from kinetoscope.steps.watch import watch
 from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.logging_setup import setup_logging
 
-_POLL_SECONDS = 0.1
-_BEAT_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
 # A log is shipped whole each time: one that has grown big, so much more rarely.
 _SHIP_BYTES_PER_SECOND = 1 << 20
-# What the surviving ranks get when one has crashed: they may hang in a collective with it.
-_CRASH_GRACE_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -80,14 +78,14 @@ class Supervisor:
         )
         self._path.mkdir(parents=True, exist_ok=True)
         self._write_status("running")
-        ranks = Ranks(
-            self._spec,
-            spec_uri=self._spec_uri,
-            generation=generation,
-            attempt_path=self._path,
-        )
+        ranks = self._start_ranks()
         try:
-            code = self._watch(ranks)
+            code = watch(
+                ranks,
+                should_stop=self._should_stop,
+                grace_seconds=self._spec.runtime.grace_seconds,
+                beat=self._beat,
+            )
             ranks.close()
             self._ship(at_once=True)
             self._write_end(code, ranks.codes())
@@ -99,29 +97,19 @@ class Supervisor:
             shutil.rmtree(self._path, ignore_errors=True)
         return code
 
-    def _watch(self, ranks: Ranks) -> ExitCode:
-        """Wait for the ranks; stop them when told to, when one crashed, or when all are stuck."""
-        kill_at = float("inf")
-        beat_at = 0.0
-        stalled = False
-        while ranks.are_running():
-            now = time.monotonic()
-            if now >= beat_at:
-                beat_at = now + _BEAT_SECONDS
-                self._beat()
-                stalled = stalled or self._is_stalled()
-            if not ranks.stop_sent and (self._should_stop() or ranks.one_failed() or stalled):
-                grace = self._spec.runtime.grace_seconds
-                if stalled:
-                    ranks.send(signal.SIGUSR1)  # every rank dumps its stacks into its log
-                    time.sleep(1.0)
-                short = stalled or ranks.one_failed()
-                kill_at = now + (_CRASH_GRACE_SECONDS if short else grace)
-                ranks.send(signal.SIGTERM)
-            if now >= kill_at:
-                ranks.send(signal.SIGKILL)
-            time.sleep(_POLL_SECONDS)
-        return ExitCode.STALLED if stalled else ranks.worst_code()
+    def _start_ranks(self) -> Ranks:
+        runtime = self._spec.runtime
+        return Ranks(
+            [self._spec.worker],
+            one_node(runtime.num_processes),
+            variables={
+                "KINO_SPEC_URI": self._spec_uri,
+                "KINO_GENERATION": str(self._generation),
+                "KINO_ATTEMPT_PATH": str(self._path),
+            },
+            logs=self._path / "logs",
+            threads=runtime.threads_per_process,
+        )
 
     def _should_stop(self) -> bool:
         """Tell whether a signal came, a stop was asked for, or whoever started us died."""
@@ -135,10 +123,12 @@ class Supervisor:
     def _on_signal(self, *_: object) -> None:
         self._told_to_stop = True
 
-    def _beat(self) -> None:
+    def _beat(self) -> bool:
+        """Tell the outside how the attempt fares; return whether it is stuck."""
         check_generation(self._store, self._generation)
         self._write_status("running")
         self._ship()
+        return self._is_stalled()
 
     def _is_stalled(self) -> bool:
         limit = self._spec.runtime.stall_seconds

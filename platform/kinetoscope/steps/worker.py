@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from kinetoscope.core.errors import ExitCode, KinetoscopeError, StorageError
 from kinetoscope.core.hashing import digest_json
+from kinetoscope.core.settings import rank_variables
 from kinetoscope.steps.attempts import check_generation
 from kinetoscope.steps.contract import (
     RESULT_KEY,
@@ -31,6 +32,8 @@ from kinetoscope.steps.contract import (
     read_record,
     read_result,
 )
+from kinetoscope.steps.rank_environment import read_rank_environment
+from kinetoscope.steps.ranks import exit_with_starter
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
@@ -69,9 +72,9 @@ class StepContext:
         self.runtime: RuntimeConfig = spec.runtime
         self.fingerprint = spec.fingerprint
         self.origin = spec.origin
-        self.rank = int(os.environ["RANK"])
-        self.world_size = int(os.environ["WORLD_SIZE"])
-        self.local_rank = int(os.environ["LOCAL_RANK"])
+        self.ranks = read_rank_environment(rank_variables())
+        self.rank, self.world_size = self.ranks.rank, self.ranks.world_size
+        self.local_rank = self.ranks.own_local_rank
         self.root_store: ObjectStore = open_store(spec.root_uri)
         self.store: ObjectStore = open_store(spec.uri)
         self.inputs = {name: _upstream(name, uri) for name, uri in spec.inputs.items()}
@@ -168,7 +171,7 @@ def run_worker(main: Callable[[StepContext], Outputs | None]) -> NoReturn:
     setup_logging()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    _exit_with_supervisor()
+    exit_with_starter()
     spec_uri, _, key = os.environ["KINO_SPEC_URI"].rpartition("/")
     spec = read_record(open_store(spec_uri), key, StepSpec)
     if spec is None:
@@ -211,14 +214,3 @@ def _upstream(name: str, uri: str) -> StepResult:
     if result is None:
         raise StorageError(f"input {name!r}: no committed result at {uri}")
     return result
-
-
-def _exit_with_supervisor() -> None:
-    """End this process when its supervisor dies: its end of the pipe closes then."""
-    lifeline = int(os.environ["KINO_LIFELINE"])
-
-    def watch() -> None:
-        os.read(lifeline, 1)
-        os._exit(ExitCode.FAILED)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()

@@ -1,0 +1,98 @@
+"""What becomes of real rank processes that are watched."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from kinetoscope.core.errors import ExitCode
+from kinetoscope.steps.rank_environment import one_node
+from kinetoscope.steps.ranks import Ranks
+from kinetoscope.steps.watch import watch
+
+StartRanks = Callable[..., Ranks]
+
+RANK = """
+import faulthandler, os, signal, sys, time
+faulthandler.register(signal.SIGUSR1, all_threads=True)
+what = sys.argv[1 + min(int(os.environ["RANK"]), len(sys.argv) - 2)]
+if what == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if what == "polite":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+print(what, flush=True)
+if what == "fails":
+    sys.exit(1)
+if what != "ends":
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartRanks]:
+    """Start ranks that do what their arguments say, one word per rank; they are up on return."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "rank.py").write_text(RANK)
+    with ExitStack() as stack:
+
+        def start(*what: str) -> Ranks:
+            node, logs = one_node(len(what)), tmp_path / "logs"
+            ranks = stack.enter_context(closing(Ranks(["rank", *what], node, logs=logs)))
+            deadline = time.monotonic() + 60
+            for rank in range(len(what)):
+                while not (logs / f"rank-{rank}.log").read_text():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+            return ranks
+
+        yield start
+
+
+def never() -> bool:
+    return False
+
+
+def at_once() -> bool:
+    return True
+
+
+def test_ranks_that_end_are_done(start: StartRanks) -> None:
+    assert watch(start("ends", "ends"), should_stop=never, grace_seconds=60) == ExitCode.DONE
+
+
+def test_told_to_stop_ranks_get_their_grace(start: StartRanks) -> None:
+    ranks = start("polite", "polite")
+    assert watch(ranks, should_stop=at_once, grace_seconds=60) == ExitCode.PREEMPTED
+    assert ranks.codes() == [75, 75]
+
+
+def test_a_rank_that_does_not_stop_in_its_grace_is_killed(start: StartRanks) -> None:
+    ranks = start("polite", "deaf")
+    assert watch(ranks, should_stop=at_once, grace_seconds=0.5) == ExitCode.FAILED
+    assert ranks.codes() == [75, -9]
+
+
+def test_a_rank_that_fails_takes_even_deaf_ones_with_it_soon(start: StartRanks) -> None:
+    ranks = start("fails", "deaf")
+    assert watch(ranks, should_stop=never, grace_seconds=600) == ExitCode.FAILED
+    assert ranks.codes() == [1, -9]
+
+
+def test_ranks_that_are_stuck_dump_their_stacks_and_stop(start: StartRanks, tmp_path: Path) -> None:
+    ranks = start("sleeps")
+    code = watch(ranks, should_stop=never, grace_seconds=600, beat=at_once)
+    assert code == ExitCode.STALLED
+    assert f"{os.sep}rank.py" in (tmp_path / "logs" / "rank-0.log").read_text()
+
+
+def test_what_the_beat_raises_ends_the_watch(start: StartRanks) -> None:
+    def beat() -> bool:
+        raise OSError("no way to tell")
+
+    with pytest.raises(OSError, match="no way to tell"):
+        watch(start("sleeps"), should_stop=never, grace_seconds=60, beat=beat)
