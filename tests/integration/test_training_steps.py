@@ -193,6 +193,7 @@ def test_the_spatial_vaes_loss_falls(work: Workplace, vae: StepResult) -> None:
     losses = [row["metrics"]["train.loss"] for row in rows]
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
     assert {"train.reconstruction", "train.kl", "train.grad_norm"} <= rows[0]["metrics"].keys()
+    assert all(0 < row["metrics"]["train.step_seconds"] < 60 for row in rows)
 
 
 def test_images_report_an_identity_loss(work: Workplace, vae: StepResult) -> None:

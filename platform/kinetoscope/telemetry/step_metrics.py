@@ -44,6 +44,7 @@ class StepMetrics:
         self.registry = CollectorRegistry()
         self._values = {"run": run, "stage": stage}
         self._serving: tuple[WSGIServer, Thread] | None = None
+        self._url = ""
         self._scrapes = _Scrapes()
         self.registry.register(self._scrapes)
         labels = {**self._values, **(info or {})}
@@ -59,7 +60,8 @@ class StepMetrics:
     def serve(self, port: int = 0, address: str = _LOOPBACK) -> str:
         """Serve the metrics over HTTP from a daemon thread.
 
-        Metrics never end a step: where the port is taken, a free one is, with a warning.
+        Metrics never end a step: where the port is taken, a free one is, with a warning. Metrics
+        that are served already stay where they are.
 
         Args:
             port: 0 takes a free one.
@@ -68,6 +70,8 @@ class StepMetrics:
         Returns:
             The URL to scrape.
         """
+        if self._serving is not None:
+            return self._url
         choices = dict.fromkeys([(address, port), (address, 0), (_LOOPBACK, 0)])
         *wanted, last = choices
         for host, number in wanted:
@@ -117,7 +121,8 @@ class StepMetrics:
         server, thread = start_http_server(port, address, self.registry)
         self._serving = (server, thread)
         host = _own_address() if address in _ANY_ADDRESS else address
-        return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+        self._url = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+        return self._url
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, (*_LABELS, *labels), registry=self.registry)

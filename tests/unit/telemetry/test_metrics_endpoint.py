@@ -39,6 +39,13 @@ def test_a_free_port_is_used_as_asked() -> None:
         assert "kino_run_info" in scrape(f"http://127.0.0.1:{port}/metrics")
 
 
+def test_metrics_that_are_served_stay_where_they_are() -> None:
+    with StepMetrics("r", "s") as metrics:
+        url = metrics.serve()
+        assert metrics.serve(1) == url
+        assert "kino_run_info" in scrape(url)
+
+
 def test_a_taken_port_is_left_for_a_free_one(caplog: pytest.LogCaptureFixture) -> None:
     with StepMetrics("r", "first") as first, StepMetrics("r", "second") as second:
         taken = urlsplit(first.serve()).port

@@ -24,6 +24,7 @@ from kinetoscope.training.dit.feed import CachedFeed, FlowDraws, PixelFeed
 from kinetoscope.training.dit.objective import FlowObjective
 from kinetoscope.training.dit.plan import dit_plan
 from kinetoscope.training.loop.initial import initialised
+from kinetoscope.training.loop.surroundings import surroundings_of
 from kinetoscope.training.loop.task import Task
 from kinetoscope.training.loop.trainer import fit
 
@@ -34,7 +35,8 @@ def main(ctx: StepContext) -> Outputs | None:
     table = read_train_clips(ctx.inputs["clips"], ctx.scratch)
     make = _cached_task if config.use_cache else _pixel_task
     task = make(ctx, config, table)
-    return fit(ctx, task, config.loop, sequence_parallel=config.sequence_parallel)
+    around = surroundings_of(ctx, config.loop)
+    return fit(around, task, config.loop, sequence_parallel=config.sequence_parallel)
 
 
 def _cached_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> Task:

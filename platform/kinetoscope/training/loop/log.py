@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
 
 from kinetoscope.core.settings import metrics_endpoint
 from kinetoscope.models.device import compute_device
-from kinetoscope.steps.worker import StepContext
+from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.telemetry.training_metrics import StepFigures, TrainingMetrics
 from kinetoscope.training.loop.config import TrainLoopConfig
 from kinetoscope.training.loop.outcome import StepOutcome
+from kinetoscope.training.loop.reporter import Outlet
 
 _log = logging.getLogger(__name__)
 
@@ -22,27 +24,43 @@ _LAST_SCRAPE_SECONDS = 30.0
 
 
 class StepLog:
-    """Reports of one rank; all but rank 0's are dropped, save what local rank 0 serves.
+    """Reports of one rank: all that a step tells of its training.
 
     Args:
-        ctx: of the step.
         config: of the loop.
-        first_step: where this attempt begins.
+        ranks: which rank this is; local rank 0 serves the metrics.
+        metrics: for Prometheus; closed with this log.
+        outlet: takes progress and rows; what only rank 0 may say is for it to drop.
+        stop: tells whether this rank was told to stop.
     """
 
-    def __init__(self, ctx: StepContext, config: TrainLoopConfig, *, first_step: int) -> None:
-        self._ctx = ctx
+    def __init__(
+        self,
+        config: TrainLoopConfig,
+        ranks: RankEnvironment,
+        metrics: TrainingMetrics,
+        outlet: Outlet,
+        *,
+        stop: Callable[[], bool],
+    ) -> None:
         self._config = config
-        self._metrics = TrainingMetrics(ctx.run_id, ctx.name)
-        self._metrics.progress(first_step / config.num_steps)
-        if ctx.local_rank == 0:
-            address, port = metrics_endpoint()
-            ctx.publish_metrics_url(self._metrics.serve(port, address))
+        self._ranks = ranks
+        self._metrics = metrics
+        self._outlet = outlet
+        self._stop = stop
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._wait_seconds = self._useful_seconds = 0.0
         self._window_started = self._step_started = time.monotonic()
-        ctx.progress(first_step, config.num_steps, "steps")
+
+    def begin(self, first_step: int) -> None:
+        """Serve metrics, and say where training begins."""
+        self._metrics.progress(first_step / self._config.num_steps)
+        if self._ranks.own_local_rank == 0:
+            address, port = metrics_endpoint()
+            self._outlet.publish_metrics_url(self._metrics.serve(port, address))
+        self._window_started = self._step_started = time.monotonic()
+        self._outlet.progress(first_step, self._config.num_steps, "steps")
 
     def waited(self, seconds: float) -> None:
         """Note the time that the next step waited for its batches; the step begins now."""
@@ -65,14 +83,15 @@ class StepLog:
             )
         )
         self._useful_seconds += seconds
-        self._metrics.goodput(self._useful_seconds / self._ctx.elapsed_seconds)
+        self._metrics.goodput(self._useful_seconds / self._outlet.elapsed_seconds)
         if outcome.rank_imbalance is not None:
             self._metrics.rank_imbalance(outcome.rank_imbalance)
         self._metrics.progress(done / self._config.num_steps)
-        self._ctx.progress(done, self._config.num_steps, "steps", loss=round(outcome.loss, 5))
+        self._outlet.progress(done, self._config.num_steps, "steps", loss=round(outcome.loss, 5))
         self._add("train.loss", outcome.loss)
         self._add("train.grad_norm", grad_norm)
         self._add("train.data_wait_seconds", self._wait_seconds)
+        self._add("train.step_seconds", seconds)
         for name, value in outcome.parts.items():
             self._add(f"train.{name}", value)
         self._sums["samples"] += outcome.num_samples
@@ -92,7 +111,7 @@ class StepLog:
         self._metrics.nonfinite()
         _, port = metrics_endpoint()
         if port:
-            self._metrics.wait_for_scrape(_LAST_SCRAPE_SECONDS, lambda: self._ctx.stop_requested)
+            self._metrics.wait_for_scrape(_LAST_SCRAPE_SECONDS, self._stop)
 
     def close(self) -> None:
         """Stop serving metrics."""
@@ -108,8 +127,8 @@ class StepLog:
         means = {name: self._sums[name] / count for name, count in self._counts.items()}
         means["train.learning_rate"] = lr
         means["train.samples_per_second"] = self._sums["samples"] / max(seconds, 1e-9)
-        self._ctx.log_metrics(means, step=done)
-        if self._ctx.rank == 0:
+        self._outlet.log_metrics(means, step=done)
+        if self._ranks.rank == 0:
             _log.info(
                 "step %6d / %d  loss %.5f  grad %.3f  lr %.2e  %.1f samples/s  wait %.0f ms",
                 done,
@@ -125,7 +144,7 @@ class StepLog:
         self._window_started = time.monotonic()
 
     def _report_gpu_memory(self) -> None:
-        device = compute_device(self._ctx.local_rank)
+        device = compute_device(self._ranks.own_local_rank)
         if device.type == "cuda":
             self._metrics.gpu_memory("allocated", torch.cuda.memory_allocated(device))
             self._metrics.gpu_memory("reserved", torch.cuda.memory_reserved(device))

@@ -7,6 +7,7 @@ from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
 from kinetoscope.training.loop.initial import initialised
+from kinetoscope.training.loop.surroundings import surroundings_of
 from kinetoscope.training.loop.task import Task
 from kinetoscope.training.loop.trainer import fit
 from kinetoscope.training.vae.config import TrainSpatialVAEConfig
@@ -17,7 +18,7 @@ from kinetoscope.training.vae.spatial_objective import SpatialVAEObjective
 def main(ctx: StepContext) -> Outputs | None:
     """Train the spatial VAE from random weights."""
     config = TrainSpatialVAEConfig.model_validate(ctx.config)
-    return fit(ctx, spatial_vae_task(ctx, config), config.loop)
+    return fit(surroundings_of(ctx, config.loop), spatial_vae_task(ctx, config), config.loop)
 
 
 def spatial_vae_task(ctx: StepContext, config: TrainSpatialVAEConfig) -> Task:

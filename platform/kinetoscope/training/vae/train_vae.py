@@ -12,6 +12,7 @@ from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
 from kinetoscope.training.loop.initial import initialised
+from kinetoscope.training.loop.surroundings import surroundings_of
 from kinetoscope.training.loop.task import Task
 from kinetoscope.training.loop.trainer import fit
 from kinetoscope.training.vae.adversary import Adversary, start_adversary
@@ -24,7 +25,7 @@ from kinetoscope.training.vae.start import start_video_vae
 def main(ctx: StepContext) -> Outputs | None:
     """Train one stage; the checkpoint holds the whole video VAE whatever was trained of it."""
     config = TrainVAEConfig.model_validate(ctx.config)
-    return fit(ctx, video_vae_task(ctx, config), config.loop)
+    return fit(surroundings_of(ctx, config.loop), video_vae_task(ctx, config), config.loop)
 
 
 def video_vae_task(ctx: StepContext, config: TrainVAEConfig) -> Task:

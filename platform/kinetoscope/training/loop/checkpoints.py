@@ -1,0 +1,97 @@
+"""Where a training keeps its checkpoints, and what it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from kinetoscope.checkpoints.layout import CheckpointState
+from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
+from kinetoscope.checkpoints.retention import latest_checkpoint, prune
+from kinetoscope.checkpoints.write import Tensors, write_checkpoint
+from kinetoscope.core.hashing import digest_json
+from kinetoscope.steps.worker import StepContext
+from kinetoscope.storage.store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class SavedCheckpoint:
+    """A committed checkpoint: its key prefix, and its size in bytes."""
+
+    prefix: str
+    num_bytes: int
+
+
+class Checkpoints(Protocol):
+    """Keeps the checkpoints of one training."""
+
+    def latest(self) -> tuple[str, Checkpoint] | None:
+        """Return the newest good checkpoint and its key prefix; None: training starts afresh."""
+        ...
+
+    def save(self, groups: Tensors, state: CheckpointState) -> SavedCheckpoint:
+        """Commit a checkpoint; older ones may go."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreCheckpoints:
+    """Checkpoints in an object store.
+
+    Attributes:
+        store: of the training; checkpoints are below its ``checkpoints/``.
+        keep: how many stay, at least 1.
+        generation: number of this attempt of the training.
+        check_fence: raises ``SupersededError`` when a later attempt has taken over.
+        scratch: folder for files before they are uploaded; the system's by default.
+        config_hash: digest of the training's config.
+        lineage: digests of what the weights come from.
+    """
+
+    store: ObjectStore
+    keep: int
+    generation: int = 1
+    check_fence: Callable[[], None] = lambda: None
+    scratch: Path | None = None
+    config_hash: str = ""
+    lineage: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_step(cls, ctx: StepContext, *, keep: int) -> StoreCheckpoints:
+        """Return those of a step, which its later attempts go on from."""
+        return cls(
+            store=ctx.store,
+            keep=keep,
+            generation=ctx.generation,
+            check_fence=ctx.superseded_check,
+            scratch=ctx.scratch,
+            config_hash=digest_json(ctx.config),
+            lineage={name: result.digest for name, result in ctx.inputs.items()},
+        )
+
+    def latest(self) -> tuple[str, Checkpoint] | None:
+        """Return the newest good checkpoint and its key prefix; a damaged one is passed over."""
+        prefix = latest_checkpoint(self.store)
+        return None if prefix is None else (prefix, read_checkpoint(self.store, prefix))
+
+    def save(self, groups: Tensors, state: CheckpointState) -> SavedCheckpoint:
+        """Commit a checkpoint and delete old ones.
+
+        Args:
+            groups: tensors by group and name.
+            state: without the config's digest and the lineage, which are added here.
+        """
+        origin = {"config_hash": self.config_hash, "lineage": dict(self.lineage)}
+        prefix = write_checkpoint(
+            self.store,
+            generation=self.generation,
+            tensors=groups,
+            state=state.model_copy(update=origin),
+            check_fence=self.check_fence,
+            scratch=self.scratch,
+        )
+        prune(self.store, keep_last=self.keep)
+        num_bytes = sum(file.size_bytes for file in self.store.list(prefix))
+        return SavedCheckpoint(prefix, num_bytes)

@@ -1,0 +1,56 @@
+"""What the trainer tells of its steps, and where that goes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kinetoscope.training.loop.outcome import StepOutcome
+
+
+class Reporter(Protocol):
+    """Hears of every step of one rank."""
+
+    def begin(self, first_step: int) -> None:
+        """Hear where training begins, before the first batch is asked for."""
+        ...
+
+    def waited(self, seconds: float) -> None:
+        """Note the time that the next step waited for its batches; the step begins now."""
+        ...
+
+    def stepped(self, number: int, outcome: StepOutcome, *, grad_norm: float, lr: float) -> None:
+        """Report a finished optimizer step (``number`` counts from 0)."""
+        ...
+
+    def saved(self, seconds: float, num_bytes: int) -> None:
+        """Report a committed checkpoint."""
+        ...
+
+    def nonfinite(self) -> None:
+        """Report a step whose loss or gradient is not finite, after which training ends."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the reports were served with."""
+        ...
+
+
+class Outlet(Protocol):
+    """Takes what a rank has to say; a step's context is one."""
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Wall time since this process began its work."""
+        ...
+
+    def progress(self, done: float, total: float, unit: str = ..., **info: float | str) -> None:
+        """Say how far the work is."""
+        ...
+
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
+        """Add a row of metrics."""
+        ...
+
+    def publish_metrics_url(self, url: str) -> None:
+        """Say where this rank serves Prometheus metrics."""
+        ...

@@ -1,0 +1,54 @@
+"""What a trainer is given by whoever runs it: a step of a run, or the smoke job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kinetoscope.steps.rank_environment import RankEnvironment
+from kinetoscope.steps.worker import StepContext
+from kinetoscope.telemetry.training_metrics import TrainingMetrics
+from kinetoscope.training.loop.checkpoints import Checkpoints, StoreCheckpoints
+from kinetoscope.training.loop.config import TrainLoopConfig
+from kinetoscope.training.loop.log import StepLog
+from kinetoscope.training.loop.reporter import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where one rank trains.
+
+    Attributes:
+        name: of the work, in messages.
+        ranks: which rank this is, of how many.
+        checkpoints: what training goes on from and saves to; None: nothing is saved.
+        reporter: hears of every step.
+        stop: tells whether this rank was told to stop.
+    """
+
+    name: str
+    ranks: RankEnvironment
+    checkpoints: Checkpoints | None
+    reporter: Reporter
+    stop: Callable[[], bool]
+
+
+def surroundings_of(ctx: StepContext, config: TrainLoopConfig) -> Surroundings:
+    """Return those of a step: its checkpoints, its metrics, its supervisor's word to stop.
+
+    Args:
+        ctx: of the step.
+        config: of its loop.
+    """
+
+    def stop() -> bool:
+        return ctx.stop_requested
+
+    metrics = TrainingMetrics(ctx.run_id, ctx.name)
+    return Surroundings(
+        name=ctx.name,
+        ranks=ctx.ranks,
+        checkpoints=StoreCheckpoints.of_step(ctx, keep=config.keep_checkpoints),
+        reporter=StepLog(config, ctx.ranks, metrics, ctx, stop=stop),
+        stop=stop,
+    )
