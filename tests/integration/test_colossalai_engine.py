@@ -169,9 +169,9 @@ def test_discriminators_are_refused(compared: dict[str, Any]) -> None:
 
 
 def test_two_ranks_equal_one_rank_of_torch() -> None:
-    (alone,) = smoke("torch", num_ranks=1)
-    boosted = smoke("colossalai", num_ranks=2)
-    plain = smoke("torch", num_ranks=2)
+    (alone,) = smoke("torch_ddp", num_ranks=1)
+    boosted = smoke("colossalai_ddp", num_ranks=2)
+    plain = smoke("torch_ddp", num_ranks=2)
     assert [report["engine"] for report in boosted] == ["colossalai_ddp"] * 2
     assert boosted[0]["loss"] == boosted[1]["loss"] == pytest.approx(alone["loss"], rel=1e-5)
     assert {r["weights_digest"] for r in boosted} == {r["weights_digest"] for r in plain}

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,42 @@ PLATFORM = str(Path(__file__).resolve().parents[2] / "platform")
 Process = subprocess.Popen[str]
 Start = Callable[..., Process]
 
+JOB = ("-m", "kinetoscope.training.smoke.job")
+# The job in a process that notes who takes optimizer steps and who writes checkpoints.
+NOTE_CALLERS = """
+import json, os, sys
+from kinetoscope.training.smoke.job import main
+
+NOTED = ("TorchDDPEngine.step", "write_checkpoint", "StoreCheckpoints.save")
+calls = []
+
+def note(frame, *_):
+    if frame.f_code.co_qualname in NOTED:
+        caller = frame.f_back
+        by = f"{caller.f_globals['__name__']}:{caller.f_code.co_qualname}"
+        calls.append([frame.f_code.co_qualname, by])
+
+sys.settrace(note)
+code = main()
+sys.settrace(None)
+print(json.dumps(calls), flush=True)
+os._exit(code)
+"""
+# The job with a learning rate that no model survives.
+DIVERGE = """
+import os
+from kinetoscope.training.smoke import config, rank
+from kinetoscope.training.smoke.job import main
+
+def diverging():
+    given = config.smoke_config()
+    optimizer = given.loop.optimizer.model_copy(update={"lr": 1e18})
+    loop = given.loop.model_copy(update={"optimizer": optimizer, "grad_clip": None})
+    return given.model_copy(update={"loop": loop})
+
+rank.smoke_config = diverging
+os._exit(main())
+"""
 # Many times what it takes on two idle cores.
 PATIENCE_SECONDS = 600
 
@@ -42,7 +78,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
     processes = []
     port = free_port()
 
-    def start(node: int, *args: str, nodes: int = 2, per_node: int = 1, **env: str) -> Process:
+    def start(
+        node: int,
+        *args: str,
+        nodes: int = 2,
+        per_node: int = 1,
+        program: Sequence[str] = JOB,
+        **env: str,
+    ) -> Process:
         trainer = {
             "PET_NNODES": str(nodes),
             "PET_NPROC_PER_NODE": str(per_node),
@@ -52,7 +95,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         }
         with (tmp_path / f"stderr-{node}").open("w") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "kinetoscope.training.smoke.job", "--name", "smoke", *args],
+                [sys.executable, *program, "--name", "smoke", *args],
                 env=os.environ | trainer | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PLATFORM} | env,
                 cwd=tmp_path,
                 stdout=subprocess.PIPE,
@@ -123,12 +166,37 @@ def test_two_nodes_train_and_serve_metrics_while_they_linger(start: Start, tmp_p
     assert [path for path in store.rglob("*") if path.is_file()] == []
 
 
+def test_its_ranks_are_trained_by_the_trainer_of_a_run(start: Start, tmp_path: Path) -> None:
+    store = (tmp_path / "store").as_uri()
+    nodes = [start(n, program=("-c", NOTE_CALLERS), KINO_STORE_URI=store) for n in (0, 1)]
+    told = [node.communicate(timeout=PATIENCE_SECONDS)[0].splitlines() for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0]
+    trainer = "kinetoscope.training.loop.trainer:Trainer"
+    step = ["TorchDDPEngine.step", f"{trainer}._step"]
+    checkpoints = "kinetoscope.training.loop.checkpoints:StoreCheckpoints"
+    saved = [
+        ["StoreCheckpoints.save", f"{trainer}._save"],
+        ["write_checkpoint", f"{checkpoints}.save"],
+    ]
+    assert json.loads(told[0][-2])["checkpoint"]["deleted"]
+    assert json.loads(told[0][-1]) == [step, step, step, *saved]
+    assert json.loads(told[1][-1]) == [step, step, step]
+
+
+def test_a_loss_that_is_not_finite_is_77_on_all_ranks(start: Start, tmp_path: Path) -> None:
+    args, store = ("--steps", "50"), (tmp_path / "store").as_uri()
+    nodes = [start(n, *args, program=("-c", DIVERGE), KINO_STORE_URI=store) for n in (0, 1)]
+    assert [node.wait(timeout=PATIENCE_SECONDS) for node in nodes] == [77, 77]
+    assert "of smoke: loss" in (tmp_path / "stderr-0").read_text()
+
+
 def test_one_pod_of_two_ranks_equals_one_rank(start: Start) -> None:
     pair = start(0, nodes=1, per_node=2)
     out, _ = pair.communicate(timeout=PATIENCE_SECONDS)
     assert pair.returncode == 0
     reports = [json.loads(line) for line in out.splitlines()]
     assert sorted(report["rank"] for report in reports) == [0, 1]
+    assert [report["checkpoint"] for report in reports] == [None, None]  # no store is named
     alone = last_line(start(0, nodes=1))
     assert alone["world_size"] == 1
     assert reports[0]["loss"] == pytest.approx(alone["loss"], rel=1e-5)
@@ -154,6 +222,17 @@ def test_sigterm_to_one_rank_stops_all_with_75(start: Start, tmp_path: Path) -> 
     second.send_signal(signal.SIGTERM)
     assert [process.wait(timeout=60) for process in (first, second)] == [75, 75]
     assert "told to stop after step" in (tmp_path / "stderr-0").read_text()
+
+
+def test_a_pod_that_is_told_to_stop_leaves_no_checkpoint(start: Start, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    args = ("--steps", "1000000")
+    pod = start(0, *args, nodes=1, per_node=2, KINO_STORE_URI=store.as_uri())
+    wait_for_text(tmp_path / "stderr-0", "step 5 of", pod)
+    pod.send_signal(signal.SIGTERM)
+    assert pod.wait(timeout=60) == 75
+    assert "of 1000000 is saved" in (tmp_path / "stderr-0").read_text()
+    assert [path for path in store.rglob("*") if path.is_file()] == []
 
 
 def test_sigterm_before_the_ranks_have_met_is_75_at_once(start: Start, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Literal
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.hashing import digest_bytes, digest_json
 
-Engine = Literal["torch", "colossalai"]
+Engine = Literal["torch_ddp", "colossalai_ddp"]
+"""As in ``loop.engine`` of a run (``training.engine.config``, beside which kube is)."""
 
 LONGEST_NAME = 48
 """Kubeflow Trainer 2.3 accepts a longer name, and then never runs the job."""
@@ -59,7 +60,7 @@ class TrainingJob:
     image: str | None = None
     max_restarts: int | None = None
     priority_class: str | None = None
-    engine: Engine = "torch"
+    engine: Engine = "torch_ddp"
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -29,14 +29,14 @@ CONTAINER = "node"
 GPU_RESOURCE = "nvidia.com/gpu"
 
 _TEMPLATE_KEYS: dict[Engine, str] = {
-    "torch": "training-runtime.yaml",
-    "colossalai": "training-runtime-colossalai.yaml",
+    "torch_ddp": "training-runtime.yaml",
+    "colossalai_ddp": "training-runtime-colossalai.yaml",
 }
 
 Manifest = dict[str, Any]
 
 
-def read_template(cluster: Cluster, namespace: str, engine: Engine = "torch") -> Manifest:
+def read_template(cluster: Cluster, namespace: str, engine: Engine = "torch_ddp") -> Manifest:
     """Read the chart's TrainingRuntime template.
 
     Raises:

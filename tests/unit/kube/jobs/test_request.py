@@ -76,7 +76,7 @@ def test_the_digest_covers_the_whole_request_and_nothing_else() -> None:
         {"env": {"A": "1"}},
         {"image": "x"},
         {"command": ["kino", "x"]},
-        {"engine": "colossalai"},
+        {"engine": "colossalai_ddp"},
         {"max_restarts": 0},
         {"priority_class": "high"},
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, get_args
 
 import helm_python
 import pytest
@@ -168,10 +168,10 @@ def test_a_template_without_what_we_change_is_refused(
         parse_template("{", where="ConfigMap x")
 
 
-@pytest.mark.parametrize("engine", ["torch", "colossalai"])
-def test_each_engine_has_its_image(templates: dict[str, str], engine: str) -> None:
-    job = make_job(engine=cast("Engine", engine))
-    suffix = "" if engine == "torch" else "-colossalai"
+@pytest.mark.parametrize("engine", get_args(Engine))
+def test_each_engine_has_its_image(templates: dict[str, str], engine: Engine) -> None:
+    job = make_job(engine=engine)
+    suffix = "" if engine == "torch_ddp" else "-colossalai"
     template = parse_template(templates[f"training-runtime{suffix}.yaml"], where="chart")
     _, _, container = parts(render_runtime(template, job))
     assert f"/kinetoscope/trainer{suffix}:" in container["image"]

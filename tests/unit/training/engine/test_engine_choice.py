@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.kube.jobs.request import Engine
 from kinetoscope.training.engine.choice import build_engine, check_engine
+from kinetoscope.training.engine.config import EngineName
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.loop.config import TrainLoopConfig
 
@@ -14,6 +17,10 @@ from kinetoscope.training.loop.config import TrainLoopConfig
 def test_torch_is_everywhere() -> None:
     engine = build_engine("torch_ddp", rank=0, world_size=1, local_rank=0, dtype="fp32")
     assert type(engine) is TorchDDPEngine
+
+
+def test_jobs_in_a_cluster_name_engines_as_configs_do() -> None:
+    assert get_args(Engine) == get_args(EngineName)
 
 
 @pytest.mark.skipif(find_spec("colossalai") is not None, reason="this environment has ColossalAI")

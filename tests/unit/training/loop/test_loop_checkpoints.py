@@ -1,0 +1,106 @@
+"""The checkpoints of a training: saved, pruned, found again, and of whom they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kinetoscope.checkpoints.layout import CheckpointState
+from kinetoscope.checkpoints.retention import list_checkpoints
+from kinetoscope.core.errors import SupersededError
+from kinetoscope.core.hashing import digest_json
+from kinetoscope.steps.contract import StepSpec
+from kinetoscope.steps.worker import StepContext
+from kinetoscope.storage.open import open_store
+from kinetoscope.training.loop.checkpoints import StoreCheckpoints
+from kinetoscope.training.smoke.proof import FirstCheckpoints
+
+
+def groups(value: float) -> dict[str, dict[str, torch.Tensor]]:
+    return {"weights": {"w": torch.full((3,), value)}}
+
+
+def state(step: int) -> CheckpointState:
+    return CheckpointState(step=step, epoch=1, plan_position=step, extra={"loss": 0.5})
+
+
+def kept(tmp_path: Path, **changes: Any) -> StoreCheckpoints:
+    return StoreCheckpoints(**{"store": open_store(tmp_path.as_uri()), "keep": 2, **changes})
+
+
+def step_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generation: int) -> StepContext:
+    for variable, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(variable, value)
+    spec = StepSpec(
+        name="train_vae_1",
+        worker="unused",
+        run_id="raaaaaaa",
+        root_uri=(tmp_path / "objects").as_uri(),
+        config={"loop": {"num_steps": 3}},
+        seed=0,
+        inputs={},
+        fingerprint="0",
+    )
+    open_store(spec.uri).put_bytes(f"attempts/{generation:06d}.json", b"{}")
+    return StepContext(spec, generation=generation, attempt_path=tmp_path / f"try-{generation}")
+
+
+def test_where_nothing_was_saved_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    assert kept(tmp_path).latest() is None
+
+
+def test_the_latest_comes_back_with_its_state_and_origin(tmp_path: Path) -> None:
+    checkpoints = kept(tmp_path, config_hash="sha256:1", lineage={"clips": "sha256:2"})
+    saved = checkpoints.save(groups(1.0), state(7))
+    found = checkpoints.latest()
+    assert found is not None
+    prefix, checkpoint = found
+    assert prefix == saved.prefix
+    assert saved.num_bytes == sum(f.size_bytes for f in checkpoints.store.list(prefix)) > 0
+    assert torch.equal(checkpoint.tensors["weights"]["w"], torch.ones(3))
+    expected = state(7).model_copy(
+        update={"config_hash": "sha256:1", "lineage": {"clips": "sha256:2"}}
+    )
+    assert checkpoint.state == expected
+
+
+def test_only_the_last_ones_stay(tmp_path: Path) -> None:
+    checkpoints = kept(tmp_path)
+    prefixes = [checkpoints.save(groups(step), state(step)).prefix for step in range(4)]
+    assert list_checkpoints(checkpoints.store) == prefixes[-2:]
+
+
+def test_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
+    checkpoints = kept(tmp_path)
+    good, bad = (checkpoints.save(groups(step), state(step)).prefix for step in (1, 2))
+    checkpoints.store.put_bytes(f"{bad}/weights.safetensors", b"damaged")
+    found = checkpoints.latest()
+    assert found is not None
+    assert found[0] == good
+
+
+def test_those_of_a_step_carry_its_config_and_stop_at_a_later_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = step_context(tmp_path, monkeypatch, 1)
+    checkpoints = StoreCheckpoints.of_step(first, keep=2)
+    prefix = checkpoints.save(groups(1.0), state(1)).prefix
+    found = checkpoints.latest()
+    assert found is not None
+    assert found[1].state.config_hash == digest_json(first.config)
+    assert found[1].generation == 1
+    second = step_context(tmp_path, monkeypatch, 2)
+    with pytest.raises(SupersededError):
+        checkpoints.save(groups(2.0), state(2))
+    assert list_checkpoints(second.store) == [prefix]
+    later = StoreCheckpoints.of_step(second, keep=2)
+    assert later.latest() is not None
+    assert later.save(groups(3.0), state(2)).prefix.endswith("step-00000002-gen-000002")
+
+
+def test_a_first_training_goes_on_from_nothing_that_was_left(tmp_path: Path) -> None:
+    kept(tmp_path).save(groups(1.0), state(1))
+    assert FirstCheckpoints(store=open_store(tmp_path.as_uri()), keep=1).latest() is None

@@ -1,0 +1,50 @@
+"""What a rank tells of its steps: rows, and metrics that are served."""
+
+from __future__ import annotations
+
+import pytest
+
+from kinetoscope.steps.rank_environment import RankEnvironment
+from kinetoscope.telemetry.scrape import scrape
+from kinetoscope.telemetry.training_metrics import TrainingMetrics
+from kinetoscope.training.engine.config import OptimizerConfig
+from kinetoscope.training.loop.config import TrainLoopConfig
+from kinetoscope.training.loop.log import StepLog
+from kinetoscope.training.loop.outcome import StepOutcome
+from kinetoscope.training.smoke.outlet import SmokeOutlet
+
+CONFIG = TrainLoopConfig(num_steps=4, optimizer=OptimizerConfig(lr=1e-3), log_every_steps=2)
+
+
+def told_by(local_rank: int) -> SmokeOutlet:
+    """Take three steps of four; return what the outlet was told."""
+    ranks = RankEnvironment(2, 0, 2, local_rank, "127.0.0.1", 1)
+    outlet = SmokeOutlet(ranks.rank)
+    log = StepLog(CONFIG, ranks, TrainingMetrics("r", "s"), outlet, stop=lambda: False)
+    log.begin(1)
+    for number, loss in enumerate((3.0, 1.0, 2.0), start=1):
+        log.waited(0.25)
+        outcome = StepOutcome(loss, {"kl": 2 * loss}, num_samples=4, num_tokens=8, stop=False)
+        log.stepped(number, outcome, grad_norm=loss, lr=1e-3)
+    if outlet.metrics_url is not None:
+        values = scrape(outlet.metrics_url)
+        assert values["kino_train_steps_total"] == 3
+        assert values["kino_stage_progress_ratio"] == 1
+    log.close()
+    return outlet
+
+
+def test_rows_are_means_over_their_window() -> None:
+    first, second = told_by(0).rows
+    assert first["train.loss"] == 3.0
+    assert second["train.loss"] == second["train.grad_norm"] == 1.5
+    assert second["train.kl"] == 3.0
+    assert second["train.data_wait_seconds"] == 0.25
+    assert 0 < second["train.step_seconds"] < 1
+    assert second["train.learning_rate"] == pytest.approx(1e-3)
+    assert second["train.samples_per_second"] > 0
+
+
+def test_the_first_rank_of_a_machine_serves_metrics_and_says_where() -> None:
+    assert str(told_by(0).metrics_url).startswith("http://127.0.0.1:")
+    assert told_by(1).metrics_url is None
