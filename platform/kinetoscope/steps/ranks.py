@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from kinetoscope.core.errors import ExitCode
 from kinetoscope.core.machine_limits import usable_cores
+from kinetoscope.steps.lifeline import LIFELINE
 from kinetoscope.steps.rank_environment import RankEnvironment
 
 # The first of these that any rank ended with is the attempt's own.
@@ -23,7 +23,6 @@ _WORST_FIRST = (
     ExitCode.FAILED,
     ExitCode.PREEMPTED,
 )
-_LIFELINE = "KINO_LIFELINE"
 # What was told to this process alone; a rank that read it would take itself for the whole node.
 _OF_THE_STARTER = ("_KFP_RUNTIME", "PET_")
 
@@ -52,7 +51,7 @@ class Ranks:
         self.stop_sent = False
         self._lifeline: tuple[int, ...] = os.pipe()
         environment = _inherited() | _thread_variables(threads, node.local_world_size)
-        environment |= {_LIFELINE: str(self._lifeline[0]), **(variables or {})}
+        environment |= {LIFELINE: str(self._lifeline[0]), **(variables or {})}
         if logs is not None:
             logs.mkdir(parents=True, exist_ok=True)
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -108,22 +107,6 @@ class Ranks:
             stderr=None if log is None else subprocess.STDOUT,
             pass_fds=(self._lifeline[0],),
         )
-
-
-def exit_with_starter() -> None:
-    """End this process when whoever started it as a rank dies: its end of the pipe closes then.
-
-    Nothing happens in a process that `Ranks` did not start.
-    """
-    lifeline = os.environ.get(_LIFELINE)
-    if lifeline is None:
-        return
-
-    def watch() -> None:
-        os.read(int(lifeline), 1)
-        os._exit(ExitCode.FAILED)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
 def worst_code(codes: Iterable[int | None], *, stop_sent: bool) -> ExitCode:

@@ -32,8 +32,8 @@ from kinetoscope.steps.contract import (
     read_record,
     read_result,
 )
+from kinetoscope.steps.lifeline import exit_with_starter
 from kinetoscope.steps.rank_environment import read_rank_environment
-from kinetoscope.steps.ranks import exit_with_starter
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore

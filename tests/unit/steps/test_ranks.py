@@ -35,7 +35,7 @@ dist.destroy_process_group()
 """
 OUTLIVE = """
 import time
-from kinetoscope.steps.ranks import exit_with_starter
+from kinetoscope.steps.lifeline import exit_with_starter
 exit_with_starter()
 print("up", flush=True)
 time.sleep(600)

@@ -29,8 +29,9 @@ from kinetoscope.core.settings import (
     set_rank_variables,
     threads_per_process,
 )
+from kinetoscope.steps.lifeline import exit_with_starter
 from kinetoscope.steps.rank_environment import RankEnvironment, read_rank_environment, wait_for_host
-from kinetoscope.steps.ranks import Ranks, exit_with_starter
+from kinetoscope.steps.ranks import Ranks
 from kinetoscope.steps.watch import watch
 from kinetoscope.telemetry.logging_setup import setup_logging
 from kinetoscope.training.engine.config import EngineName
