@@ -54,7 +54,7 @@ CLIPS = {"num_frames": 9, "height": 32, "width": 32, "batch_size": 2}
 ENCODE = {
     "model": VAE,
     "text_encoder": TEXT,
-    "plans": [{"buckets": BUCKETS, "micro_batches_per_step": 1}],
+    "plans": [{"buckets": BUCKETS, "cost_ranks": [0], "micro_batches_per_step": 1}],
     "num_draws": 2,
     "normalization": "measured",
     "items_per_shard": 4,
