@@ -37,7 +37,7 @@ def fit(
         around: where this rank trains; its reporter is closed at the end.
         task: the work.
         config: of the loop.
-        sequence_parallel: ranks that share the patches of a sample; STDiT only.
+        sequence_parallel: ranks that share the patches of a sample, where the model can.
 
     Returns:
         On rank 0 the outputs, with the artifact ``checkpoint``; None on the others.
