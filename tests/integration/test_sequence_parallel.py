@@ -141,6 +141,9 @@ class Denoise(Objective):
         super().__init__()
         self.model: STDiT = random_transformer(num_heads=4)
 
+    def parallelise(self, group: dist.ProcessGroup) -> None:
+        self.model.parallelise(group)
+
     def forward(self, tensors: Tensors) -> dict[str, Tensor]:
         prediction = self.model(**{k: v for k, v in tensors.items() if k != "number"})
         return {"loss": prediction.square().flatten(1).mean(1), "number": tensors["number"]}
