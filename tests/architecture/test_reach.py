@@ -6,7 +6,7 @@ import pytest
 
 from kinetoscope.config.load import load_config
 from kinetoscope.core.code_version import reachable_modules
-from kinetoscope.runs.identity import kinds_modules
+from kinetoscope.runs.identity import modules_of_step
 from kinetoscope.runs.steps import planned_steps
 
 BASE = {"core", "steps", "storage", "storage.s3", "telemetry"}
@@ -63,7 +63,7 @@ def test_the_spatial_vae_depends_on_no_text_and_no_conversion_of_weights() -> No
 def _modules(name: str) -> set[str]:
     steps = {step.name: step for step in planned_steps(load_config("smoke").config)}
     step = steps[name]
-    return reachable_modules(step.worker, *kinds_modules(step.piece))
+    return reachable_modules(*modules_of_step(step))
 
 
 def _room(module: str) -> str:

@@ -19,10 +19,10 @@ _FINGERPRINTS = """
 import json, sys
 from kinetoscope.config.load import load_config
 from kinetoscope.core.code_version import code_version
-from kinetoscope.runs.identity import kinds_modules
+from kinetoscope.runs.identity import modules_of_step
 from kinetoscope.runs.steps import planned_steps
 steps = planned_steps(load_config("smoke", sys.argv[1:]).config)
-print(json.dumps({s.name: code_version(s.worker, *kinds_modules(s.piece)) for s in steps}))
+print(json.dumps({s.name: code_version(*modules_of_step(s)) for s in steps}))
 """
 
 

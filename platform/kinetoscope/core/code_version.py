@@ -7,6 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.hashing import digest_bytes, digest_json
 
 _PACKAGE = "kinetoscope"
@@ -22,6 +23,9 @@ def code_version(*modules: str) -> str:
     Args:
         modules: dotted names; of another distribution's module (a kind of model, say) the modules
             of its own top-level package count too.
+
+    Raises:
+        ConfigError: a module has no source here.
     """
     reached = sorted(reachable_modules(*modules))
     return digest_json({module: digest_bytes(_source(module)) for module in reached})
@@ -36,32 +40,42 @@ def reachable_modules(*modules: str) -> set[str]:
         if module not in reached:
             reached.add(module)
             todo.extend(_imports(module))
+            todo.extend(_packages(module))
     return reached
+
+
+def _packages(module: str) -> list[str]:
+    """Return the packages around another distribution's module: importing it runs them first."""
+    top, *rest = module.split(".")
+    # Ours hold a docstring each (tests/architecture): they would join steps that share nothing.
+    around = [] if top == _PACKAGE else [".".join([top, *rest[:n]]) for n in range(len(rest))]
+    return [name for name in around if _path(name)]
 
 
 def _path(module: str) -> Path | None:
     top, *rest = module.split(".")
-    root = _ROOT if top == _PACKAGE else _root_of(top)
-    if root is None:
-        return None
-    base = root.joinpath(*rest)
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
+    for root in (_ROOT,) if top == _PACKAGE else _roots_of(top):
+        base = root.joinpath(*rest)
+        for path in (base / "__init__.py", base.with_suffix(".py")):
+            if path.is_file():
+                return path
     return None
 
 
 @cache
-def _root_of(package: str) -> Path | None:
+def _roots_of(package: str) -> tuple[Path, ...]:
+    """Return the folders of a package: several where distributions share a namespace."""
     spec = find_spec(package)
-    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    return Path(folders[0]) if folders else None
+    return tuple(map(Path, spec.submodule_search_locations or ())) if spec else ()
 
 
 def _source(module: str) -> bytes:
     path = _path(module)
     if path is None:
-        raise ModuleNotFoundError(f"no module {module!r}")
+        raise ConfigError(
+            f"there is no source of the module {module!r}: the version of its code can't be told",
+            hint="install the distribution that has it as plain files",
+        )
     return path.read_bytes()
 
 
@@ -71,8 +85,20 @@ def _imports(module: str) -> tuple[str, ...]:
     for node in ast.walk(ast.parse(_source(module))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = _origin(node, module)
+            found.add(origin)
+            found.update(f"{origin}.{alias.name}" for alias in node.names)
     ours = (f"{_PACKAGE}.", f"{module.partition('.')[0]}.")
     return tuple(name for name in found if name.startswith(ours) and _path(name))
+
+
+def _origin(node: ast.ImportFrom, module: str) -> str:
+    """Return the absolute name of what an import in a module is from."""
+    if not node.level:
+        return node.module or ""
+    path = _path(module)
+    is_package = path is not None and path.name == "__init__.py"
+    parts = module.split(".")
+    around = parts[: len(parts) + is_package - node.level]
+    return ".".join([*around, node.module] if node.module else around)

@@ -18,11 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from kinetoscope.core.config_model import Record
-from kinetoscope.core.errors import CorruptError, NotFoundError, UserError
+from kinetoscope.core.errors import ConfigError, CorruptError, NotFoundError, UserError
 from kinetoscope.core.hashing import digest_bytes, digest_file
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.config import ClipSize
 from kinetoscope.models.choice import AnyTransformer, AnyVideoAutoencoder
+from kinetoscope.models.kinds import unusable_kind
 from kinetoscope.models.text.config import TextEncoderConfig
 from kinetoscope.storage.open import as_local
 from kinetoscope.storage.store import ObjectStore
@@ -119,6 +120,9 @@ def read_spec(store: ObjectStore) -> BundleSpec:
             f"no model bundle at {store.uri}", hint="was the object store moved or cleaned?"
         ) from None
     except ValidationError as error:
+        kind = unusable_kind(error)
+        if kind is not None:
+            raise ConfigError(f"{store.uri}: {kind.message}", hint=kind.hint) from None
         raise CorruptError(f"{store.uri}/{MANIFEST} is no valid bundle: {error}") from error
     if spec.format_version > FORMAT_VERSION:
         raise UserError(
@@ -137,6 +141,7 @@ def load_bundle(store: ObjectStore, scratch: Path) -> Bundle:
         scratch: an existing folder for downloads; unused where objects are local files.
 
     Raises:
+        ConfigError: a kind of model that it holds is not installed here.
         NotFoundError: there is no bundle.
         CorruptError: a file is missing or was changed.
         UserError: a newer version of Kinetoscope wrote it.

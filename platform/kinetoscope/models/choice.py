@@ -10,22 +10,23 @@ from kinetoscope.models.config import TransformerConfig, VideoAutoencoderConfig
 from kinetoscope.models.kinds import OfKind, config_class
 
 # Where a config names no kind: Open-Sora 1.2's models.
-_TRANSFORMER = "stdit"
-_VIDEO_AUTOENCODER = "vae"
+DEFAULT_TRANSFORMER = "stdit"
+DEFAULT_VIDEO_AUTOENCODER = "vae"
 
 AnyTransformer = Annotated[
-    SerializeAsAny[TransformerConfig], OfKind(TransformerConfig, _TRANSFORMER)
+    SerializeAsAny[TransformerConfig], OfKind(TransformerConfig, DEFAULT_TRANSFORMER)
 ]
 AnyVideoAutoencoder = Annotated[
-    SerializeAsAny[VideoAutoencoderConfig], OfKind(VideoAutoencoderConfig, _VIDEO_AUTOENCODER)
+    SerializeAsAny[VideoAutoencoderConfig],
+    OfKind(VideoAutoencoderConfig, DEFAULT_VIDEO_AUTOENCODER),
 ]
 
 
 def default_transformer() -> TransformerConfig:
     """Return the config of the transformer that is trained when nothing is said."""
-    return cast(TransformerConfig, config_class(_TRANSFORMER)())  # type: ignore[call-arg]
+    return cast(TransformerConfig, config_class(DEFAULT_TRANSFORMER)())  # type: ignore[call-arg]
 
 
 def default_video_autoencoder() -> VideoAutoencoderConfig:
     """Return the config of the autoencoder that is used when nothing is said."""
-    return cast(VideoAutoencoderConfig, config_class(_VIDEO_AUTOENCODER)())  # type: ignore[call-arg]
+    return cast(VideoAutoencoderConfig, config_class(DEFAULT_VIDEO_AUTOENCODER)())  # type: ignore[call-arg]

@@ -10,14 +10,15 @@ package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import core_schema
 
 from kinetoscope.core.errors import ConfigError
@@ -36,17 +37,21 @@ def package_of(kind: str) -> str:
     """Return the dotted name of a kind's package.
 
     Raises:
-        ConfigError: there is no such kind.
+        ConfigError: there is no such kind, or more than one.
     """
-    if kind in _built_in_kinds():
-        return f"{__package__}.{kind}"
-    try:
-        return _entry_points()[kind].value
-    except KeyError:
+    built_in = {f"{__package__}.{kind}"} if kind in _built_in_kinds() else set()
+    packages = sorted(built_in | _entry_points().get(kind, set()))
+    if not packages:
         raise ConfigError(
             f"there is no kind of model {kind!r}; kinds are {', '.join(known_kinds())}",
             hint=f"install the distribution that has it (entry points in {GROUP!r})",
-        ) from None
+        )
+    if len(packages) > 1:
+        raise ConfigError(
+            f"the kind of model {kind!r} is {' and '.join(packages)}: which one, nothing says",
+            hint="uninstall all but one of the distributions that have it",
+        )
+    return packages[0]
 
 
 def config_class(kind: str) -> type[ModelConfig]:
@@ -58,6 +63,13 @@ def config_class(kind: str) -> type[ModelConfig]:
     found = attribute_of(kind, "config", "MODEL_CONFIG")
     if not (isinstance(found, type) and issubclass(found, ModelConfig)):
         raise ConfigError(f"MODEL_CONFIG of the kind {kind!r} is no config of a model: {found!r}")
+    named = found.model_fields["kind"].default
+    if named != kind:
+        raise ConfigError(
+            f"the kind {kind!r} can't be used: {found.__module__}.{found.__name__}.kind is "
+            f"{named!r}",
+            hint=f"the entry point in {GROUP!r} and the config must give it one name",
+        )
     return found
 
 
@@ -75,9 +87,9 @@ def attribute_of(kind: str, module: str, name: str) -> Any:
     package = package_of(kind)
     try:
         return getattr(import_module(f"{package}.{module}"), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # its package is not ours: importing it may fail in any way
         raise ConfigError(
-            f"the kind {kind!r} can't be used: {package}.{module} gives no {name}: {error}",
+            f"the kind {kind!r} can't be used: {package}.{module} gives no {name}: {error!r}",
             hint="docs/add-a-model.md says what a kind's package has",
         ) from error
 
@@ -87,6 +99,15 @@ def modules_of(config: ModelConfig) -> tuple[str, ...]:
     package = package_of(config.kind)
     loader = getattr(config, "pretrained_module", "")
     return f"{package}.config", f"{package}.model", *([loader] if loader else [])
+
+
+def unusable_kind(error: ValidationError) -> ConfigError | None:
+    """Return why a kind that a value names can't be used here, where that is what is wrong."""
+    for item in error.errors():
+        cause = getattr(item.get("ctx", {}).get("error"), "__cause__", None)
+        if isinstance(cause, ConfigError):
+            return cause
+    return None
 
 
 class OfKind:
@@ -111,8 +132,7 @@ class OfKind:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        kinds = [config_class(kind) for kind in known_kinds()]
-        fitting = [kind for kind in kinds if issubclass(kind, self._base)]
+        fitting = [kind for kind in _usable_kinds() if issubclass(kind, self._base)]
         return {"anyOf": [handler(kind.__pydantic_core_schema__) for kind in fitting]}
 
     def _resolved(self, value: Any) -> Any:
@@ -135,6 +155,17 @@ def _built_in_kinds() -> frozenset[str]:
     return frozenset(path.parent.name for path in _BUILT_IN.glob("*/model.py"))
 
 
+def _usable_kinds() -> Iterator[type[ModelConfig]]:
+    """Yield the configs of all kinds but the broken ones: these say so when they are asked for."""
+    for kind in known_kinds():
+        with suppress(ConfigError):
+            yield config_class(kind)
+
+
 @cache
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _entry_points() -> dict[str, set[str]]:
+    """Return the packages that claim each kind."""
+    packages: dict[str, set[str]] = {}
+    for point in entry_points(group=GROUP):
+        packages.setdefault(point.name, set()).add(point.value)
+    return packages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kinetoscope.config.run import RunConfig
@@ -12,7 +13,7 @@ from kinetoscope.core.hashing import digest_json
 from kinetoscope.models.config import ModelConfig
 from kinetoscope.models.kinds import modules_of
 from kinetoscope.runs.records import STOP_KEY, RunRecord
-from kinetoscope.runs.steps import planned_step
+from kinetoscope.runs.steps import RunStep, planned_step
 from kinetoscope.steps.contract import StepSpec, read_result
 
 # What changes how a step runs but not what it makes: left out of its fingerprint.
@@ -49,7 +50,7 @@ def step_spec(record: RunRecord, config: RunConfig, name: str, inputs: dict[str,
             config=content(piece),
             seed=config.seed,
             inputs={key: _digest(key, uri) for key, uri in inputs.items()},
-            code=code_version(step.worker, *kinds_modules(step.piece)),
+            code=code_version(*modules_of_step(step)),
         ),
         runtime=step.runtime,
         stop_key=f"runs/{record.run_id}/{STOP_KEY}",
@@ -85,14 +86,20 @@ def content(value: Any) -> Any:
     return value
 
 
-def kinds_modules(piece: Config) -> set[str]:
-    """Return the modules that a step reaches through the kinds of models that its config names."""
-    found = set(modules_of(piece)) if isinstance(piece, ModelConfig) else set()
-    for name in type(piece).model_fields:
-        value = getattr(piece, name)
-        if isinstance(value, Config):
-            found |= kinds_modules(value)
-    return found
+def modules_of_step(step: RunStep) -> set[str]:
+    """Return the modules that a step starts from: its worker, and the kinds of its models."""
+    return {step.worker, *_kinds_modules(step.piece)}
+
+
+def _kinds_modules(value: Any) -> set[str]:
+    found = set(modules_of(value)) if isinstance(value, ModelConfig) else set()
+    if isinstance(value, Config):
+        parts = [getattr(value, name) for name in type(value).model_fields]
+    elif isinstance(value, Mapping):
+        parts = list(value.values())
+    else:
+        parts = list(value) if isinstance(value, list | tuple) else []
+    return found.union(*map(_kinds_modules, parts))
 
 
 def _digest(name: str, uri: str) -> str:

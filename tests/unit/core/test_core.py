@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kinetoscope.core import code_version as versions
+from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.hashing import canonical_json, digest_file, digest_json
 from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.keys import chance, generator, random_key, uniform
@@ -97,8 +98,38 @@ def test_a_changed_line_changes_the_version_of_just_what_reaches_it(
     (tmp_path / "c.py").write_text("x = 2\n")
     changed = [old != new for old, new in zip(before, all_versions(), strict=True)]
     assert changed == [True, True, True, True, False]
-    with pytest.raises(ModuleNotFoundError, match=r"kinetoscope\.zzz"):
+    with pytest.raises(ConfigError, match=r"kinetoscope\.zzz"):
         versions.code_version("kinetoscope.zzz")
+
+
+def test_a_distribution_s_code_counts_by_relative_imports_and_in_a_shared_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "one/acme_shared/plain/__init__.py": "from ._set_up import x\n",
+        "one/acme_shared/plain/_set_up.py": "x = 1\n",
+        "one/acme_shared/plain/model.py": "from . import layers\nfrom .. import elsewhere\n",
+        "one/acme_shared/plain/layers.py": "from ..elsewhere.more import y\n",
+        "two/acme_shared/elsewhere/__init__.py": "",
+        "two/acme_shared/elsewhere/more.py": "y = 1\n",
+        "two/acme_shared/elsewhere/other.py": "y = 1\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "one")
+    monkeypatch.syspath_prepend(tmp_path / "two")
+    assert versions.reachable_modules("acme_shared.plain.model") == {
+        f"acme_shared.{name}"
+        for name in (
+            "plain",
+            "plain._set_up",
+            "plain.model",
+            "plain.layers",
+            "elsewhere",
+            "elsewhere.more",
+        )
+    }
 
 
 def test_run_ids_are_names_that_kubernetes_takes() -> None:

@@ -69,6 +69,17 @@ def test_missing_parts_and_newer_formats_are_refused(stored: ObjectStore, tmp_pa
         load_bundle(stored, tmp_path)
 
 
+def test_a_bundle_of_a_kind_that_is_not_installed_is_not_called_corrupt(
+    stored: ObjectStore, tmp_path: Path
+) -> None:
+    spec = json.loads(stored.get_bytes("bundle.json"))
+    spec["dit"]["kind"] = "elsewhere"
+    stored.put_bytes("bundle.json", json.dumps(spec).encode())
+    with pytest.raises(ConfigError, match="no kind of model 'elsewhere'") as caught:
+        load_bundle(stored, tmp_path)
+    assert "install the distribution" in (caught.value.hint or "")
+
+
 def test_weights_of_another_model_are_refused(bundle: Bundle) -> None:
     deeper = bundle.spec.dit.model_copy(update={"depth": 2})
     spec = bundle.spec.model_copy(update={"dit": deeper})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from pydantic import ValidationError
 
 from kinetoscope.core.config_model import Config
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.models import kinds
 from kinetoscope.models.base import Transformer, build_autoencoder, build_transformer
 from kinetoscope.models.choice import (
     AnyTransformer,
@@ -63,6 +66,54 @@ def test_what_is_wrong_is_told_at_its_place(
     with pytest.raises(ValidationError, match=message) as caught:
         models(**dit)
     assert caught.value.errors()[0]["loc"] == place
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a folder of installed distributions."""
+    monkeypatch.syspath_prepend(tmp_path)
+    kinds._entry_points.cache_clear()
+    yield tmp_path
+    kinds._entry_points.cache_clear()
+
+
+def install(site: Path, distribution: str, kind: str, package: str, config: str = "") -> None:
+    points = site / f"{distribution}-1.0.dist-info" / "entry_points.txt"
+    points.parent.mkdir()
+    points.write_text(f"[kinetoscope.models]\n{kind} = {package}\n")
+    (site / package).mkdir(exist_ok=True)
+    (site / package / "__init__.py").touch()
+    (site / package / "config.py").write_text(config)
+
+
+def test_a_broken_kind_is_told_when_it_is_asked_for_and_harms_no_other(site: Path) -> None:
+    install(site, "broken", "broken", "kind_that_fails", "raise RuntimeError('no licence')\n")
+    assert "broken" in known_kinds()
+    assert "STDiTConfig" in str(Models.model_json_schema())
+    with pytest.raises(ValidationError, match=r"'broken' can't be used: .*no licence"):
+        models(kind="broken")
+
+
+def test_two_packages_of_one_kind_are_both_named(site: Path) -> None:
+    install(site, "one", "twice", "first_of_two")
+    install(site, "two", "twice", "second_of_two")
+    install(site, "three", "stdit", "another_stdit")
+    with pytest.raises(ConfigError, match="'twice' is first_of_two and second_of_two"):
+        config_class("twice")
+    with pytest.raises(ConfigError, match=r"'stdit' is another_stdit and kinetoscope.models.stdit"):
+        config_class("stdit")
+
+
+def test_an_entry_point_and_its_config_have_one_name(site: Path) -> None:
+    install(
+        site,
+        "misnamed",
+        "outside",
+        "misnamed_kind",
+        "from kinetoscope.models.stdit.config import STDiTConfig as MODEL_CONFIG\n",
+    )
+    with pytest.raises(ConfigError, match=r"'outside' can't be used: .*kind is 'stdit'"):
+        config_class("outside")
 
 
 def test_a_schema_has_every_kind_s_fields() -> None:

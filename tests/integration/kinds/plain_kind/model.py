@@ -2,7 +2,8 @@ import torch
 from torch import Tensor, nn
 
 from kinetoscope.models.base import Transformer
-from plain_kind.config import PlainConfig
+
+from .config import PlainConfig
 
 
 class PlainTransformer(Transformer):
