@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
+from kinetoscope.config.problems import validated
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import ConfigError, NotFoundError
+from kinetoscope.models.choice import DEFAULT_TRANSFORMER, DEFAULT_VIDEO_AUTOENCODER
 
 _RECIPES = Path(__file__).parent / "recipes"
+_DEFAULT_KINDS = {"vae": DEFAULT_VIDEO_AUTOENCODER, "dit": DEFAULT_TRANSFORMER}
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,24 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     tree, origins = _read(_find(recipe, beside=None), seen=())
     for override in overrides:
         _apply(tree, origins, override)
-    try:
-        config = RunConfig.model_validate(tree)
-    except ValidationError as error:
-        raise _config_error(error, recipe) from None
-    paths = {path for path, _ in _leaves(config.to_json())}
+    config = validated(tree, f"recipe {recipe!r}")
+    # What another value replaced whole has no origin any more.
+    paths = {path for path, _ in _leaves(config.to_json())} & {path for path, _ in _leaves(tree)}
     return LoadedConfig(config, {k: v for k, v in origins.items() if k in paths})
+
+
+def read_resolved(data: bytes, source: str) -> RunConfig:
+    """Read a resolved config that was stored as JSON.
+
+    Args:
+        data: its bytes.
+        source: what it is, for an error.
+
+    Raises:
+        ConfigError: this version of Kinetoscope, or the kinds of models that are installed here,
+            have no such config.
+    """
+    return validated(json.loads(data), source)
 
 
 def json_schema() -> dict[str, Any]:
@@ -107,10 +120,20 @@ def _read(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str,
         raise ConfigError(f"{path} holds {type(tree).__name__}: a mapping of config keys is needed")
     parent = tree.pop("extends", None)
     origins = {key: path.stem for key, _ in _leaves(tree)}
-    if parent is None:
-        return tree, origins
-    base, base_origins = _read(_find(str(parent), beside=path), (*seen, path))
-    return _merge(base, tree), base_origins | origins
+    if parent is not None:
+        base, base_origins = _read(_find(str(parent), beside=path), (*seen, path))
+        tree, origins = _merge(base, tree), base_origins | origins
+    _name_kinds(tree)
+    return tree, origins
+
+
+def _name_kinds(tree: dict[str, Any]) -> None:
+    """Write out the kinds that models have by default: a recipe may name them to extend them."""
+    models = tree.get("models")
+    for name, kind in _DEFAULT_KINDS.items():
+        model = models.get(name) if isinstance(models, dict) else None
+        if isinstance(model, dict):
+            model.setdefault("kind", kind)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,9 +167,7 @@ def _apply(tree: dict[str, Any], origins: dict[str, str], override: str) -> None
         node[_index(node, keys[-1], path)] = copy.deepcopy(value)
     else:
         node[keys[-1]] = copy.deepcopy(value)
-    leaves = [leaf for leaf, _ in _leaves({"": value}) if leaf]
-    for leaf in leaves or [""]:
-        origins[f"{path}{leaf}" if leaf.startswith(".") else path] = "--set"
+    origins.update({leaf: "--set" for leaf, _ in _leaves(value, path)})
 
 
 def _child(node: Any, key: str, path: str) -> Any:
@@ -182,54 +203,3 @@ def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
         for key, value in pairs
         for leaf in _leaves(value, f"{prefix}.{key}" if prefix else key)
     ]
-
-
-def _config_error(error: ValidationError, recipe: str) -> ConfigError:
-    lines = []
-    for item in error.errors():
-        if item["type"] == "too_short" and item["input"]:
-            continue  # pydantic also counts the entries that are wrong, each told by itself
-        path = ".".join(str(part) for part in item["loc"]) or "the config"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown key{_allowed(item['loc'])}")
-        elif item["type"] == "missing":
-            lines.append(f"{path}: missing")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            given = item["input"]
-            nested = isinstance(given, dict | list | tuple | BaseModel)
-            shown = "" if nested else f" (given: {given!r})"
-            lines.append(f"{path}: {message}{shown}")
-    return ConfigError(
-        f"recipe {recipe!r} is not a valid config:\n  " + "\n  ".join(lines),
-        hint="kino config show RECIPE prints all keys, kino config schema what they allow",
-    )
-
-
-def _allowed(loc: tuple[int | str, ...]) -> str:
-    """Say which keys there are where an unknown one stands, the closest first."""
-    schema = RunConfig.model_json_schema()
-    names: set[str] = set()
-    nodes = [schema]
-    for part in loc:
-        nodes = [_resolve(schema, option) for node in nodes for option in _options(node)]
-        names = {name for node in nodes for name in node.get("properties", {})}
-        nodes = [
-            child
-            for node in nodes
-            for child in (node.get("properties", {}).get(part), node.get("items"))
-            if child is not None
-        ]
-    close = difflib.get_close_matches(str(loc[-1]), sorted(names), n=1)
-    first = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{first} allowed here: {', '.join(sorted(names))}" if names else ""
-
-
-def _options(node: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*node.get("anyOf", []), *node.get("oneOf", [])] or [node]
-
-
-def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    reference = node.get("$ref", "")
-    found: dict[str, Any] = schema["$defs"][reference.rpartition("/")[2]] if reference else node
-    return found

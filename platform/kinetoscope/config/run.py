@@ -113,7 +113,12 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _is_feasible(self) -> Self:
-        found = [*self._sizes_off_the_latents(), *self._lengths_no_clip_has()]
+        found = [
+            *self._sizes_off_the_latents(),
+            *self._lengths_no_clip_has(),
+            *self._stages_beyond_the_transformer(),
+            *self._gates_no_score_passes(),
+        ]
         if found:
             raise ValueError("; ".join(found))
         return self
@@ -155,6 +160,19 @@ class RunConfig(Config):
                         f"{path}: {height}x{width} pixels; models.vae and models.dit.patch_size "
                         f"make patches of {rows}x{columns} pixels, and training wants whole ones"
                     )
+
+    def _stages_beyond_the_transformer(self) -> Iterator[str]:
+        for index, stage in enumerate(self.train_dit):
+            for told in stage.misfits(self.models.dit):
+                yield f"train_dit.{index}: {told}"
+
+    def _gates_no_score_passes(self) -> Iterator[str]:
+        for index, gate in enumerate(self.register_model.gates):
+            if gate.metric.startswith("adherence.") and not self.evaluate_dit.measures_adherence:
+                yield (
+                    f"register_model.gates.{index}: {gate.metric} can't be passed while "
+                    "evaluate_dit.adherence is not measured"
+                )
 
     def _sizes(self) -> Iterator[tuple[str, int, int]]:
         for stage in self.stages():

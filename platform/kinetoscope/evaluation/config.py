@@ -102,8 +102,7 @@ class RFLossConfig(Config):
 class AdherenceConfig(Config):
     """How well generated clips show the shape, colour and motion of their prompt."""
 
-    enabled: bool = False
-    """Applies only when the training captions are those of the synthetic clips."""
+    enabled: bool = True
     num_clips: PositiveInt = 120
     """Clips for combinations that were trained on."""
     num_untrained: int = Field(default=20, ge=0)
@@ -116,13 +115,19 @@ class DiTEvaluation(Config):
     """How the diffusion transformer is judged: loss grid, samples, adherence."""
 
     rf_loss: RFLossConfig = RFLossConfig()
-    adherence: AdherenceConfig = AdherenceConfig()
+    adherence: AdherenceConfig | None = None
+    """None: not measured. Where the training captions are not those of synthetic clips, neither."""
     num_samples: PositiveInt = 4
     """Clips for held-out captions where adherence does not apply."""
     grid_clips: PositiveInt = 16
     """Clips shown in the video grid."""
     sample_height_px: PositiveInt = 256
     """Height to which ``sample.mp4`` is enlarged."""
+
+    @property
+    def measures_adherence(self) -> bool:
+        """Whether adherence is asked for."""
+        return self.adherence is not None and self.adherence.enabled
 
 
 class EvaluateDiTConfig(DiTEvaluation, GenerationConfig):

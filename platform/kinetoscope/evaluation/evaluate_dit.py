@@ -54,18 +54,19 @@ def main(ctx: StepContext) -> Outputs | None:
     table = read_clips(ctx.inputs["clips"], ctx.scratch)
     bundle = trained_bundle(ctx.inputs, table, config)
     models = TextToVideo(bundle, device=compute_device())
-    trained = trained_combinations(table) if config.adherence.enabled else None
-    if trained is None:
+    asked = config.adherence if config.measures_adherence else None
+    trained = trained_combinations(table) if asked else None
+    if asked is None or trained is None:
         plan = sample_plan(table, config.num_samples, ctx.seed)
     else:
-        plan = adherence_plan(trained, config.adherence, ctx.seed)
+        plan = adherence_plan(trained, asked, ctx.seed)
     metrics, grid = _rf_loss(ctx, models, table, config)
     clips = _make_clips(ctx, models, bundle, plan)
     summary: dict[str, Any] = {"clips": len(clips), "rf_loss": grid}
     readings = None
     if trained is None:
         off = "adherence was not measured: it is switched off in the config"
-        summary["adherence"] = _NOT_APPLICABLE if config.adherence.enabled else off
+        summary["adherence"] = _NOT_APPLICABLE if asked else off
     else:
         readings = [read_clip(clip.frames) for clip in clips]
         metrics |= adherence_metrics(plan, readings, ctx.seed)

@@ -22,6 +22,7 @@ from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
 from kinetoscope.data.prepare.sources import videos_digest
+from kinetoscope.runs.identity import modules_of_step
 from kinetoscope.runs.records import Run, RunRecord, Start, open_run
 from kinetoscope.runs.steps import planned_steps
 from kinetoscope.steps.process_identity import ProcessIdentity
@@ -56,7 +57,7 @@ def create_run(loaded: LoadedConfig, videos: Path, workspace: Workspace) -> Run:
         videos=str(videos.resolve()),
         videos_digest=videos_digest(videos.resolve(), workspace.root / "digests.json"),
         steps=[step.name for step in steps],
-        code_version=code_version(*{step.worker for step in steps}),
+        code_version=code_version(*{name for step in steps for name in modules_of_step(step)}),
     )
     run.create(record, canonical_json(loaded.config.to_json()).encode())
     return run
@@ -77,6 +78,7 @@ class Host:
     """The process that hosts a run, seen from the one that started it."""
 
     def __init__(self, run: Run, workspace: Workspace) -> None:
+        run.config  # noqa: B018 - what can't be read is told here, not in the host's log
         self.run = run
         self.log_path = workspace.root / "logs" / f"{run.record.run_id}.log"
         self.log_path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ dies; it stops its steps when whoever started it dies.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -30,7 +29,7 @@ def host(run_uri: str) -> int:
     """Run the pipeline of a run to its end; return 0 when it succeeded."""
     setup_logging()
     run = open_run(run_uri)
-    config = RunConfig.model_validate(json.loads(run.store.get_bytes("config.json")))
+    config = run.config
     os.environ["KINO_HOST_PID"] = str(os.getpid())
     _stop_when_orphaned(run)
     mirror = Mirror(run, config)

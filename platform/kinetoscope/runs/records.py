@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
+from kinetoscope.config.load import read_resolved
+from kinetoscope.config.run import RunConfig
 from kinetoscope.core.config_model import Record
-from kinetoscope.core.errors import KinetoscopeError, NotFoundError
+from kinetoscope.core.errors import ConfigError, KinetoscopeError, NotFoundError
 from kinetoscope.steps.contract import read_record
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.open import open_store
@@ -24,6 +26,7 @@ from kinetoscope.storage.store import ObjectStore
 RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
 
 STOP_KEY = "stop.json"
+_CONFIG_KEY = "config.json"
 _END_KEY = "end.json"
 _FAILURE_KEY = "failure.json"
 
@@ -93,9 +96,21 @@ class Run:
         """The run itself; raises ``NotFoundError``."""
         return RunRecord.from_bytes(self.store.get_bytes("run.json"))
 
+    @property
+    def config(self) -> RunConfig:
+        """The resolved config; raises ``ConfigError`` where this version has no such config."""
+        data = self.store.get_bytes(_CONFIG_KEY)
+        try:
+            return read_resolved(data, f"what run {self.record.run_id} was started with")
+        except ConfigError as error:
+            raise ConfigError(
+                error.message,
+                hint="another version began the run: go on with that one, or start a new run",
+            ) from None
+
     def create(self, record: RunRecord, config_json: bytes) -> None:
         """Write a new run; its record last, since a run is there when its record is."""
-        self.store.put_bytes("config.json", config_json)
+        self.store.put_bytes(_CONFIG_KEY, config_json)
         self.store.put_bytes("run.json", record.to_bytes())
 
     def begin(self, start: Start) -> None:

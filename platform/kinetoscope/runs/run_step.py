@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import KinetoscopeError, PreemptedError
 from kinetoscope.runs.checks import check_plans
 from kinetoscope.runs.identity import step_spec
@@ -28,7 +25,7 @@ def run_step(run_uri: str, name: str, inputs: dict[str, str]) -> str:
     setup_logging()
     run = open_run(run_uri)
     try:
-        config = RunConfig.model_validate(json.loads(run.store.get_bytes("config.json")))
+        config = run.config
         spec = step_spec(run.record, config, name, inputs)
         if stop_requested(run_uri):
             raise PreemptedError(f"run {spec.run_id} was stopped before step {name}")

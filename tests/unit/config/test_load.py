@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from kinetoscope.config.load import json_schema, list_recipes, load_config, recipe_summary
+from kinetoscope.config.load import (
+    json_schema,
+    list_recipes,
+    load_config,
+    read_resolved,
+    recipe_summary,
+)
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import ConfigError, NotFoundError
 from kinetoscope.runs.steps import planned_steps
@@ -32,7 +39,7 @@ def test_only_the_recipes_of_moving_shapes_ask_for_adherence(
     recipe: str, adherence: bool, champion: list[str]
 ) -> None:
     config = load_config(recipe).config
-    assert config.evaluate_dit.adherence.enabled is adherence
+    assert config.evaluate_dit.measures_adherence is adherence
     assert [rule.metric for rule in config.register_model.champion] == champion
     assert config.register_model.champion[-1].direction == "min"
 
@@ -95,6 +102,11 @@ def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
             "prepare_data.scenes.max_scene_frames=16",
             r"train_dit\.0\.plan\.buckets needs clips of 17 frames",
         ),
+        (
+            "train_dit.0.init_format=diffusers",
+            r"train_dit\.0: init_format='diffusers' is none of \['auto', 'stdit', 'pixart'\]",
+        ),
+        ("models.vae.depth=3", "models.vae.depth: unknown key; allowed here: chunk_frames, kind, "),
     ],
 )
 def test_a_bad_value_is_refused_with_key_value_and_what_is_allowed(
@@ -116,6 +128,43 @@ def test_recipes_extend_files_and_each_other(tmp_path: Path) -> None:
     assert loaded.origins["seed"] == "base"
     assert loaded.origins["models.dit.depth"] == "mine"
     assert loaded.origins["models.dit.width"] == "tiny"
+
+
+@pytest.mark.parametrize("width", ["width: 48", "kind: stdit, width: 48"])
+def test_the_default_kind_may_be_named_in_what_extends_a_recipe(tmp_path: Path, width: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"extends: tiny\nmodels: {{dit: {{{width}}}}}\n")
+    loaded = load_config(str(tmp_path / "mine.yaml"))
+    tiny = load_config("tiny").config.models.dit.to_json()
+    assert loaded.config.models.dit.to_json() == tiny | {"width": 48}
+    assert loaded.origins["models.dit.depth"] == "tiny"
+
+
+def test_what_was_replaced_whole_is_no_origin(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "extends: tiny\nmodels: {text_encoder: {kind: t5, path: /t5}}\n"
+    )
+    override = "prepare_data={filters: {min_frames: 17}}"
+    loaded = load_config(str(tmp_path / "mine.yaml"), ["models.dit.text_width=4096", override])
+    origins = {path: origin for path, _, origin in loaded.rows()}
+    assert origins["models.text_encoder.path"] == "mine"
+    assert origins["prepare_data.filters.min_frames"] == "--set"
+    assert origins["prepare_data.filters.max_frames"] == "default"
+
+
+def test_a_resolved_config_of_another_version_is_refused_with_what_is_wrong() -> None:
+    resolved = load_config("smoke").config.to_json()
+    assert read_resolved(json.dumps(resolved).encode(), "it") == load_config("smoke").config
+    resolved["evaluate_vae"]["gate"] = {"psnr_min": 20}
+    with pytest.raises(ConfigError, match=r"(?s)^it is .*evaluate_vae\.gate: unknown key.*gates"):
+        read_resolved(json.dumps(resolved).encode(), "it")
+
+
+def test_a_gate_on_a_score_that_is_not_measured_is_refused() -> None:
+    gates = "register_model.gates=[{metric: adherence.all, min: 0.5}]"
+    assert load_config("smoke", [gates]).config.register_model.gates
+    for off in ("evaluate_dit.adherence=null", "evaluate_dit.adherence.enabled=false"):
+        with pytest.raises(ConfigError, match=r"register_model\.gates\.0: adherence\.all can't be"):
+            load_config("smoke", [gates, off])
 
 
 def test_recipes_in_a_circle_and_missing_ones_are_refused(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def vae_piece(models: GenerationConfig, *gates: Gate) -> EvaluateVAEConfig:
 
 
 def dit_piece(models: GenerationConfig, **changes: Any) -> EvaluateDiTConfig:
-    adherence = AdherenceConfig(enabled=True, num_clips=4, num_untrained=1, num_per_heldout=0)
+    adherence = AdherenceConfig(num_clips=4, num_untrained=1, num_per_heldout=0)
     values = {"rf_loss": RFLossConfig(sizes=(SIZE,)), "adherence": adherence} | changes
     return EvaluateDiTConfig(**dict(models), **values)
 
@@ -143,7 +143,7 @@ def test_a_stop_keeps_the_finished_clips(finished_training: Any, models: Generat
 def test_without_adherence_samples_show_held_out_captions(
     finished_training: Any, models: GenerationConfig
 ) -> None:
-    piece = dit_piece(models, adherence=AdherenceConfig(), num_samples=2)
+    piece = dit_piece(models, adherence=None, num_samples=2)
     ctx = finished_training.context("evaluate_dit", piece)
     outputs = evaluated(evaluate_dit.main(ctx))
     assert [row["kind"] for row in clip_rows(ctx)] == ["sample", "sample"]

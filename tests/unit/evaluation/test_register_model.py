@@ -37,7 +37,7 @@ def evaluate(training: Any, models: GenerationConfig) -> list[dict[str, Any]]:
     piece = EvaluateDiTConfig(
         **dict(models),
         rf_loss=RFLossConfig(sizes=(ClipSize(num_frames=5),)),
-        adherence=AdherenceConfig(enabled=True, num_clips=2, num_untrained=0, num_per_heldout=0),
+        adherence=AdherenceConfig(num_clips=2, num_untrained=0, num_per_heldout=0),
     )
     ctx = training.context("evaluate_dit", piece)
     training.finish("evaluate_dit", "dit_evaluation", evaluate_dit.main(ctx))

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from kinetoscope.core.config_model import Config
 from kinetoscope.data.plan.config import BucketsConfig
@@ -26,6 +21,8 @@ from kinetoscope.models.text.config import SeededTableConfig, TextEncoderConfig
 from kinetoscope.training.loop.config import TrainLoopConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kinetoscope.data.plan.buckets import Bucket
 
 
@@ -111,6 +108,20 @@ class DiTStage(Config):
     """Layout of ``init_weights``, of those that the model's kind knows; ``auto`` looks at their
     names."""
 
+    def misfits(self, model: TransformerConfig) -> Iterator[str]:
+        """Say what the stage asks for that a model can't do."""
+        if self.frame_masks and model.patch_size[0] != 1:
+            yield (
+                f"frame_masks need a model that sees single frames: its patch_size="
+                f"{model.patch_size} must start with 1"
+            )
+        layouts = ("auto", *model.pretrained_layouts)
+        if self.init_format not in layouts:
+            yield (
+                f"init_format={self.init_format!r} is none of {list(layouts)}, which models of the "
+                f"kind {model.kind!r} know"
+            )
+
     def plan_for(
         self, transformer: TransformerConfig, autoencoder: VideoAutoencoderConfig
     ) -> CachedPlan:
@@ -146,15 +157,7 @@ class TrainDiTConfig(DiTStage):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         check_models_agree(self.vae, self.model, self.text_encoder, names=("vae", "model"))
-        if self.frame_masks and self.model.patch_size[0] != 1:
-            raise ValueError(
-                f"frame_masks need a model that sees single frames: model.patch_size="
-                f"{self.model.patch_size} must start with 1"
-            )
-        layouts = ("auto", *self.model.pretrained_layouts)
-        if self.init_format not in layouts:
-            raise ValueError(
-                f"init_format={self.init_format!r} is none of {list(layouts)}, which models of the "
-                f"kind {self.model.kind!r} know"
-            )
+        found = list(self.misfits(self.model))
+        if found:
+            raise ValueError("; ".join(found))
         return self

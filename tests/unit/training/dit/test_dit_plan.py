@@ -7,8 +7,12 @@ from tiny.clips import clip_row
 
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.plan.cycling import CyclingPlan
-from kinetoscope.training.dit.config import CachedPlan
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.vae.config import VideoVAEConfig
+from kinetoscope.training.dit.config import CachedPlan, DiTStage
 from kinetoscope.training.dit.plan import dit_plan
+
+LOOP = {"num_steps": 1, "optimizer": {"lr": 0.001}}
 
 
 def _table(num_clips: int) -> ClipTable:
@@ -80,3 +84,38 @@ def test_a_position_one_past_the_end_is_the_next_epoch(cycling: CyclingPlan) -> 
     assert (epoch, place) == (1, 0)
     straight = list(islice(cycling.steps_from(), 3 * length))
     assert straight[length + 1 :] == list(islice(cycling.steps_from(1, 1), 2 * length - 1))
+
+
+def _stage(*batch_sizes: int) -> DiTStage:
+    frames = (17, 34, 51)
+    buckets = [
+        {
+            "resolution": {"height": 256, "width": 256},
+            "num_frames": num_frames,
+            "length_probability": 1.0,
+            "batch_size": size,
+        }
+        for num_frames, size in zip(frames, batch_sizes, strict=True)
+    ]
+    return DiTStage.model_validate({"plan": {"buckets": buckets}, "loop": LOOP})
+
+
+def test_buckets_rank_by_what_their_batches_cost_the_transformer() -> None:
+    vae, model = VideoVAEConfig(), STDiTConfig()
+    assert _stage(1, 1, 1).plan_for(model, vae).cost_ranks == (0, 1, 2)
+    assert _stage(9, 3, 1).plan_for(model, vae).cost_ranks == (2, 1, 0)
+
+
+def test_equal_costs_share_a_rank() -> None:
+    class PerFrame(STDiTConfig):
+        def flops(self, latent_size: tuple[int, int, int]) -> float:
+            return float(latent_size[0])
+
+    cached = _stage(6, 3, 2).plan_for(PerFrame(), VideoVAEConfig())
+    assert cached.cost_ranks == (0, 0, 0)
+
+
+def test_a_larger_model_of_its_kind_reads_the_same_cache() -> None:
+    vae = VideoVAEConfig()
+    small, large = STDiTConfig(depth=2), STDiTConfig(depth=28)
+    assert _stage(4, 2, 1).plan_for(small, vae) == _stage(4, 2, 1).plan_for(large, vae)
