@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -18,8 +19,9 @@ PAGES = sorted(
     ]
 )
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
-_PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# A fence inside a list is indented.
+_CODE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
+_PYTHON = re.compile(r"^ *```python\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 # Files, by their path in the checkout or, as pages that speak of code do, in an area's folder.
 _TREES = "benchmarks|charts|components|docs|manifests|platform|requirements|tests"
 _PATH = re.compile(rf"`((?:{_TREES})/[^`\s]*|[a-z_]+(?:/[a-z_]+)*/[a-z_]+\.py)`")
@@ -76,7 +78,7 @@ def _slugs(page: Path) -> set[str]:
 
 def _imports(page: Path) -> Iterator[str]:
     for example in _PYTHON.findall(page.read_text()):
-        for node in ast.walk(ast.parse(example)):
+        for node in ast.walk(ast.parse(dedent(example))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kinetoscope"):
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 

@@ -35,8 +35,12 @@ def test_every_task_has_its_result() -> None:
     assert not [child for child in psutil.Process().children() if "spawn_main" in str(child)]
 
 
+def _exit(code: int) -> None:
+    os._exit(code)
+
+
 def test_a_worker_that_dies_costs_one_task() -> None:
-    pool: GuardedPool[int, Any] = GuardedPool(os._exit, 1, 60.0)
+    pool: GuardedPool[int, Any] = GuardedPool(_exit, 1, 60.0)
     with pool:
         outcomes = results(pool, [3, 4])
     assert outcomes == {0: Casualty(False, 3), 1: Casualty(False, 4)}

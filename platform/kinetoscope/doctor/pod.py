@@ -99,10 +99,10 @@ def check_workspace() -> list[Finding]:
 
 def check_shm() -> list[Finding]:
     """Look at the size of the shared memory."""
-    tried, space = "read the size of the shared memory", shared_memory()
+    tried, space = "read the size of /dev/shm", shared_memory()
     if space is None:
         return [
-            Finding("shm", "bad", tried, "there is none", "mount an emptyDir with medium: Memory")
+            Finding("shm", "bad", tried, "no /dev/shm", "mount an emptyDir with medium: Memory")
         ]
     found = f"{format_bytes(space.total)} in this pod"
     if space.total <= _LEAST_SHM_BYTES:

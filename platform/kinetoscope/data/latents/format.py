@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pydantic import Field
 from torch import Tensor
 
 from kinetoscope.core.config_model import Record
@@ -53,7 +51,6 @@ class LatentIndex(Record):
     shift: tuple[float, ...]
     scale: tuple[float, ...]
     """Models train on ``(z - shift) / scale`` of the normalised latents, per channel."""
-    extra: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

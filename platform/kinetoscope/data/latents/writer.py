@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -86,14 +85,12 @@ class LatentWriter:
         self,
         *,
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
-        extra: dict[str, Any] | None = None,
     ) -> LatentIndex:
         """Write the index; all shards must be there.
 
         Args:
             normalization: (shift, scale) per channel; by default the mean and standard deviation of
                 sampled latents over all entries.
-            extra: plain JSON to keep in the index.
         """
         records = [self._record(shard) for shard in range(self.num_shards)]
         done = [record for record in records if record is not None]
@@ -106,7 +103,6 @@ class LatentWriter:
             shards=tuple(done),
             shift=tuple(shift),
             scale=tuple(scale),
-            extra=extra or {},
         )
         self._store.put_bytes(INDEX, index.to_bytes())
         return index

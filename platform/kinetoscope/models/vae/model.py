@@ -68,11 +68,6 @@ class VideoVAE(VideoAutoencoder):
         chunk = self.config.chunk_frames
         return None if chunk is None else self.temporal_vae.latent_frames(chunk)
 
-    def pixel_size_valid(self, height: int, width: int) -> bool:
-        """Tell whether decoding gives back exactly this size."""
-        rows, columns = self.config.pixel_multiple
-        return height % rows == 0 and width % columns == 0
-
     def forward(
         self,
         video_BCTHW: Tensor,

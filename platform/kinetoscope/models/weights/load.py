@@ -1,8 +1,8 @@
 """Loading weights into a model by name.
 
 Loading is strict: names and shapes must agree unless the caller allows a difference. Weights may be
-any mapping of tensors by name; with `files.open_weights` a model is loaded tensor by tensor and
-needs memory for itself alone.
+any mapping of tensors by name; with `tensor_files.open_weights` a model is loaded tensor by tensor
+and needs memory for itself alone.
 """
 
 from __future__ import annotations

@@ -27,6 +27,11 @@ class SavedCheckpoint:
 class Checkpoints(Protocol):
     """Keeps the checkpoints of one training."""
 
+    @property
+    def stays(self) -> bool:
+        """Whether a later attempt finds what is saved."""
+        ...
+
     def latest(self) -> tuple[str, Checkpoint] | None:
         """Return the newest good checkpoint and its key prefix; None: training starts afresh."""
         ...
@@ -48,6 +53,7 @@ class StoreCheckpoints:
         scratch: folder for files before they are uploaded; the system's by default.
         config_hash: digest of the training's config.
         lineage: digests of what the weights come from.
+        stays: whether a later attempt finds them.
     """
 
     store: ObjectStore
@@ -57,6 +63,7 @@ class StoreCheckpoints:
     scratch: Path | None = None
     config_hash: str = ""
     lineage: Mapping[str, str] = field(default_factory=dict)
+    stays: bool = True
 
     @classmethod
     def of_step(cls, ctx: StepContext, *, keep: int) -> StoreCheckpoints:

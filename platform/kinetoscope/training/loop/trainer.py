@@ -209,8 +209,8 @@ class Trainer:
         if outcome.stop and not last:
             # Ranks leave together: one that is still in a collective would see a lost peer.
             self._engine.barrier()
-            if checkpoints is None:
-                raise PreemptedError(f"told to stop after step {done} of {of}; nothing is saved")
+            if checkpoints is None or not checkpoints.stays:
+                raise PreemptedError(f"told to stop after step {done} of {of}; nothing is kept")
             raise PreemptedError(f"told to stop; step {done} of {of} is saved")
 
     def _save(self, checkpoints: Checkpoints, share: StepShare) -> None:

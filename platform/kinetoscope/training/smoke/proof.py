@@ -45,7 +45,7 @@ def passing_checkpoints(store_uri: str, name: str, *, delete: bool) -> Iterator[
     """
     root, folder = open_store(store_uri), f"doctor/{name}"
     try:
-        yield FirstCheckpoints(store=open_store(join_uri(store_uri, folder)), keep=1)
+        yield FirstCheckpoints(store=open_store(join_uri(store_uri, folder)), keep=1, stays=False)
     except BaseException:
         if delete:
             _delete_if_possible(root, folder)

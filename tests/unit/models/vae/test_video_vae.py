@@ -180,8 +180,3 @@ def test_wrong_lengths_are_refused(vae: VideoVAE) -> None:
         vae.decode(torch.zeros(1, 4, 5, 1, 1), 18)
     with pytest.raises(ValueError, match="num_frames=0 must be at least 1"):
         vae.latent_size((0, 8, 8))
-
-
-def test_sizes_that_decode_to_themselves(vae: VideoVAE) -> None:
-    assert vae.pixel_size_valid(240, 424)
-    assert not vae.pixel_size_valid(240, 426)
