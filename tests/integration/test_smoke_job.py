@@ -231,7 +231,7 @@ def test_a_pod_that_is_told_to_stop_leaves_no_checkpoint(start: Start, tmp_path:
     wait_for_text(tmp_path / "stderr-0", "step 5 of", pod)
     pod.send_signal(signal.SIGTERM)
     assert pod.wait(timeout=60) == 75
-    assert "of 1000000 is saved" in (tmp_path / "stderr-0").read_text()
+    assert "of 1000000; nothing is kept" in (tmp_path / "stderr-0").read_text()
     assert [path for path in store.rglob("*") if path.is_file()] == []
 
 
