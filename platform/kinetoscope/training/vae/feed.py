@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from kinetoscope.data.plan.batch_plan import MicroBatch
+from kinetoscope.data.plan.batch_plan import BatchPlan, MicroBatch
 from kinetoscope.diffusion.rectified_flow import keyed_noise
-from kinetoscope.training.clip_feed import ClipFeed, LatentShape, sample_keys
-from kinetoscope.training.loop.task import Batch
+from kinetoscope.steps.worker import StepContext
+from kinetoscope.training.clip_feed import ClipFeed, LatentShape, read_train_clips, sample_keys
+from kinetoscope.training.engine.base import Objective
+from kinetoscope.training.loop.task import Batch, Task
+from kinetoscope.training.vae.config import SpatialVAEStage, VAEStage
 
 
 class VAEFeed:
@@ -32,3 +35,28 @@ class VAEFeed:
             "noise": keyed_noise(keys, self._latent_shape(size)),
         }
         return Batch(tensors, num_samples=len(items))
+
+
+def vae_task(
+    ctx: StepContext,
+    stage: SpatialVAEStage | VAEStage,
+    objective: Objective,
+    latent_shape: LatentShape,
+) -> Task:
+    """Return the work of a stage of either VAE: its objective on the clips of the training split.
+
+    Args:
+        ctx: of the step.
+        stage: its plan and loop.
+        objective: what is trained, and to what end.
+        latent_shape: gives the noise's shape.
+    """
+    table = read_train_clips(ctx.inputs["clips"], ctx.scratch)
+    clips = ClipFeed(table, cache_mib=stage.loop.cache_mib)
+    plan = BatchPlan(
+        table,
+        stage.plan,
+        micro_batches_per_step=stage.loop.micro_batches_per_step,
+        seed=ctx.seed,
+    )
+    return Task(objective, plan, VAEFeed(clips, latent_shape, (ctx.name, ctx.seed)).load)

@@ -9,7 +9,7 @@ from torch import Tensor
 from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.weights.load import load_weights
 from kinetoscope.models.weights.open_sora.layouts import (
-    from_open_sora_vae,
+    from_diffusers_vae,
     is_video_vae,
     spatial_part,
 )
@@ -27,5 +27,5 @@ def start_video_vae(vae: VideoVAE, weights: Mapping[str, Tensor]) -> LoadReport:
         ConfigError: the weights do not fit.
     """
     if is_video_vae(weights):
-        return load_weights(vae, from_open_sora_vae(weights))
+        return load_weights(vae, from_diffusers_vae(weights))
     return load_weights(vae.spatial_vae.module, spatial_part(weights))

@@ -6,18 +6,16 @@ from pathlib import Path
 
 from kinetoscope.artifacts.weights import read_weights
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.data.plan.batch_plan import BatchPlan
 from kinetoscope.models.tensor_files import open_weights
 from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
-from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
 from kinetoscope.training.loop.initial import initialised
 from kinetoscope.training.loop.surroundings import surroundings_of
 from kinetoscope.training.loop.task import Task
 from kinetoscope.training.loop.trainer import fit
 from kinetoscope.training.vae.adversary import Adversary, start_adversary
 from kinetoscope.training.vae.config import TrainVAEConfig
-from kinetoscope.training.vae.feed import VAEFeed
+from kinetoscope.training.vae.feed import vae_task
 from kinetoscope.training.vae.objective import VideoVAEObjective
 from kinetoscope.training.vae.start import start_video_vae
 
@@ -30,21 +28,14 @@ def main(ctx: StepContext) -> Outputs | None:
 
 def video_vae_task(ctx: StepContext, config: TrainVAEConfig) -> Task:
     """Return the work of a stage."""
-    table = read_train_clips(ctx.inputs["clips"], ctx.scratch)
     model = _start(ctx, config)
     channels = config.model.temporal.latent_channels
-    feed = VAEFeed(
-        ClipFeed(table, cache_mib=config.loop.cache_mib),
+    return vae_task(
+        ctx,
+        config,
+        VideoVAEObjective(model, config, _adversary(ctx, config)),
         lambda size: (channels, *model.latent_size(size)),
-        (ctx.name, ctx.seed),
     )
-    plan = BatchPlan(
-        table,
-        config.plan,
-        micro_batches_per_step=config.loop.micro_batches_per_step,
-        seed=ctx.seed,
-    )
-    return Task(VideoVAEObjective(model, config, _adversary(ctx, config)), plan, feed.load)
 
 
 def _adversary(ctx: StepContext, config: TrainVAEConfig) -> Adversary | None:

@@ -78,7 +78,7 @@ def new_beside_pixart(name: str) -> bool:
 
 
 def from_diffusers_vae(weights: Mapping[str, Tensor]) -> LazyWeights:
-    """Return a spatial VAE's weights with diffusers' present names and shapes.
+    """Return a spatial or video VAE's weights with diffusers' present names and shapes.
 
     Files from before 2023 (SDXL's among them) call the layers of attention ``query``, ``key``,
     ``value`` and ``proj_attn``, and some keep them as 1x1 convolutions.
@@ -86,31 +86,23 @@ def from_diffusers_vae(weights: Mapping[str, Tensor]) -> LazyWeights:
     return LazyWeights(dict(_renamed_attention(unwrapped(weights).readers)))
 
 
-def from_open_sora_vae(weights: Mapping[str, Tensor]) -> LazyWeights:
-    """Return a video VAE's weights, the spatial VAE among them as `from_diffusers_vae` does."""
-    return LazyWeights(dict(_renamed_attention(unwrapped(weights).readers)))
-
-
 def temporal_part(weights: Mapping[str, Tensor]) -> LazyWeights:
     """Return the temporal VAE's weights of a whole video VAE's, or its own as they are."""
-    readers = unwrapped(weights).readers
-    part = {
-        name.removeprefix(_TEMPORAL_PREFIX): read
-        for name, read in readers.items()
-        if name.startswith(_TEMPORAL_PREFIX)
-    }
-    return LazyWeights(part or readers)
+    return _part(weights, _TEMPORAL_PREFIX)
 
 
 def spatial_part(weights: Mapping[str, Tensor]) -> LazyWeights:
     """Return the spatial VAE's weights of a whole video VAE's, or its own as they are."""
+    return from_diffusers_vae(_part(weights, _SPATIAL_PREFIX))
+
+
+def _part(weights: Mapping[str, Tensor], prefix: str) -> LazyWeights:
+    """Return what has a prefix, without it; all where nothing has."""
     readers = unwrapped(weights).readers
     part = {
-        name.removeprefix(_SPATIAL_PREFIX): read
-        for name, read in readers.items()
-        if name.startswith(_SPATIAL_PREFIX)
+        name.removeprefix(prefix): read for name, read in readers.items() if name.startswith(prefix)
     }
-    return from_diffusers_vae(LazyWeights(part or readers))
+    return LazyWeights(part or readers)
 
 
 def with_normalization(config: VideoVAEConfig, state: Mapping[str, Tensor]) -> VideoVAEConfig:

@@ -30,7 +30,7 @@ from kinetoscope.models.weights.open_sora.config import (
     video_vae_config_from_open_sora,
 )
 from kinetoscope.models.weights.open_sora.layouts import (
-    from_open_sora_vae,
+    from_diffusers_vae,
     from_pixart,
     is_pixart,
     new_beside_pixart,
@@ -83,7 +83,7 @@ def load_open_sora_vae(
         ConfigError: weights and config do not agree, or the config is not supported.
     """
     ours = config if isinstance(config, VideoVAEConfig) else video_vae_config_from_open_sora(config)
-    weights = from_open_sora_vae(state_dict)
+    weights = from_diffusers_vae(state_dict)
     ours = with_normalization(ours, weights)
     normalization = {
         name: torch.tensor(values).reshape(1, -1, 1, 1, 1)
