@@ -20,6 +20,10 @@ LOCK := $(COMPILE) pyproject.toml --extra train --extra pipelines --extra app --
 # An image holds the versions of the environment that it was tried in, and pip for `pip check`.
 LOCK_IMAGE := $(COMPILE) pyproject.toml requirements/images.in --extra pipelines
 
+# Test processes at once. A file's tests share what they build, so a file stays in one process.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 ENGINE ?= docker
 IMAGE_PREFIX ?= ghcr.io/kinetoscope
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -46,13 +50,13 @@ demo: setup ## From raw videos to a registered model and a generated clip
 	$(KINO) show last
 
 test: setup ## All tests but the long ones; includes a real run of the whole pipeline, never a cluster
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/cluster $(ARGS)
+	$(PYTEST) -m "not slow" --ignore tests/cluster $(ARGS)
 
 test-deploy: setup ## The tests of the chart, the manifests and the images (a part of `make test`)
-	$(BIN)/python -m pytest tests/deploy $(ARGS)
+	$(PYTEST) tests/deploy $(ARGS)
 
 test-long: setup ## The longer proofs: kill and resume, the cache, concurrent runs
-	$(BIN)/python -m pytest -m slow --ignore tests/cluster $(ARGS)
+	$(PYTEST) -m slow --ignore tests/cluster $(ARGS)
 
 test-cluster: setup ## The tests that need a Kubernetes cluster: the one that KUBECONFIG names (docs/cluster.md)
 	$(BIN)/python -m pytest tests/cluster --force-enable-socket $(ARGS)
