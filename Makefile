@@ -20,9 +20,9 @@ LOCK := $(COMPILE) pyproject.toml --extra train --extra pipelines --extra app --
 # An image holds the versions of the environment that it was tried in, and pip for `pip check`.
 LOCK_IMAGE := $(COMPILE) pyproject.toml requirements/images.in --extra pipelines
 
-# Test processes at once. A file's tests share what they build, so a file stays in one process.
+# Test processes at once. Tests that share what they build stay in one of them (tests/conftest.py).
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 ENGINE ?= docker
 IMAGE_PREFIX ?= ghcr.io/kinetoscope

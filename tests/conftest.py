@@ -34,8 +34,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path / "workspace"))
 
 
+# First: pytest-xdist reads the groups in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need a GPU where there is none, saying so."""
+    """Keep tests in one process that share what they build; skip what needs a GPU without one."""
+    for item in items:
+        # A file's tests; and those of all files that look at one finished run.
+        shared = "smoke" if "smoke" in getattr(item, "fixturenames", ()) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(shared))
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if wanting:
         import torch

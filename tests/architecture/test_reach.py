@@ -10,7 +10,7 @@ from kinetoscope.runs.identity import modules_of_step
 from kinetoscope.runs.steps import planned_steps
 
 BASE = {"core", "steps", "storage", "storage.s3", "telemetry"}
-CLIPS = BASE | {"data", "data.video"}
+CLIPS = BASE | {"artifacts", "data", "data.video"}
 VAE = {"models", "models.conv", "models.vae"}
 TRAINING = CLIPS | {
     "checkpoints",
@@ -20,7 +20,7 @@ TRAINING = CLIPS | {
     "training.engine",
     "training.loop",
 }
-MODELS = {"artifacts", "checkpoints", "diffusion", "models.text", "models.weights"}
+MODELS = {"checkpoints", "diffusion", "models.text", "models.weights"}
 TRANSFORMER = MODELS | {"models.layers", "models.stdit", "models.weights.open_sora"}
 ROOMS = {
     "prepare_data": BASE | {"data", "data.prepare", "data.prepare.scorers", "data.text"},
@@ -29,7 +29,7 @@ ROOMS = {
     "train_vae_1": TRAINING
     | VAE
     | {"models.vae.adversarial", "training.vae"}
-    | {"artifacts", "models.weights", "models.weights.open_sora"},
+    | {"models.weights", "models.weights.open_sora"},
     "evaluate_vae": CLIPS | VAE | MODELS | {"evaluation", "inference"},
     "encode_latents": TRAINING | VAE | MODELS | {"data.latents", "inference", "training.dit"},
     "train_dit_1": TRAINING | VAE | TRANSFORMER | {"data.latents", "inference", "training.dit"},
@@ -40,7 +40,7 @@ ROOMS = {
     "register_model": BASE
     | VAE
     | TRANSFORMER
-    | {"data", "data.latents", "evaluation", "inference", "tracking"},
+    | {"artifacts", "data", "data.latents", "evaluation", "inference", "tracking"},
 }
 
 

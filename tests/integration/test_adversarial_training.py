@@ -47,7 +47,7 @@ CONFIG = {
 def _final(spec: StepSpec) -> Checkpoint:
     result = read_result(spec.uri)
     assert result is not None
-    return read_checkpoint(open_store(result.artifact("checkpoint").uri))
+    return read_checkpoint(open_store(result.artifact_uri("checkpoint")))
 
 
 @pytest.mark.slow

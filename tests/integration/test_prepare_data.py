@@ -44,7 +44,8 @@ def run(
 
 
 def table(out: Path) -> ClipTable:
-    return read_clip_table(out / "outputs" / "clips" / "clips.parquet")
+    path = out / "outputs" / "clips" / "clips.parquet"
+    return read_clip_table(path.read_bytes(), str(path))
 
 
 def outputs(out: Path) -> list[bytes]:
@@ -90,12 +91,12 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_real_clips_are_cut_scored_and_split(clean: tuple[Path, Path]) -> None:
     clips = table(clean[1])
-    assert set(clips.source_id) == {
+    assert set(clips.video) == {
         f"{name}.mp4"
         for name in ("bigbuckbunny", "bikes", "carphone_distorted", "carphone_pristine")
     }
     by_source = {
-        name: [row for row in clips if row.source_id == f"{name}.mp4"]
+        name: [row for row in clips if row.video == f"{name}.mp4"]
         for name in ("bigbuckbunny", "bikes", "carphone_distorted", "carphone_pristine")
     }
     assert [(row.start_frame, row.num_frames) for row in by_source["bigbuckbunny"]] == [(0, 132)]
@@ -108,7 +109,7 @@ def test_real_clips_are_cut_scored_and_split(clean: tuple[Path, Path]) -> None:
 
 
 def test_two_encodes_of_one_video_stay_on_one_side(clean: tuple[Path, Path]) -> None:
-    groups = {row.source_id: (row.group, row.split) for row in table(clean[1])}
+    groups = {row.video: (row.group, row.split) for row in table(clean[1])}
     assert groups["carphone_pristine.mp4"] == groups["carphone_distorted.mp4"]
     assert len({group for group, _ in groups.values()}) == 3
 
@@ -168,7 +169,7 @@ def test_the_synthetic_set_comes_through_whole(synthetic: Path, tmp_path: Path) 
     with (synthetic / "captions.csv").open(newline="") as file:
         captions = {row["path"]: row["text"] for row in csv.DictReader(file)}
     for row in table(tmp_path / "out"):
-        assert row.caption == captions[row.source_id]
+        assert row.caption == captions[row.video]
         assert row.text.startswith(f"{row.caption}. motion score: ")
         combination = shapes.parse(row.caption)
         assert combination is not None
@@ -206,7 +207,7 @@ def test_a_copy_of_a_file_is_dropped(synthetic: Path, tmp_path: Path) -> None:
     shutil.copy(synthetic / "clip-00003.mp4", synthetic / "copy.mp4")
     prepared = run(synthetic, tmp_path / "out")
     assert prepared.dropped == {"exact_duplicate": 1}
-    assert "copy.mp4" not in table(tmp_path / "out").source_id
+    assert "copy.mp4" not in table(tmp_path / "out").video
 
 
 def test_no_usable_clip_says_what_was_dropped_and_why(synthetic: Path, tmp_path: Path) -> None:
@@ -292,7 +293,7 @@ def test_the_step_commits_what_it_prepared(synthetic: Path, tmp_path: Path) -> N
     assert result is not None
     assert (result.metrics["clips.total"], result.metrics["clips.quarantined"]) == (30, 1)
     assert result.summary["quarantine"][0]["reason"] == "zero_length"
-    clips = open_store(result.artifact("clips").uri).get_bytes("clips.parquet")
+    clips = open_store(result.artifact_uri("clips")).get_bytes("clips.parquet")
     run(synthetic, tmp_path / "plain")
     assert clips == outputs(tmp_path / "plain")[0]
 
@@ -306,7 +307,8 @@ def test_the_step_refuses_videos_that_changed(synthetic: Path, tmp_path: Path) -
 
 def run_step(root: Path, videos: Path, digest: str) -> int:
     """Run the step under the supervisor, as a run does."""
-    config = IN_PROCESS.to_json() | {"videos": str(videos), "videos_digest": digest}
+    config = IN_PROCESS.to_json() | {"videos_digest": digest}
     worker = "kinetoscope.data.prepare.step"
-    spec = step_spec("prepare_data", worker, root.as_uri(), config, seed=0, fingerprint="f00")
+    where = {"videos": str(videos), "seed": 0, "fingerprint": "f00"}
+    spec = step_spec("prepare_data", worker, root.as_uri(), config, **where)
     return start_supervisor(spec).wait()

@@ -18,11 +18,11 @@ DIT = "models.dit={kind: plain, in_channels: 4, text_width: 64, max_text_tokens:
 _FINGERPRINTS = """
 import json, sys
 from kinetoscope.config.load import load_config
-from kinetoscope.core.code_version import code_version
+from kinetoscope.core.code_version import sources_digest
 from kinetoscope.runs.identity import modules_of_step
 from kinetoscope.runs.steps import planned_steps
 steps = planned_steps(load_config("smoke", sys.argv[1:]).config)
-print(json.dumps({s.name: code_version(*modules_of_step(s)) for s in steps}))
+print(json.dumps({s.name: sources_digest(*modules_of_step(s)) for s in steps}))
 """
 
 

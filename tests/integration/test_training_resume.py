@@ -89,7 +89,7 @@ def environment(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
 def final_checkpoint(spec: StepSpec) -> Checkpoint:
     result = read_result(spec.uri)
     assert result is not None
-    return read_checkpoint(open_store(result.artifact("checkpoint").uri))
+    return read_checkpoint(open_store(result.artifact_uri("checkpoint")))
 
 
 def wait_for_checkpoint(store: ObjectStore, process: subprocess.Popen[bytes]) -> None:

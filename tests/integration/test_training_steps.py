@@ -168,7 +168,7 @@ def latents(work: Workplace, vae: StepResult) -> StepResult:
 def _weights(work: Workplace, step: str) -> dict[str, torch.Tensor]:
     result = read_result(work.uris[step])
     assert result is not None
-    uri = result.artifact("checkpoint").uri
+    uri = result.artifact_uri("checkpoint")
     return read_checkpoint(open_store(uri), groups=["weights"]).tensors["weights"]
 
 
@@ -207,7 +207,7 @@ def test_checkpoints_are_kept_as_configured(work: Workplace, vae: StepResult) ->
 
 
 def test_latents_hold_both_draws_and_are_normalised_as_measured(latents: StepResult) -> None:
-    reader = LatentReader(open_store(latents.artifact("latents").uri))
+    reader = LatentReader(open_store(latents.artifact_uri("latents")))
     assert len(reader) > 7
     sampled = []
     for number in range(len(reader)):
@@ -265,7 +265,7 @@ def test_a_dit_stage_trains_on_the_cache_and_the_next_goes_on_from_it(
     work: Workplace, latents: StepResult
 ) -> None:
     result = work.run(train_dit, "train_dit_1", _dit(), INPUTS)
-    checkpoint = read_checkpoint(open_store(result.artifact("checkpoint").uri))
+    checkpoint = read_checkpoint(open_store(result.artifact_uri("checkpoint")))
     assert checkpoint.tensors.keys() == {"weights", "optimizer", "ema"}
     assert checkpoint.tensors["ema"].keys() == checkpoint.tensors["weights"].keys()
     assert checkpoint.state.step == 9

@@ -14,8 +14,7 @@ def clip_row(number: int = 0, **changes: Any) -> ClipRow:
     """Return a row whose names and group follow from its number, and its text from its caption."""
     values: dict[str, Any] = {
         "clip_id": f"clip-{number}",
-        "source_id": f"source-{number}",
-        "video_uri": f"/videos/{number}.mp4",
+        "video": f"{number}.mp4",
         "start_frame": 0,
         "num_frames": 20,
         "fps": 8.0,
@@ -41,7 +40,7 @@ def synthetic_rows(
     return [
         clip_row(
             number,
-            video_uri=path.as_uri(),
+            video=path.name,
             num_frames=num_frames,
             caption=shown.caption,
             split="heldout" if number in heldout else "train",

@@ -6,8 +6,17 @@ import subprocess
 import sys
 from typing import Any
 
-from kinetoscope.steps.contract import RESULT_KEY, Artifact, RuntimeConfig, StepResult, StepSpec
-from kinetoscope.storage.keys import join_uri
+from kinetoscope.steps.contract import (
+    RESULT_KEY,
+    STEPS,
+    Artifact,
+    RuntimeConfig,
+    StepResult,
+    StepSpec,
+    artifact_digest,
+    write_spec,
+)
+from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
 
 
@@ -19,16 +28,21 @@ def ranks(count: int) -> RuntimeConfig:
 def step_spec(
     name: str, worker: str, root_uri: str, config: dict[str, Any], **changes: Any
 ) -> StepSpec:
-    """Return a step without inputs, of run ``raaaaaaa``; it lives at ``steps/<name>/0``."""
-    values: dict[str, Any] = {"run_id": "raaaaaaa", "seed": 5, "inputs": {}, "fingerprint": "0"}
-    return StepSpec(name=name, worker=worker, root_uri=root_uri, config=config, **values | changes)
+    """Return a step of run ``raaaaaaa``; it lives at ``steps/<name>/0``.
+
+    ``inputs`` are URIs, by name; the videos lie in ``videos`` beside the store.
+    """
+    values: dict[str, Any] = {"run_id": "raaaaaaa", "seed": 5, "fingerprint": "0"}
+    values |= {"videos": "../videos"} | changes
+    inputs = {k: split_uri(uri, STEPS)[1] for k, uri in values.pop("inputs", {}).items()}
+    return StepSpec(
+        name=name, worker=worker, root_uri=root_uri, config=config, inputs=inputs, **values
+    )
 
 
 def start_supervisor(spec: StepSpec) -> subprocess.Popen[bytes]:
     """Write the run's spec beside the step; start the supervisor, in a session of its own."""
-    key = f"specs/{spec.run_id}.json"
-    open_store(spec.uri).put_bytes(key, spec.to_bytes())
-    command = [sys.executable, "-m", "kinetoscope.steps.supervisor", join_uri(spec.uri, key)]
+    command = [sys.executable, "-m", "kinetoscope.steps.supervisor", write_spec(spec)]
     return subprocess.Popen(command, start_new_session=True)
 
 
@@ -39,14 +53,19 @@ def commit(
     store = open_store(uri)
     step, fingerprint = uri.split("/")[-2:]
     described = {
-        name: Artifact(uri=join_uri(store.uri, key), digest=f"sha256:{key}", size_bytes=1)
+        name: Artifact(
+            key=key,
+            digest=artifact_digest(
+                key, {stat.key: store.digest(stat.key) for stat in store.list(key)}
+            ),
+            size_bytes=1,
+        )
         for name, key in artifacts.items()
     }
     result = StepResult(
         step=step,
         fingerprint=fingerprint,
         generation=1,
-        uri=store.uri,
         artifacts=described,
         metrics=metrics or {},
         **details,

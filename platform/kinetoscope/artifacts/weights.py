@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kinetoscope.artifacts.files import mendable
 from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.checkpoints.restore import restore_weights
 from kinetoscope.core.errors import NotFoundError
@@ -19,14 +20,18 @@ def read_weights(result: StepResult, *, averaged: bool = False) -> dict[str, Ten
     Args:
         result: of a training step.
         averaged: take the averaged weights (EMA) where there are any.
+
+    Raises:
+        CorruptError: a file is not what was saved.
     """
-    store = open_store(result.artifact("checkpoint").uri)
-    if averaged:
-        try:
-            return dict(read_checkpoint(store, groups=["ema"]).tensors["ema"])
-        except NotFoundError:
-            pass
-    return dict(read_checkpoint(store, groups=["weights"]).tensors["weights"])
+    store = open_store(result.artifact_uri("checkpoint"))
+    with mendable(result):
+        if averaged:
+            try:
+                return dict(read_checkpoint(store, groups=["ema"]).tensors["ema"])
+            except NotFoundError:
+                pass
+        return dict(read_checkpoint(store, groups=["weights"]).tensors["weights"])
 
 
 def load_autoencoder(config: VideoAutoencoderConfig, result: StepResult) -> VideoAutoencoder:

@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -24,13 +22,11 @@ from kinetoscope.checkpoints.layout import (
     StoredTensor,
     join,
 )
-from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import CorruptError, NotFoundError, UserError
 from kinetoscope.core.hashing import digest_file
 from kinetoscope.storage.open import as_local
+from kinetoscope.storage.records import read_record, shown_name
 from kinetoscope.storage.store import ObjectStore
-
-RecordT = TypeVar("RecordT", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,9 @@ def read_checkpoint(
     manifest = read_manifest(store, prefix)
     with TemporaryDirectory(prefix="checkpoint-") as temporary:
         reader = _Reader(store, prefix, manifest, Path(temporary), verify)
-        index = _parse(Index, reader.path(INDEX).read_bytes(), join(prefix, INDEX))
+        index = Index.from_bytes(
+            reader.path(INDEX).read_bytes(), shown_name(store, join(prefix, INDEX))
+        )
         wanted = list(index.tensors if groups is None else groups)
         unknown = [group for group in wanted if group not in index.tensors]
         if unknown:
@@ -79,12 +77,9 @@ def read_checkpoint(
 
 def read_manifest(store: ObjectStore, prefix: str = "") -> Manifest:
     """Read and check a checkpoint's manifest; errors as in ``read_checkpoint``."""
-    key = join(prefix, MANIFEST)
-    try:
-        data = store.get_bytes(key)
-    except NotFoundError:
-        raise NotFoundError(f"no committed checkpoint in {store.uri}/{prefix}") from None
-    manifest = _parse(Manifest, data, key)
+    manifest = read_record(store, join(prefix, MANIFEST), Manifest)
+    if manifest is None:
+        raise NotFoundError(f"no committed checkpoint in {store.uri}/{prefix}")
     if manifest.format_version > FORMAT_VERSION:
         raise UserError(
             f"the checkpoint {store.uri}/{prefix} has format {manifest.format_version}; "
@@ -160,10 +155,3 @@ def _tensor(name: str, entry: StoredTensor, files: dict[str, dict[str, Tensor]])
     if not bool(covered.all()):
         raise CorruptError(f"the slices of {name} do not cover its shape {entry.shape}")
     return whole
-
-
-def _parse(record: type[RecordT], data: bytes, key: str) -> RecordT:
-    try:
-        return record.from_bytes(data)
-    except ValidationError as error:
-        raise CorruptError(f"{key} is no valid {record.__name__}: {error}") from error

@@ -20,7 +20,7 @@ def follow(run: Run, *, as_json: bool) -> None:
     Raises:
         KinetoscopeError: with the exit code of the step that ended the run.
     """
-    run_id = run.record.run_id
+    run_id = run.run_id
     if not as_json:
         typer.echo(f"run {run_id}")
     host = Host(run, workspace())

@@ -20,6 +20,7 @@ def overview(summary: dict[str, Any]) -> str:
     if summary.get("reason"):
         parts.append(f"  {summary['reason']}")
     parts += ["", steps_table(summary["steps"]), ""]
+    parts += _code_versions(summary["steps"])
     parts += _scores(summary["scores"])
     parts += _quarantine(summary["quarantine"])
     model = summary["model"]
@@ -48,6 +49,13 @@ def steps_table(steps: list[dict[str, Any]]) -> str:
         for step in steps
     ]
     return table(("step", "state", "time", "attempts", ""), rows)
+
+
+def _code_versions(steps: list[dict[str, Any]]) -> list[str]:
+    """Tell of steps that more than one version of the code worked on."""
+    mixed = [row for row in steps if len(row["code_versions"]) > 1]
+    lines = [f"{row['name']} was made by {', then '.join(row['code_versions'])}" for row in mixed]
+    return [*lines, *[""] * bool(lines)]
 
 
 def _scores(scores: dict[str, float]) -> list[str]:

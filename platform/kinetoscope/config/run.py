@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from kinetoscope.core.config_model import Config
+from kinetoscope.core.config_model import Config, Effect
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.plan.config import BucketsConfig, FrameSize, PlanConfig
 from kinetoscope.evaluation.config import DiTEvaluation, Registration, VAEEvaluation
@@ -63,7 +63,7 @@ class RunConfig(Config):
     prepare_data: PrepareDataConfig = PrepareDataConfig()
     train_spatial_vae: SpatialVAEStage | None = None
     """None: the spatial VAE's weights come from ``spatial_weights``."""
-    spatial_weights: str | None = None
+    spatial_weights: Annotated[str | None, Effect.FILES] = None
     """Safetensors file with a pretrained spatial VAE (diffusers' names)."""
     train_vae: tuple[VAEStage, ...] = Field(min_length=1)
     evaluate_vae: VAEEvaluation = VAEEvaluation()

@@ -1,4 +1,4 @@
-"""The version of the code that a module runs: a digest of all sources that it can reach."""
+"""What code a module runs: digests of all sources, and the data beside them, that it can reach."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from pathlib import Path
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.hashing import digest_bytes, digest_json
+from kinetoscope.core.settings import cache_sources
 
 _PACKAGE = "kinetoscope"
+_INSTALLED = {"site-packages", "dist-packages"}
+_NO_DATA = {".py", ".pyc", ".typed"}
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-def code_version(*modules: str) -> str:
+def code_digest(*modules: str) -> str:
     """Digest the sources that the modules can reach through imports of ours.
 
-    Imports inside functions count too. Two steps that share no module have independent versions, so
-    a changed source line re-runs just the steps that can execute it.
+    Imports inside functions count too, and files of data in a reached module's folder. Two steps
+    that share no module have independent digests.
 
     Args:
         modules: dotted names; of another distribution's module (a kind of model, say) the modules
@@ -27,12 +30,24 @@ def code_version(*modules: str) -> str:
     Raises:
         ConfigError: a module has no source here.
     """
-    reached = sorted(reachable_modules(*modules))
-    return digest_json({module: digest_bytes(_source(module)) for module in reached})
+    return _digest(reachable_modules(*modules))
+
+
+def sources_digest(*modules: str) -> str:
+    """Digest as `code_digest` does, but only what lies in a checkout; empty where nothing does.
+
+    So a developer's change re-runs just the steps that can execute it, and an upgrade of an
+    installed package re-runs nothing. ``KINO_CACHE_SOURCES`` says 1 (all counts) or 0 (nothing).
+    """
+    counted = cache_sources()
+    reached = reachable_modules(*modules) if counted is not False else set()
+    if counted is None:
+        reached = {module for module in reached if _is_checkout(module.partition(".")[0])}
+    return _digest(reached) if reached else ""
 
 
 def reachable_modules(*modules: str) -> set[str]:
-    """Return the modules whose sources `code_version` digests."""
+    """Return the modules whose sources `code_digest` digests."""
     reached: set[str] = set()
     todo = list(modules)
     while todo:
@@ -42,6 +57,23 @@ def reachable_modules(*modules: str) -> set[str]:
             todo.extend(_imports(module))
             todo.extend(_packages(module))
     return reached
+
+
+def _digest(modules: set[str]) -> str:
+    digests = {module: digest_bytes(_source(module)) for module in modules}
+    folders = {path.parent for path in map(_path, modules) if path is not None}
+    for folder in folders:
+        for path in folder.iterdir():
+            if path.is_file() and path.suffix not in _NO_DATA:
+                digests[f"{folder.name}/{path.name}"] = digest_bytes(path.read_bytes())
+    return digest_json(digests)
+
+
+@cache
+def _is_checkout(package: str) -> bool:
+    """Tell whether a package is used where it is developed: not from an environment's folder."""
+    roots = (_ROOT,) if package == _PACKAGE else _roots_of(package)
+    return not any(_INSTALLED & set(root.parts) for root in roots)
 
 
 def _packages(module: str) -> list[str]:

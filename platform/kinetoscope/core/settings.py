@@ -36,6 +36,11 @@ class Workspace:
         return self.root / "mlartifacts"
 
     @property
+    def digests_path(self) -> Path:
+        """Digests of files that were read before; safe to delete."""
+        return self.root / "digests.json"
+
+    @property
     def scratch_path(self) -> Path:
         """Temporary files of running steps; safe to delete when nothing runs."""
         return self.root / "scratch"
@@ -191,6 +196,14 @@ def set_rank_variables(variables: dict[str, str]) -> None:
 def debug_enabled() -> bool:
     """Tell whether errors show their traceback: ``$KINO_DEBUG`` is 1."""
     return os.environ.get("KINO_DEBUG") == "1"
+
+
+def cache_sources() -> bool | None:
+    """Return whether sources are part of what a step is: ``$KINO_CACHE_SOURCES`` is 1 or 0.
+
+    None where nothing was said: those in a checkout are, installed ones are not.
+    """
+    return {"1": True, "0": False}.get(os.environ.get("KINO_CACHE_SOURCES", ""))
 
 
 def profiles_path() -> Path:

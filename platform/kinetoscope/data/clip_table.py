@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from kinetoscope.core.errors import CorruptError, UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 held absolute paths of videos."""
 _VERSION_KEY = b"kinetoscope.schema_version"
 
 Split = Literal["train", "heldout"]
@@ -30,8 +31,7 @@ class ClipRow:
 
     Attributes:
         clip_id: stable name of the clip, unique in the table.
-        source_id: stable name of the source video.
-        video_uri: absolute path or ``file://`` URI of the source video.
+        video: path of the source video below the folder of videos, with ``/``.
         start_frame: first frame of the clip, counted in decoded frames of the source from 0.
         fps: frames per second of the source.
         height: of the decoded frames, in pixels; likewise ``width``.
@@ -44,8 +44,7 @@ class ClipRow:
     """
 
     clip_id: str
-    source_id: str
-    video_uri: str
+    video: str
     start_frame: int
     num_frames: int
     fps: float
@@ -68,11 +67,13 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ClipTable(Sequence[ClipRow]):
-    """The columns of a clip table; also a sequence of its rows."""
+    """The columns of a clip table; also a sequence of its rows.
+
+    ``folder``, where the videos are, is no column: they can be moved.
+    """
 
     clip_id: list[str]
-    source_id: list[str]
-    video_uri: list[str]
+    video: list[str]
     start_frame: npt.NDArray[np.int64]
     num_frames: npt.NDArray[np.int64]
     fps: npt.NDArray[np.float64]
@@ -85,11 +86,16 @@ class ClipTable(Sequence[ClipRow]):
     split_name: list[str]
     group: npt.NDArray[np.int64]
     digest: list[str]
+    folder: Path = Path()
 
     @classmethod
-    def from_rows(cls, rows: Iterable[ClipRow]) -> ClipTable:
+    def from_rows(cls, rows: Iterable[ClipRow], folder: Path = Path()) -> ClipTable:
         """Gather rows, in their order."""
-        return _columns(_to_arrow(rows))
+        return _columns(_to_arrow(rows), folder)
+
+    def video_path(self, index: int) -> Path:
+        """Return the source video of a row."""
+        return self.folder / self.video[index]
 
     def __len__(self) -> int:
         return len(self.clip_id)
@@ -114,12 +120,12 @@ class ClipTable(Sequence[ClipRow]):
         """Return the rows with these numbers, in the given order."""
         index = np.asarray(indices, dtype=np.int64)
         columns: dict[str, Any] = {}
-        for field in fields(self):
-            column = getattr(self, field.name)
-            columns[field.name] = (
+        for name in map(_attribute, _SCHEMA.names):
+            column = getattr(self, name)
+            columns[name] = (
                 column[index] if isinstance(column, np.ndarray) else [column[i] for i in index]
             )
-        return ClipTable(**columns)
+        return ClipTable(**columns, folder=self.folder)
 
     def split(self, name: Split) -> ClipTable:
         """Return the rows of one split, in the table's order."""
@@ -140,30 +146,35 @@ def write_clip_table(path: Path, rows: Iterable[ClipRow]) -> None:
     pq.write_table(table, path, compression="zstd", version="2.6", write_statistics=False)
 
 
-def read_clip_table(path: Path) -> ClipTable:
+def read_clip_table(data: bytes, name: str, folder: Path = Path()) -> ClipTable:
     """Read a clip table.
 
+    Args:
+        data: content of the file.
+        name: of the file or object, for errors.
+        folder: where the videos are.
+
     Raises:
-        UserError: the table was written by a newer version of Kinetoscope.
-        CorruptError: the file is no clip table.
+        UserError: the table has another schema than this version reads.
+        CorruptError: it is no clip table.
     """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
-        raise CorruptError(f"{path} is no readable Parquet file: {error}") from error
+        raise CorruptError(f"{name} is no readable Parquet file: {error}") from error
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"")
     if not version.isdigit():
-        raise CorruptError(f"{path} declares no kinetoscope.schema_version: not a clip table")
-    if int(version) > SCHEMA_VERSION:
+        raise CorruptError(f"{name} declares no kinetoscope.schema_version: not a clip table")
+    if int(version) != SCHEMA_VERSION:
+        newer = int(version) > SCHEMA_VERSION
         raise UserError(
-            f"{path} has clip table schema {int(version)}; "
-            f"this version reads up to {SCHEMA_VERSION}",
-            hint="update Kinetoscope, or run prepare_data again with this version",
+            f"{name} has clip table schema {int(version)}; this version reads {SCHEMA_VERSION}",
+            hint="update Kinetoscope" if newer else "run prepare_data again",
         )
-    missing = [name for name in _SCHEMA.names if name not in table.schema.names]
+    missing = [column for column in _SCHEMA.names if column not in table.schema.names]
     if missing:
-        raise CorruptError(f"{path} lacks the columns {missing}")
-    return _columns(table.select(_SCHEMA.names).cast(_SCHEMA))
+        raise CorruptError(f"{name} lacks the columns {missing}")
+    return _columns(table.select(_SCHEMA.names).cast(_SCHEMA), folder)
 
 
 def _attribute(name: str) -> str:
@@ -176,10 +187,10 @@ def _to_arrow(rows: Iterable[ClipRow]) -> pa.Table:
     return pa.table(columns, schema=_SCHEMA)
 
 
-def _columns(table: pa.Table) -> ClipTable:
+def _columns(table: pa.Table, folder: Path) -> ClipTable:
     columns: dict[str, Any] = {}
     for field in table.schema:
         column = table.column(field.name)
         text = pa.types.is_string(field.type)
         columns[_attribute(field.name)] = column.to_pylist() if text else column.to_numpy()
-    return ClipTable(**columns)
+    return ClipTable(**columns, folder=folder)

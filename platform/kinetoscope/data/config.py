@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from kinetoscope.core.config_model import Config
+from kinetoscope.core.config_model import Config, Effect
 
 ScoreName = Literal["motion", "quality"]
 
@@ -118,7 +118,7 @@ class PrepareDataConfig(Config):
     split: SplitConfig = SplitConfig()
     conditioning: tuple[ScoreName, ...] = ()
     """Scores written into the condition text, in this order."""
-    num_workers: PositiveInt = 2
+    num_workers: Annotated[PositiveInt, Effect.NONE] = 2
     """Processes that decode; 1 decodes in the step's own, where a crash of libav ends the step."""
 
     @model_validator(mode="after")

@@ -7,11 +7,11 @@ pieces add the models.
 from __future__ import annotations
 
 from math import inf
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from kinetoscope.core.config_model import Config
+from kinetoscope.core.config_model import Config, Effect
 from kinetoscope.inference.config import ClipSize, GenerationConfig
 from kinetoscope.models.choice import AnyVideoAutoencoder, default_video_autoencoder
 
@@ -46,7 +46,7 @@ class VAEEvaluation(Config):
     size: ClipSize = ClipSize()
     gates: tuple[Gate, ...] = ()
     """A VAE that fails one ends the run."""
-    lpips_weights: str | None = None
+    lpips_weights: Annotated[str | None, Effect.FILES] = None
     """File with AlexNet's torchvision weights; without it LPIPS is not measured."""
     grid_clips: PositiveInt = 8
     """Clips shown in the comparison video."""

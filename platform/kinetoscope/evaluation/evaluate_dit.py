@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kinetoscope.artifacts.clips import open_clips
+from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import PreemptedError
 from kinetoscope.core.keys import random_key
 from kinetoscope.data.synthetic.read_back import read_clip, score
 from kinetoscope.data.synthetic.vocabulary import parse
 from kinetoscope.data.video.files import write_video
 from kinetoscope.evaluation.config import EvaluateDiTConfig
-from kinetoscope.evaluation.heldout_clips import read_clips
 from kinetoscope.evaluation.rf_loss import grid_metrics, rf_loss_grid
 from kinetoscope.evaluation.sample_plan import (
     adherence_plan,
@@ -30,6 +31,7 @@ from kinetoscope.inference.pipeline import TextToVideo
 from kinetoscope.models.base import build_transformer
 from kinetoscope.models.device import compute_device
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
+from kinetoscope.storage.records import read_record
 
 if TYPE_CHECKING:
     from kinetoscope.data.clip_table import ClipTable
@@ -46,12 +48,17 @@ _NOT_APPLICABLE = (
 )
 
 
+class _RFLossPart(Record):
+    metrics: dict[str, float]
+    cells: list[dict[str, Any]]
+
+
 def main(ctx: StepContext) -> Outputs | None:
     """Measure the transformer; clips that a former attempt finished are not made again."""
     if ctx.rank != 0:
         return None
     config = EvaluateDiTConfig.model_validate(ctx.config)
-    table = read_clips(ctx.inputs["clips"], ctx.scratch)
+    table = open_clips(ctx.inputs["clips"], ctx.videos)
     bundle = trained_bundle(ctx.inputs, table, config)
     models = TextToVideo(bundle, device=compute_device())
     asked = config.adherence if config.measures_adherence else None
@@ -123,7 +130,8 @@ def _rf_loss(
     ctx: StepContext, models: TextToVideo, table: ClipTable, config: EvaluateDiTConfig
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Return the loss grid's metrics and its cells, from a former attempt if there was one."""
-    if ctx.store.stat(_RF_LOSS_PART) is None:
+    part = read_record(ctx.store, _RF_LOSS_PART, _RFLossPart)
+    if part is None:
 
         def check_stop() -> None:
             if ctx.stop_requested:
@@ -134,10 +142,9 @@ def _rf_loss(
             {"size": cell.name, "clips": cell.clips, "loss_by_time": cell.loss_by_time}
             for cell in cells
         ]
-        part = {"metrics": grid_metrics(cells), "cells": rows}
-        ctx.store.put_bytes(_RF_LOSS_PART, json.dumps(part).encode())
-    stored = json.loads(ctx.store.get_bytes(_RF_LOSS_PART))
-    return stored["metrics"], stored["cells"]
+        part = _RFLossPart(metrics=grid_metrics(cells), cells=rows)
+        ctx.store.put_bytes(_RF_LOSS_PART, part.to_bytes())
+    return part.metrics, part.cells
 
 
 def _make_clips(
@@ -166,7 +173,7 @@ def _write(
     rows = []
     for index, clip in enumerate(clips):
         plan = clip.plan
-        row: dict[str, Any] = {"path": clip.path, "prompt": plan.prompt, "seed": plan.seed}
+        row: dict[str, Any] = {"path": plan.name, "prompt": plan.prompt, "seed": plan.seed}
         row["kind"] = plan.kind
         if readings is not None:
             row |= {"read": readings[index].to_json(), "ok": _score(plan, readings[index])}

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from kinetoscope.artifacts.clips import open_clips
 from kinetoscope.artifacts.weights import load_autoencoder
 from kinetoscope.core.errors import DataError, GateError, PreemptedError
 from kinetoscope.data.video.clip_reader import ClipReader, to_frames, to_pixels
 from kinetoscope.data.video.files import write_video
 from kinetoscope.evaluation.config import EvaluateVAEConfig
 from kinetoscope.evaluation.gates import failures
-from kinetoscope.evaluation.heldout_clips import heldout, read_clips
+from kinetoscope.evaluation.heldout_clips import heldout
 from kinetoscope.evaluation.image_metrics import psnr, ssim
 from kinetoscope.evaluation.video_grid import enlarge, tile
 from kinetoscope.models.base import VideoAutoencoder
@@ -37,7 +38,7 @@ def main(ctx: StepContext) -> Outputs | None:
     if ctx.rank != 0:
         return None
     config = EvaluateVAEConfig.model_validate(ctx.config)
-    table = heldout(read_clips(ctx.inputs["clips"], ctx.scratch), config.num_clips)
+    table = heldout(open_clips(ctx.inputs["clips"], ctx.videos), config.num_clips)
     if not len(table):
         raise DataError("no held-out clip to evaluate the VAE on", hint="add videos")
     vae = load_autoencoder(config.vae, ctx.inputs["vae"]).to(compute_device())

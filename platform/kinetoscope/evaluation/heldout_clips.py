@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from kinetoscope.data.clip_table import ClipTable, read_clip_table
-from kinetoscope.storage.open import as_local, open_store
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from kinetoscope.steps.contract import StepResult
-
-
-def read_clips(prepared: StepResult, scratch: Path) -> ClipTable:
-    """Return the clip table that prepare_data committed."""
-    root, _, key = prepared.artifact("clips").uri.rpartition("/")
-    store = open_store(root)
-    (stat,) = (stat for stat in store.list(key) if stat.key.endswith(".parquet"))
-    return read_clip_table(as_local(store, stat.key, scratch))
+from kinetoscope.data.clip_table import ClipTable
 
 
 def heldout(table: ClipTable, count: int, *, min_frames: int = 1) -> ClipTable:

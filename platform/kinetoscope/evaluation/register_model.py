@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
+from kinetoscope.artifacts.clips import open_clips
 from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.core.settings import tracking_uri, workspace
 from kinetoscope.evaluation.config import RegisterConfig
-from kinetoscope.evaluation.heldout_clips import read_clips
 from kinetoscope.evaluation.promotion import Decision, decide
 from kinetoscope.evaluation.trained_model import trained_bundle
 from kinetoscope.inference.bundle import MANIFEST, write_bundle
@@ -25,7 +25,7 @@ def main(ctx: StepContext) -> Outputs | None:
     if ctx.rank != 0:
         return None
     config = RegisterConfig.model_validate(ctx.config)
-    bundle = trained_bundle(ctx.inputs, read_clips(ctx.inputs["clips"], ctx.scratch), config)
+    bundle = trained_bundle(ctx.inputs, open_clips(ctx.inputs["clips"], ctx.videos), config)
     prefix = write_bundle(ctx.root_store, f"models/{config.model_name}", bundle, ctx.scratch)
     digest = digest_bytes(ctx.root_store.get_bytes(f"{prefix}/{MANIFEST}"))
     scores = {

@@ -29,13 +29,11 @@ class StoredClip:
     Attributes:
         plan: what was asked for.
         key: of the MP4 in the step's store.
-        path: for people: the local file, or the object's URI.
         frames: as decoded from the MP4.
     """
 
     plan: PlannedClip
     key: str
-    path: str
     frames: Frames
 
 
@@ -69,14 +67,10 @@ class ClipMaker:
         self._ctx.progress(self._done, self._total, "clips", kind=plan.kind)
         path = as_local(self._ctx.store, key, self._ctx.scratch)
         frames, _ = read_video(path)
-        return StoredClip(plan, key, self._public_path(key), frames)
+        return StoredClip(plan, key, frames)
 
     def _generate(self, plan: PlannedClip, key: str, models: TextToVideo) -> None:
         frames = models.generate(ClipRequest(prompt=plan.prompt, seed=plan.seed))
         path = self._ctx.scratch / "clip.mp4"
         write_video(path, frames, models.spec.fps, crf=CLIP_CRF)
         self._ctx.store.put_file(key, path)
-
-    def _public_path(self, key: str) -> str:
-        local = self._ctx.store.local_path(key)
-        return str(local) if local else f"{self._ctx.store.uri}/{key}"

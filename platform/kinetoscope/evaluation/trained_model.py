@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kinetoscope.artifacts.latents import open_latent_index
 from kinetoscope.artifacts.weights import read_weights
-from kinetoscope.data.latents.reader import read_index
 from kinetoscope.inference.bundle import Bundle, BundleSpec
-from kinetoscope.storage.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +31,7 @@ def trained_bundle(
         table: the clips.
         config: the models' configs and defaults.
     """
-    index = read_index(open_store(inputs["latents"].artifact("latents").uri))
+    index = open_latent_index(inputs["latents"])
     vae = read_weights(inputs["vae"])
     # The transformer was trained on (z - index.shift) / index.scale of the latents that the
     # autoencoder gives: one shift and scale for both are the autoencoder's from here on.

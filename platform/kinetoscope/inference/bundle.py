@@ -26,6 +26,7 @@ from kinetoscope.models.choice import AnyTransformer, AnyVideoAutoencoder
 from kinetoscope.models.kinds import unusable_kind
 from kinetoscope.models.text.config import TextEncoderConfig
 from kinetoscope.storage.open import as_local
+from kinetoscope.storage.records import read_record
 from kinetoscope.storage.store import ObjectStore
 
 if TYPE_CHECKING:
@@ -114,16 +115,17 @@ def bundle_digest(manifest: bytes) -> str:
 def read_spec(store: ObjectStore) -> BundleSpec:
     """Read a bundle's ``bundle.json``; errors as in :func:`load_bundle`."""
     try:
-        spec = BundleSpec.from_bytes(store.get_bytes(MANIFEST))
-    except NotFoundError:
-        raise NotFoundError(
-            f"no model bundle at {store.uri}", hint="was the object store moved or cleaned?"
-        ) from None
-    except ValidationError as error:
-        kind = unusable_kind(error)
+        spec = read_record(store, MANIFEST, BundleSpec)
+    except CorruptError as error:
+        wrong = error.__cause__
+        kind = unusable_kind(wrong) if isinstance(wrong, ValidationError) else None
         if kind is not None:
             raise ConfigError(f"{store.uri}: {kind.message}", hint=kind.hint) from None
-        raise CorruptError(f"{store.uri}/{MANIFEST} is no valid bundle: {error}") from error
+        raise
+    if spec is None:
+        raise NotFoundError(
+            f"no model bundle at {store.uri}", hint="was the object store moved or cleaned?"
+        )
     if spec.format_version > FORMAT_VERSION:
         raise UserError(
             f"the bundle at {store.uri} has format {spec.format_version}; this version reads "

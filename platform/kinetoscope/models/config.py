@@ -18,6 +18,9 @@ Size = tuple[int | None, int | None, int | None]
 class ModelConfig(Config):
     """A model that is built by the name of its kind (`models.kinds`)."""
 
+    revision: ClassVar[int] = 1
+    """Raised when the same config and weights give other results; steps are then done anew."""
+
     kind: str
     """Name of the package that has the model; a kind's config fixes it."""
 

@@ -14,18 +14,18 @@ from pathlib import Path
 import psutil
 
 from kinetoscope.config.load import LoadedConfig
-from kinetoscope.core.code_version import code_version
 from kinetoscope.core.errors import ConfigError, DataError
-from kinetoscope.core.hashing import canonical_json
+from kinetoscope.core.hashing import canonical_json, digest_bytes
 from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
 from kinetoscope.data.prepare.sources import videos_digest
-from kinetoscope.runs.identity import modules_of_step
-from kinetoscope.runs.records import Run, RunRecord, Start, open_run
+from kinetoscope.runs.identity import code_version, modules_of_step, weights_digests
+from kinetoscope.runs.records import Run, RunRecord, Start
 from kinetoscope.runs.steps import planned_steps
 from kinetoscope.steps.process_identity import ProcessIdentity
+from kinetoscope.storage.open import portable_path
 
 _POLL_SECONDS = 0.5
 # A laptop run's checkpoints, latents and samples; what a big model needs, it finds out later.
@@ -37,7 +37,7 @@ def create_run(loaded: LoadedConfig, videos: Path, workspace: Workspace) -> Run:
 
     Raises:
         DataError: when the directory of videos is missing.
-        ConfigError: when the disk is too full.
+        ConfigError: when the disk is too full, or weights that the config names are missing.
     """
     if not videos.is_dir():
         raise DataError(
@@ -45,21 +45,22 @@ def create_run(loaded: LoadedConfig, videos: Path, workspace: Workspace) -> Run:
             hint="kino data synth --out DIR makes a small set",
         )
     check_disk(workspace)
-    run_id = new_run_id()
-    root_uri = workspace.store_uri
-    run = open_run(f"{root_uri}/runs/{run_id}")
+    run = Run(workspace.store_uri, new_run_id())
     steps = planned_steps(loaded.config)
+    config_json = canonical_json(loaded.config.to_json()).encode()
+    folder = videos.resolve()
     record = RunRecord(
-        run_id=run_id,
+        run_id=run.run_id,
         name=loaded.config.name,
         created_at=time.time(),
-        root_uri=root_uri,
-        videos=str(videos.resolve()),
-        videos_digest=videos_digest(videos.resolve(), workspace.root / "digests.json"),
+        videos=portable_path(run.root_uri, folder, workspace.root),
+        videos_digest=videos_digest(folder, workspace.digests_path),
+        config_digest=digest_bytes(config_json),
+        weights=weights_digests([step.piece for step in steps], workspace.digests_path),
         steps=[step.name for step in steps],
         code_version=code_version(*{name for step in steps for name in modules_of_step(step)}),
     )
-    run.create(record, canonical_json(loaded.config.to_json()).encode())
+    run.create(record, config_json)
     return run
 
 
@@ -80,13 +81,13 @@ class Host:
     def __init__(self, run: Run, workspace: Workspace) -> None:
         run.config  # noqa: B018 - what can't be read is told here, not in the host's log
         self.run = run
-        self.log_path = workspace.root / "logs" / f"{run.record.run_id}.log"
+        self.log_path = workspace.root / "logs" / f"{run.run_id}.log"
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             # A session of its own, so that Ctrl-C in the terminal reaches only us: we then ask the
             # run to stop, and its steps save.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "kinetoscope.pipelines.local_host", run.store.uri],
+                [sys.executable, "-m", "kinetoscope.pipelines.local_host", run.uri],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

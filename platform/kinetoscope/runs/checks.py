@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import DataError
 from kinetoscope.steps.contract import StepResult
-from kinetoscope.storage.open import as_local, open_store
 
 
 def check_plans(config: RunConfig, clips: StepResult) -> None:
@@ -21,12 +19,10 @@ def check_plans(config: RunConfig, clips: StepResult) -> None:
     Raises:
         DataError: naming the stage, the clips, and why they fit none of its buckets.
     """
-    from kinetoscope.data.clip_table import read_clip_table
+    from kinetoscope.artifacts.clips import open_clips
     from kinetoscope.data.plan.batch_plan import BatchPlan
 
-    store = open_store(clips.artifact("clips").uri)
-    with tempfile.TemporaryDirectory() as scratch:
-        table = read_clip_table(as_local(store, "clips.parquet", Path(scratch))).split("train")
+    table = open_clips(clips, Path()).split("train")
     for stage in config.stages():
         try:
             BatchPlan(

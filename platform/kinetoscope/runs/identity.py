@@ -1,108 +1,159 @@
-"""What a step is: the fingerprint of all that changes its result, and the spec that carries it."""
+"""What a step is: all that changes its result, in one fingerprint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from kinetoscope.config.run import RunConfig
-from kinetoscope.core.code_version import code_version
-from kinetoscope.core.config_model import Config
-from kinetoscope.core.errors import StorageError
+from kinetoscope import __version__
+from kinetoscope.core.code_version import code_digest, sources_digest
+from kinetoscope.core.config_model import Config, Effect, effect_of
+from kinetoscope.core.errors import ConfigError, StorageError
+from kinetoscope.core.file_digests import FileDigests
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.models.config import ModelConfig
 from kinetoscope.models.kinds import modules_of
-from kinetoscope.runs.records import STOP_KEY, RunRecord
-from kinetoscope.runs.steps import RunStep, planned_step
-from kinetoscope.steps.contract import StepSpec, read_result
+from kinetoscope.runs.steps import RunStep
+from kinetoscope.steps.contract import read_result
 
-# What changes how a step runs but not what it makes: left out of its fingerprint.
-_NOT_CONTENT = frozenset(
-    {
-        "cache_mib",
-        "checkpoint_every_steps",
-        # Like the number of ranks: another engine may go on with the same checkpoints.
-        "engine",
-        "keep_checkpoints",
-        "log_every_steps",
-        "num_workers",
-        "prefetch_steps",
-    }
-)
+_FINGERPRINT_CHARS = 16
+_CODE_CHARS = 12
 
 
-def step_spec(record: RunRecord, config: RunConfig, name: str, inputs: dict[str, str]) -> StepSpec:
-    """Return the step's spec; its fingerprint decides where it lives and whether it is done."""
-    step = planned_step(config, name)
-    piece = step.piece.to_json()
-    if not step.inputs:
-        piece |= {"videos": record.videos, "videos_digest": record.videos_digest}
-    return StepSpec(
-        name=name,
-        worker=step.worker,
-        run_id=record.run_id,
-        root_uri=record.root_uri,
-        config=piece,
-        seed=config.seed,
-        inputs=inputs,
-        fingerprint=fingerprint(
-            name=name,
-            config=content(piece),
-            seed=config.seed,
-            inputs={key: _digest(key, uri) for key, uri in inputs.items()},
-            code=code_version(*modules_of_step(step)),
-        ),
-        runtime=step.runtime,
-        stop_key=f"runs/{record.run_id}/{STOP_KEY}",
-        origin={
-            "config-hash": digest_json(config.to_json()),
-            "code-version": record.code_version,
-        },
-    )
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A step's fingerprint and what it was made of.
+
+    Attributes:
+        fingerprint: 16 hex digits; equal ones mean equal results.
+        inputs: digests of the upstream results, by input name.
+        code_version: of all code that the worker can reach. It is told, but is no part of the
+            fingerprint: what a released version changes in results, it says by a step's revision.
+    """
+
+    fingerprint: str
+    inputs: dict[str, str]
+    code_version: str
 
 
-def fingerprint(
-    *, name: str, config: dict[str, Any], seed: int, inputs: dict[str, str], code: str
-) -> str:
-    """Name the work: the same config, seed, input digests and code give the same 16 hex digits.
+def identify(
+    step: RunStep,
+    *,
+    seed: int,
+    data: str,
+    inputs: Mapping[str, str],
+    weights: Mapping[str, str],
+) -> Identity:
+    """Return what the step is.
 
     Args:
-        name: the step's name.
-        config: the step's own piece of config.
-        seed: seed of the run.
-        inputs: digest of each input's result.
-        code: version of the code that the worker can reach.
+        step: its piece of config and its revision.
+        seed: of the run.
+        data: digest of the source videos, which a step without inputs reads.
+        inputs: URIs of the upstream steps, by input name.
+        weights: digests of files of weights by path, from `weights_digests`.
     """
-    value = {"name": name, "config": config, "seed": seed, "inputs": inputs, "code": code}
-    return digest_json(value).removeprefix("sha256:")[:16]
+    modules = modules_of_step(step)
+    digests = {name: _result_digest(name, uri) for name, uri in inputs.items()}
+    value = {
+        "name": step.name,
+        "revision": step.revision,
+        "config": content(step.piece, step.piece.to_json(), weights),
+        "data": "" if inputs else data,
+        "seed": seed,
+        "inputs": digests,
+        "sources": sources_digest(*modules),
+    }
+    fingerprint = digest_json(value).removeprefix("sha256:")[:_FINGERPRINT_CHARS]
+    return Identity(fingerprint, digests, code_version(*modules))
 
 
-def content(value: Any) -> Any:
-    """Return the part of a piece, as JSON, that decides what the step makes."""
-    if isinstance(value, dict):
-        return {k: content(v) for k, v in value.items() if k not in _NOT_CONTENT}
-    if isinstance(value, list):
-        return [content(item) for item in value]
-    return value
+def code_version(*modules: str) -> str:
+    """Return the version of the code that modules can reach, e.g. ``0.1.0+3f29ab04c1d2``."""
+    digest = code_digest(*modules).removeprefix("sha256:")
+    return f"{__version__}+{digest[:_CODE_CHARS]}"
+
+
+def content(value: Any, stored: Any, weights: Mapping[str, str]) -> Any:
+    """Return the part of a config, as JSON, that decides what a step makes.
+
+    Args:
+        value: the config, or a part of it.
+        stored: the same as JSON.
+        weights: digests that stand for paths.
+    """
+    if isinstance(value, Config):
+        kept: dict[str, Any] = {}
+        for name in type(value).model_fields:
+            effect, part = effect_of(value, name), getattr(value, name)
+            if effect is Effect.FILES and part is not None:
+                kept[name] = weights[part]
+            elif effect is not Effect.NONE:
+                kept[name] = content(part, stored[name], weights)
+        revision = {"revision": value.revision} if isinstance(value, ModelConfig) else {}
+        return kept | revision
+    if isinstance(value, Mapping):
+        return {key: content(part, stored[key], weights) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [content(*pair, weights) for pair in zip(value, stored, strict=True)]
+    return stored
+
+
+def weights_digests(configs: list[Config], cache: Path) -> dict[str, str]:
+    """Return the digests of all files and folders of weights that configs name, by path.
+
+    Args:
+        configs: that may name some.
+        cache: file that remembers digests of files that did not change.
+
+    Raises:
+        ConfigError: one is missing.
+    """
+    known = FileDigests(cache)
+    paths = sorted(set().union(*(_weights_in(config) for config in configs)))
+    digests = {}
+    for path in paths:
+        try:
+            digests[path] = known.digest(Path(path))
+        except OSError as error:
+            raise ConfigError(
+                f"the config names weights at {path!r}, which can't be read ({error.strerror})",
+                hint="give the path of a file or folder on this machine",
+            ) from None
+    known.save()
+    return digests
 
 
 def modules_of_step(step: RunStep) -> set[str]:
     """Return the modules that a step starts from: its worker, and the kinds of its models."""
-    return {step.worker, *_kinds_modules(step.piece)}
+    kinds = [modules_of(part) for part in _parts(step.piece) if isinstance(part, ModelConfig)]
+    return {step.worker}.union(*kinds)
 
 
-def _kinds_modules(value: Any) -> set[str]:
-    found = set(modules_of(value)) if isinstance(value, ModelConfig) else set()
+def _weights_in(config: Config) -> set[str]:
+    return {
+        str(getattr(part, name))
+        for part in _parts(config)
+        if isinstance(part, Config)
+        for name in type(part).model_fields
+        if effect_of(part, name) is Effect.FILES and getattr(part, name) is not None
+    }
+
+
+def _parts(value: Any) -> list[Any]:
+    """Return a value and all that it holds."""
     if isinstance(value, Config):
-        parts = [getattr(value, name) for name in type(value).model_fields]
+        inner = [getattr(value, name) for name in type(value).model_fields]
     elif isinstance(value, Mapping):
-        parts = list(value.values())
+        inner = list(value.values())
     else:
-        parts = list(value) if isinstance(value, list | tuple) else []
-    return found.union(*map(_kinds_modules, parts))
+        inner = list(value) if isinstance(value, list | tuple) else []
+    return [value, *(part for item in inner for part in _parts(item))]
 
 
-def _digest(name: str, uri: str) -> str:
+def _result_digest(name: str, uri: str) -> str:
     result = read_result(uri)
     if result is None:
         raise StorageError(f"input {name!r} has no committed result at {uri}")

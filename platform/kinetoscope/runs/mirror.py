@@ -15,9 +15,12 @@ from pathlib import Path, PurePosixPath
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.settings import tracking_uri, workspace
-from kinetoscope.runs.records import Run, StepRecord
-from kinetoscope.steps.contract import StepResult, StepSpec, read_record, read_result, read_status
+from kinetoscope.runs.records import RUNS, Run, StepRecord
+from kinetoscope.runs.view import step_results
+from kinetoscope.steps.contract import StepResult, StepSpec, read_result, read_status
 from kinetoscope.storage.open import as_local, open_store
+from kinetoscope.storage.records import read_record
+from kinetoscope.storage.store import ObjectStore
 from kinetoscope.tracking.tracker import MetricRow, Status, Tracker
 
 _SYNC_SECONDS = 5.0
@@ -84,7 +87,7 @@ class Mirror:
                 f"{_TAG}/config-hash": digest_json(config),
                 f"{_TAG}/data-digest": record.videos_digest,
                 f"{_TAG}/code-version": record.code_version,
-                f"{_TAG}/run-uri": self._run.store.uri,
+                f"{_TAG}/run-key": f"{RUNS}/{self._run.run_id}",
             },
             params=config,
         )
@@ -92,40 +95,40 @@ class Mirror:
         return tracker
 
     def _sync_step(self, tracker: Tracker, record: StepRecord) -> None:
-        store = open_store(record.uri)
+        uri = self._run.step_uri(record)
+        store = open_store(uri)
         if record.name not in self._steps:
             self._steps[record.name] = self._open_step(tracker, record)
         tracked = self._steps[record.name]
         # The result first: rows that come after this look are not missed at the end.
-        result = read_result(record.uri)
+        result = read_result(uri)
         for stat in store.list("metrics"):
-            uri = f"{record.uri}/{stat.key}"
-            if stat.size_bytes > self._offsets.get(uri, 0):
-                self._log_rows(tracker, tracked, uri)
+            if stat.size_bytes > self._offsets.get(f"{record.key}/{stat.key}", 0):
+                self._log_rows(tracker, tracked, store, record.key, stat.key)
         if result is not None:
             self._log_result(tracker, tracked, result)
             tracker.finish(tracked, "FINISHED")
             self._finished.add(record.name)
 
     def _open_step(self, tracker: Tracker, record: StepRecord) -> str:
-        spec = read_record(
-            open_store(record.uri), f"specs/{self._run.record.run_id}.json", StepSpec
-        )
-        tags = {f"{_TAG}/step-uri": record.uri, f"{_TAG}/cached": str(record.cached).lower()}
+        store = open_store(self._run.step_uri(record))
+        spec = read_record(store, f"specs/{self._run.run_id}.json", StepSpec)
+        tags = {f"{_TAG}/step-key": record.key, f"{_TAG}/cached": str(record.cached).lower()}
         inputs = spec.inputs if spec is not None else {}
-        tags |= {f"{_TAG}/input.{name}": uri for name, uri in inputs.items()}
+        tags |= {f"{_TAG}/input.{name}": key for name, key in inputs.items()}
         params = spec.config if spec is not None else {}
         return tracker.open_step(self._parent, record.name, tags=tags, params=params)
 
-    def _log_rows(self, tracker: Tracker, tracked: str, uri: str) -> None:
-        root, _, key = uri.rpartition("/")
-        data = open_store(root).get_bytes(key)
-        offset = self._offsets.get(uri, 0)
+    def _log_rows(
+        self, tracker: Tracker, tracked: str, store: ObjectStore, step: str, key: str
+    ) -> None:
+        data = store.get_bytes(key)
+        offset = self._offsets.get(f"{step}/{key}", 0)
         # A row whose end has not been shipped yet waits for the next look.
         whole = data.rfind(b"\n") + 1
-        rows = [MetricRow.from_bytes(line) for line in data[offset:whole].splitlines()]
+        rows = [MetricRow.model_validate_json(line) for line in data[offset:whole].splitlines()]
         tracker.log_rows(tracked, rows)
-        self._offsets[uri] = whole
+        self._offsets[f"{step}/{key}"] = whole
 
     def _log_result(self, tracker: Tracker, tracked: str, result: StepResult) -> None:
         tracker.log_metrics(tracked, result.metrics)
@@ -135,9 +138,8 @@ class Mirror:
         )
         with tempfile.TemporaryDirectory() as scratch:
             for name, artifact in result.artifacts.items():
-                root, _, key = artifact.uri.rpartition("/")
-                store = open_store(root)
-                for stat in store.list(key):
+                store = open_store(result.uri)
+                for stat in store.list(artifact.key):
                     shown = name in _SHOWN_ARTIFACTS or PurePosixPath(stat.key).name == _SAMPLE
                     if shown and stat.size_bytes <= _MAX_ARTIFACT_BYTES:
                         tracker.log_artifact(tracked, as_local(store, stat.key, Path(scratch)))
@@ -148,15 +150,12 @@ class Mirror:
             return
         for name, tracked in self._steps.items():
             record = self._run.step(name)
-            status = read_status(record.uri) if record is not None else None
+            status = read_status(self._run.step_uri(record)) if record is not None else None
             if name not in self._finished:
                 stopped = status is not None and status.state == "stopped"
                 tracker.finish(tracked, "KILLED" if stopped else "FAILED")
-        for name in self._run.record.steps:
-            record = self._run.step(name)
-            result = read_result(record.uri) if record is not None else None
-            if result is not None:
-                tracker.log_metrics(self._parent, result.metrics)
+        for result in step_results(self._run).values():
+            tracker.log_metrics(self._parent, result.metrics)
         if self._run.store.stat(_REPORT) is not None:
             with tempfile.TemporaryDirectory() as scratch:
                 report = as_local(self._run.store, _REPORT, Path(scratch))

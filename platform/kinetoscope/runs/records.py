@@ -1,31 +1,39 @@
 """What a run keeps about itself, at ``<root>/runs/<run id>/``.
 
-run.json              who, when, which config and videos
+run.json              who, when, which config, videos and files of weights
 config.json           the resolved RunConfig
 starts/000001.json    each time the run was started or resumed
-steps/<name>.json     where each of its steps lives
+steps/<name>.json     where each of its steps lives (`runs.pins`)
+fresh/<name>.json     somebody asked for the step to be made anew
 stop.json             somebody asked the run to stop
 failure.json          the step that ended the latest start, and why
 end.json              how the latest start ended
 report.html           written by the exit handler
+
+Nothing here holds a URI: a store can be moved, copied, and put into a bucket.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from kinetoscope.config.load import read_resolved
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.config_model import Record
-from kinetoscope.core.errors import ConfigError, KinetoscopeError, NotFoundError
-from kinetoscope.steps.contract import read_record
+from kinetoscope.core.errors import ConfigError, CorruptError, KinetoscopeError, NotFoundError
+from kinetoscope.core.hashing import digest_bytes
+from kinetoscope.steps.contract import STEPS
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.storage.open import open_store
-from kinetoscope.storage.store import ObjectStore
+from kinetoscope.storage.keys import join_uri, split_uri
+from kinetoscope.storage.open import open_store, resolve_path
+from kinetoscope.storage.records import R, damage_hint, read_record, shown_name
 
 RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
 
+RUNS = "runs"
 STOP_KEY = "stop.json"
+_RECORD_KEY = "run.json"
 _CONFIG_KEY = "config.json"
 _END_KEY = "end.json"
 _FAILURE_KEY = "failure.json"
@@ -37,9 +45,13 @@ class RunRecord(Record):
     run_id: str
     name: str
     created_at: float
-    root_uri: str
     videos: str
+    """Folder of the source videos, as `storage.open.portable_path` writes it."""
     videos_digest: str
+    config_digest: str
+    """Of the bytes of ``config.json``."""
+    weights: dict[str, str] = {}
+    """Digests of the files of weights that the config names, by path."""
     steps: list[str]
     """Names of its steps, in the pipeline's order."""
     code_version: str = ""
@@ -56,8 +68,19 @@ class StepRecord(Record):
     """A step of a run: where it lives, and whether the run found it done."""
 
     name: str
-    uri: str
+    key: str
+    """Below the root."""
     cached: bool
+    inputs: dict[str, str] = {}
+    """Digests of the upstream results that it works on, by input name."""
+    before: tuple[str, ...] = ()
+    """Where the run had this step earlier: kept as long as the run is."""
+
+
+class FreshRequest(Record):
+    """Somebody asked for a step to be made anew."""
+
+    name: str
 
 
 class Failure(Record):
@@ -86,32 +109,60 @@ class End(Record):
 
 
 class Run:
-    """Reads and writes a run's records."""
+    """Reads and writes a run's records; those that were damaged raise ``CorruptError``."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self.store = store
+    def __init__(self, root_uri: str, run_id: str) -> None:
+        self.root_uri = root_uri
+        self.run_id = run_id
+        self.store = open_store(join_uri(root_uri, f"{RUNS}/{run_id}"))
+
+    @property
+    def uri(self) -> str:
+        """Where the run keeps its records."""
+        return self.store.uri
 
     @property
     def record(self) -> RunRecord:
         """The run itself; raises ``NotFoundError``."""
-        return RunRecord.from_bytes(self.store.get_bytes("run.json"))
+        record = self._read(_RECORD_KEY, RunRecord)
+        if record is None:
+            raise NotFoundError(f"no run {self.run_id!r} in {self.root_uri}")
+        return record
 
     @property
     def config(self) -> RunConfig:
         """The resolved config; raises ``ConfigError`` where this version has no such config."""
-        data = self.store.get_bytes(_CONFIG_KEY)
         try:
-            return read_resolved(data, f"what run {self.record.run_id} was started with")
+            return read_resolved(self.config_json, f"what run {self.run_id} was started with")
         except ConfigError as error:
             raise ConfigError(
                 error.message,
                 hint="another version began the run: go on with that one, or start a new run",
             ) from None
 
+    @property
+    def config_json(self) -> bytes:
+        """The resolved config as it was stored."""
+        expected = self.record.config_digest
+        try:
+            data = self.store.get_bytes(_CONFIG_KEY)
+        except NotFoundError:
+            data = b""
+        if digest_bytes(data) != expected:
+            name = shown_name(self.store, _CONFIG_KEY)
+            what = "does not match its digest" if data else "is missing"
+            raise CorruptError(f"{name} {what}", hint=self._way_out)
+        return data
+
+    @property
+    def videos(self) -> Path:
+        """Folder of the source videos."""
+        return resolve_path(self.root_uri, self.record.videos)
+
     def create(self, record: RunRecord, config_json: bytes) -> None:
         """Write a new run; its record last, since a run is there when its record is."""
         self.store.put_bytes(_CONFIG_KEY, config_json)
-        self.store.put_bytes("run.json", record.to_bytes())
+        self.store.put_bytes(_RECORD_KEY, record.to_bytes())
 
     def begin(self, start: Start) -> None:
         """Note a start; forgets an earlier stop and end."""
@@ -130,44 +181,72 @@ class Run:
 
     def failure(self) -> Failure | None:
         """Return why the latest start ended, or None where no step told."""
-        return read_record(self.store, _FAILURE_KEY, Failure)
+        return self._read(_FAILURE_KEY, Failure)
 
     def end(self) -> End | None:
         """Return how the latest start ended, or None while it has not."""
-        return read_record(self.store, _END_KEY, End)
+        return self._read(_END_KEY, End)
 
     def latest_start(self) -> Start | None:
         """Return the latest start."""
         stats = self.store.list("starts")
-        return Start.from_bytes(self.store.get_bytes(stats[-1].key)) if stats else None
+        return self._read(stats[-1].key, Start) if stats else None
 
     def state(self) -> RunState:
         """Return the run's state; a run whose process is gone without an end was interrupted."""
         end = self.end()
         if end is not None:
             return end.state
+        return "running" if self.is_running() else "interrupted"
+
+    def is_running(self) -> bool:
+        """Tell whether the latest start goes on; how an earlier one ended does not matter."""
+        if self.store.stat(_END_KEY) is not None:
+            return False
         start = self.latest_start()
-        gone = start is None or start.process.is_known_dead()
-        return "interrupted" if gone else "running"
+        return start is not None and not start.process.is_known_dead()
 
     def request_stop(self) -> None:
         """Ask the run's steps to save and stop."""
         self.store.put_bytes(STOP_KEY, b"{}")
 
     def note_step(self, record: StepRecord) -> None:
-        """Note where a step lives; a step that this run made itself stays its own on resume."""
-        before = self.step(record.name)
-        if before is None or before.uri != record.uri:
-            self.store.put_bytes(f"steps/{record.name}.json", record.to_bytes())
+        """Note where a step lives."""
+        self.store.put_bytes(f"{STEPS}/{record.name}.json", record.to_bytes())
 
     def step(self, name: str) -> StepRecord | None:
         """Return a step's record, or None when the run has not come to it."""
-        return read_record(self.store, f"steps/{name}.json", StepRecord)
+        return self._read(f"{STEPS}/{name}.json", StepRecord)
+
+    def step_uri(self, record: StepRecord) -> str:
+        """Return where a step lives."""
+        return join_uri(self.root_uri, record.key)
+
+    def request_fresh(self, name: str) -> None:
+        """Ask for a step to be made anew the next time that the run comes to it."""
+        self.store.put_bytes(f"fresh/{name}.json", FreshRequest(name=name).to_bytes())
+
+    def fresh_requested(self, name: str) -> bool:
+        """Tell whether a step is to be made anew."""
+        return self.store.stat(f"fresh/{name}.json") is not None
+
+    def forget_fresh(self, name: str) -> None:
+        """Note that the step is pinned anew."""
+        self.store.delete(f"fresh/{name}.json")
+
+    @property
+    def _way_out(self) -> str:
+        return f"restore the file, or kino rm {self.run_id}: finished steps serve other runs"
+
+    def _read(self, key: str, kind: type[R]) -> R | None:
+        with damage_hint(self._way_out):
+            return read_record(self.store, key, kind)
 
 
 def open_run(run_uri: str) -> Run:
     """Open the records at a run's URI."""
-    return Run(open_store(run_uri))
+    root_uri, key = split_uri(run_uri, RUNS)
+    return Run(root_uri, key.removeprefix(f"{RUNS}/"))
 
 
 def stop_requested(run_uri: str) -> bool:
@@ -176,25 +255,36 @@ def stop_requested(run_uri: str) -> bool:
 
 
 def list_runs(root_uri: str) -> list[Run]:
-    """Return all runs, the newest first."""
-    root = open_store(root_uri)
-    keys = [stat.key for stat in root.list("runs") if stat.key.count("/") == 2]  # noqa: PLR2004
-    ids = [key.split("/")[1] for key in keys if key.endswith("/run.json")]
-    runs = [open_run(f"{root_uri}/runs/{run_id}") for run_id in ids]
-    return sorted(runs, key=lambda run: run.record.created_at, reverse=True)
+    """Return all runs, the newest first; those whose record is damaged come last."""
+    runs = [Run(root_uri, run_id) for run_id in _run_ids(root_uri)]
+    return sorted(runs, key=_created_at, reverse=True)
 
 
 def find_run(root_uri: str, name: str) -> Run:
     """Return a run by its id, a unique prefix of it, or ``last``; raises ``NotFoundError``."""
-    runs = list_runs(root_uri)
-    if name == "last" and runs:
-        return runs[0]
-    found = [run for run in runs if run.record.run_id.startswith(name)]
+    if name == "last":
+        runs = list_runs(root_uri)
+        if runs:
+            return runs[0]
+    ids = _run_ids(root_uri)
+    found = [name] if name in ids else [run_id for run_id in ids if run_id.startswith(name)]
     if len(found) == 1:
-        return found[0]
-    ids = ", ".join(run.record.run_id for run in (found or runs)[:10])
+        return Run(root_uri, found[0])
+    told = ", ".join((found or ids)[:10])
     what = f"{len(found)} runs match" if found else "there is no run"
     raise NotFoundError(
         f"{what} {name!r} in {root_uri}",
-        hint=f"runs: {ids}" if ids else "start one with kino run",
+        hint=f"runs: {told}" if told else "start one with kino run",
     )
+
+
+def _run_ids(root_uri: str) -> list[str]:
+    keys = [stat.key.split("/") for stat in open_store(root_uri).list(RUNS)]
+    return [parts[1] for parts in keys if parts[2:] == [_RECORD_KEY]]
+
+
+def _created_at(run: Run) -> float:
+    try:
+        return run.record.created_at
+    except CorruptError:
+        return 0.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kinetoscope.core.errors import UserError
+from kinetoscope.core.errors import CorruptError, UserError
 from kinetoscope.core.settings import Workspace
-from kinetoscope.runs.records import Run, list_runs
-from kinetoscope.steps.contract import RESULT_KEY
+from kinetoscope.runs.records import RUNS, Run, list_runs
+from kinetoscope.steps.contract import RESULT_KEY, STEPS
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 
@@ -13,7 +13,8 @@ from kinetoscope.storage.store import ObjectStore
 def remove_run(run: Run, workspace: Workspace) -> int:
     """Delete a run's records, its log, and the steps that no other run refers to.
 
-    Registered models live outside of steps and stay.
+    Registered models live outside of steps and stay. Nothing outside of the workspace's own store
+    is touched. Steps that a damaged record may name stay.
 
     Returns:
         The bytes that were freed.
@@ -21,30 +22,45 @@ def remove_run(run: Run, workspace: Workspace) -> int:
     Raises:
         UserError: while any run of the workspace runs, since it may be about to use a step.
     """
-    runs = list_runs(workspace.store_uri)
-    for other in runs:
-        if other.state() == "running":
+    others = [other for other in list_runs(workspace.store_uri) if other.run_id != run.run_id]
+    for other in (run, *others):
+        if _runs(other):
             raise UserError(
-                f"run {other.record.run_id} is running and may use what would be deleted",
-                hint=f"wait for it, or kino stop {other.record.run_id}",
+                f"run {other.run_id} is running and may use what would be deleted",
+                hint=f"wait for it, or kino stop {other.run_id}",
             )
-    root = open_store(run.record.root_uri)
-    run_id = run.record.run_id
-    keys = _step_keys(run)
-    for other in runs:
-        if other.record.run_id != run_id:
-            keys -= _step_keys(other)
+    root = open_store(workspace.store_uri)
+    keys, _ = _steps(run)
+    for other in others:
+        used, unknown = _steps(other)
+        keys -= used | {key for key in keys if key.split("/")[1] in unknown}
     # The run's own records last, so that a removal that was cut short can be repeated.
     freed = sum(_remove_step(root, key) for key in sorted(keys))
-    freed += _remove(root, f"runs/{run_id}")
-    (workspace.root / "logs" / f"{run_id}.log").unlink(missing_ok=True)
+    freed += _remove(root, f"{RUNS}/{run.run_id}")
+    (workspace.root / "logs" / f"{run.run_id}.log").unlink(missing_ok=True)
     return freed
 
 
-def _step_keys(run: Run) -> set[str]:
-    records = [run.step(name) for name in run.record.steps]
-    root = f"{run.record.root_uri}/"
-    return {record.uri.removeprefix(root) for record in records if record is not None}
+def _runs(run: Run) -> bool:
+    try:
+        return run.is_running()
+    except CorruptError:  # what it refers to stays, see below
+        return False
+
+
+def _steps(run: Run) -> tuple[set[str], set[str]]:
+    """Return the keys of all steps that a run ever had, and the names of those with damage."""
+    keys: set[str] = set()
+    unknown: set[str] = set()
+    for stat in run.store.list(STEPS):
+        name = stat.key.removeprefix(f"{STEPS}/").removesuffix(".json")
+        try:
+            record = run.step(name)
+        except CorruptError:
+            unknown.add(name)
+        else:
+            keys |= {record.key, *record.before} if record is not None else set()
+    return {key for key in keys if key.startswith(f"{STEPS}/")}, unknown
 
 
 def _remove_step(root: ObjectStore, key: str) -> int:

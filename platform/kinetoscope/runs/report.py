@@ -42,7 +42,7 @@ def _end(run: Run) -> End:
             code=ExitCode.FAILED,
             reason="the step never began; the run's own log may say why",
         )
-    if failure.code == ExitCode.PREEMPTED or stop_requested(run.store.uri):
+    if failure.code == ExitCode.PREEMPTED or stop_requested(run.uri):
         state = "stopped"
     return End(state=state, finished_at=time.time(), **failure.model_dump())
 
@@ -66,7 +66,7 @@ def _render(run: Run, end: End) -> str:
         scores=_scores(results),
         charts=[_chart(name, result) for name, result in results.items() if _is_training(name)],
         videos=_videos(results),
-        config=json.dumps(json.loads(run.store.get_bytes("config.json")), indent=1),
+        config=json.dumps(json.loads(run.config_json), indent=1),
     )
 
 
@@ -120,10 +120,10 @@ def _videos(results: dict[str, StepResult]) -> list[dict[str, str]]:
     found = []
     for step, artifact, title in wanted:
         try:
-            root, _, key = results[step].artifact(artifact).uri.rpartition("/")
+            key = results[step].artifact(artifact).key
         except (KeyError, NotFoundError):
             continue
-        store = open_store(root)
+        store = open_store(results[step].uri)
         for stat in store.list(key):
             if stat.key.endswith(".mp4") and stat.size_bytes <= _MAX_EMBEDDED_BYTES:
                 data = base64.b64encode(store.get_bytes(stat.key)).decode()

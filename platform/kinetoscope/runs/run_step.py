@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from kinetoscope.core.errors import KinetoscopeError, PreemptedError
 from kinetoscope.runs.checks import check_plans
-from kinetoscope.runs.identity import step_spec
-from kinetoscope.runs.records import Failure, StepRecord, open_run, stop_requested
-from kinetoscope.steps.contract import read_result
+from kinetoscope.runs.pins import pinned_spec
+from kinetoscope.runs.records import Failure, open_run, stop_requested
 from kinetoscope.steps.execute import execute
 from kinetoscope.telemetry.logging_setup import setup_logging
 
@@ -26,11 +25,9 @@ def run_step(run_uri: str, name: str, inputs: dict[str, str]) -> str:
     run = open_run(run_uri)
     try:
         config = run.config
-        spec = step_spec(run.record, config, name, inputs)
         if stop_requested(run_uri):
-            raise PreemptedError(f"run {spec.run_id} was stopped before step {name}")
-        done_before = read_result(spec.uri) is not None
-        run.note_step(StepRecord(name=name, uri=spec.uri, cached=done_before))
+            raise PreemptedError(f"run {run.run_id} was stopped before step {name}")
+        spec = pinned_spec(run, config, name, inputs)
         result = execute(spec)
         if not inputs:
             check_plans(config, result)

@@ -12,6 +12,19 @@ from kinetoscope.steps.contract import RuntimeConfig
 from kinetoscope.training.dit.config import EncodeLatentsConfig, TrainDiTConfig
 from kinetoscope.training.vae.config import TrainSpatialVAEConfig, TrainVAEConfig
 
+# By component: the module that its ranks run, and the revision of its results, which is raised when
+# the same config and inputs give others than in the version before.
+_WORKERS = {
+    "prepare_data": ("kinetoscope.data.prepare.step", 1),
+    "train_spatial_vae": ("kinetoscope.training.vae.train_spatial_vae", 1),
+    "train_vae": ("kinetoscope.training.vae.train_vae", 1),
+    "evaluate_vae": ("kinetoscope.evaluation.evaluate_vae", 1),
+    "encode_latents": ("kinetoscope.training.dit.encode_latents", 1),
+    "train_dit": ("kinetoscope.training.dit.train_dit", 1),
+    "evaluate_dit": ("kinetoscope.evaluation.evaluate_dit", 1),
+    "register_model": ("kinetoscope.evaluation.register_model", 1),
+}
+
 
 @dataclass(frozen=True)
 class RunStep:
@@ -21,6 +34,7 @@ class RunStep:
         name: unique in the run, e.g. ``train_vae_2``.
         component: name of the pipeline component that runs it, e.g. ``train_vae``.
         worker: module that its ranks run.
+        revision: of its results.
         piece: its own config.
         inputs: names of upstream steps by input name.
         runtime: processes and threads.
@@ -29,6 +43,7 @@ class RunStep:
     name: str
     component: str
     worker: str
+    revision: int
     piece: Config
     inputs: dict[str, str]
     runtime: RuntimeConfig
@@ -53,7 +68,7 @@ def planned_steps(config: RunConfig) -> list[RunStep]:
 
 
 def _prepare_data(config: RunConfig) -> RunStep:
-    return _step("prepare_data", "kinetoscope.data.prepare.step", config, config.prepare_data, {})
+    return _step("prepare_data", config, config.prepare_data, {})
 
 
 def _vae_steps(config: RunConfig) -> list[RunStep]:
@@ -62,9 +77,8 @@ def _vae_steps(config: RunConfig) -> list[RunStep]:
     previous = {}
     if config.train_spatial_vae is not None:
         piece = TrainSpatialVAEConfig(model=model.spatial, **dict(config.train_spatial_vae))
-        worker = "kinetoscope.training.vae.train_spatial_vae"
         inputs = {"clips": "prepare_data"}
-        steps.append(_step("train_spatial_vae", worker, config, piece, inputs))
+        steps.append(_step("train_spatial_vae", config, piece, inputs))
         previous = {"previous": "train_spatial_vae"}
     for number, stage in enumerate(config.train_vae, start=1):
         stage_piece = TrainVAEConfig(
@@ -74,15 +88,14 @@ def _vae_steps(config: RunConfig) -> list[RunStep]:
         )
         inputs = {"clips": "prepare_data", **previous}
         name = f"train_vae_{number}"
-        steps.append(_step(name, "kinetoscope.training.vae.train_vae", config, stage_piece, inputs))
+        steps.append(_step(name, config, stage_piece, inputs))
         previous = {"previous": name}
     return steps
 
 
 def _evaluate_vae(config: RunConfig, vae: str) -> RunStep:
     piece = EvaluateVAEConfig(vae=config.models.vae, **dict(config.evaluate_vae))
-    worker = "kinetoscope.evaluation.evaluate_vae"
-    return _step("evaluate_vae", worker, config, piece, {"clips": "prepare_data", "vae": vae})
+    return _step("evaluate_vae", config, piece, {"clips": "prepare_data", "vae": vae})
 
 
 def _encode_latents(config: RunConfig, vae: str) -> RunStep:
@@ -96,7 +109,7 @@ def _encode_latents(config: RunConfig, vae: str) -> RunStep:
     )
     # The gate comes first: a poor VAE makes everything after it a waste.
     inputs = {"clips": "prepare_data", "vae": vae, "vae_evaluation": "evaluate_vae"}
-    return _step("encode_latents", "kinetoscope.training.dit.encode_latents", config, piece, inputs)
+    return _step("encode_latents", config, piece, inputs)
 
 
 def _dit_steps(config: RunConfig, vae: str) -> list[RunStep]:
@@ -113,7 +126,7 @@ def _dit_steps(config: RunConfig, vae: str) -> list[RunStep]:
         )
         inputs = {"clips": "prepare_data", "vae": vae, "latents": "encode_latents", **previous}
         name = f"train_dit_{number}"
-        steps.append(_step(name, "kinetoscope.training.dit.train_dit", config, piece, inputs))
+        steps.append(_step(name, config, piece, inputs))
         previous = {"previous": name}
     return steps
 
@@ -129,21 +142,13 @@ def _final_steps(config: RunConfig, vae: str, dit: str) -> list[RunStep]:
     registration = RegisterConfig(**generation, **dict(config.register_model))
     judged = {"vae_evaluation": "evaluate_vae", "dit_evaluation": "evaluate_dit"}
     return [
-        _step("evaluate_dit", "kinetoscope.evaluation.evaluate_dit", config, evaluation, made),
-        _step(
-            "register_model",
-            "kinetoscope.evaluation.register_model",
-            config,
-            registration,
-            {**made, **judged},
-        ),
+        _step("evaluate_dit", config, evaluation, made),
+        _step("register_model", config, registration, {**made, **judged}),
     ]
 
 
-def _step(
-    name: str, worker: str, config: RunConfig, piece: Config, inputs: dict[str, str]
-) -> RunStep:
+def _step(name: str, config: RunConfig, piece: Config, inputs: dict[str, str]) -> RunStep:
     component = name.rstrip("0123456789").rstrip("_")
     training = name.startswith("train_")
     runtime = config.runtimes.training if training else config.runtimes.other
-    return RunStep(name, component, worker, piece, inputs, runtime)
+    return RunStep(name, component, *_WORKERS[component], piece, inputs, runtime)

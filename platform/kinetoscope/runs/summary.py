@@ -6,6 +6,7 @@ import json
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kinetoscope.artifacts.files import read_artifact
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.view import run_status, step_results
@@ -25,7 +26,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         **run_status(run),
         "model": _model(results.get("register_model")),
         "sample": _output(results.get("evaluate_dit"), "samples", "sample.mp4"),
-        "report": uri_to_path(f"{run.store.uri}/report.html") if has_report else None,
+        "report": uri_to_path(f"{run.uri}/report.html") if has_report else None,
         "clips": _output(results.get("evaluate_dit"), "samples", "clips.jsonl"),
         "quarantine": _quarantine(results.get("prepare_data")),
         "scores": scores,
@@ -43,18 +44,15 @@ def uri_to_path(uri: str) -> str:
 def _output(result: StepResult | None, artifact: str, name: str) -> str | None:
     if result is None or artifact not in result.artifacts:
         return None
-    uri = result.artifact(artifact).uri
+    uri = result.artifact_uri(artifact)
     return uri_to_path(f"{uri}/{name}") if open_store(uri).stat(name) else None
 
 
 def _quarantine(result: StepResult | None) -> list[dict[str, Any]]:
     if result is None:
         return []
-    root, _, key = result.artifact("quarantine").uri.rpartition("/")
-    store = open_store(root)
-    stats = [stat for stat in store.list(key) if stat.key.endswith(".jsonl")]
-    lines = [line for stat in stats for line in store.get_bytes(stat.key).splitlines()]
-    return [json.loads(line) for line in lines]
+    (data,) = read_artifact(result, "quarantine").values()
+    return [json.loads(line) for line in data.splitlines()]
 
 
 def _model(result: StepResult | None) -> dict[str, Any] | None:

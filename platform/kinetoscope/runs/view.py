@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kinetoscope.core.errors import NotFoundError
-from kinetoscope.runs.records import Run
-from kinetoscope.steps.attempts import num_attempts
+from kinetoscope.core.errors import CorruptError, NotFoundError
+from kinetoscope.runs.records import Run, list_runs
+from kinetoscope.steps.attempts import code_versions, num_attempts
 from kinetoscope.steps.contract import StepResult, StepStatus, read_result, read_status
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
@@ -19,13 +19,30 @@ def run_row(run: Run) -> dict[str, Any]:
     record = run.record
     steps = [step_row(run, name) for name in record.steps]
     return {
-        "run": record.run_id,
+        "run": run.run_id,
         "name": record.name,
         "state": run.state(),
         "created_at": record.created_at,
         "steps_done": sum(step["state"] == "done" for step in steps),
         "num_steps": len(steps),
     }
+
+
+def run_rows(root_uri: str) -> list[dict[str, Any]]:
+    """Return the `run_row` of all runs, the newest first.
+
+    Where a record is damaged the state is ``damaged``, and ``reason`` and ``hint`` say more.
+    """
+    return [_row_or_damage(run) for run in list_runs(root_uri)]
+
+
+def _row_or_damage(run: Run) -> dict[str, Any]:
+    try:
+        return run_row(run)
+    except CorruptError as error:
+        told = {"state": "damaged", "reason": error.message, "hint": error.hint or ""}
+        unknown = {"name": "?", "created_at": 0.0, "steps_done": 0, "num_steps": 0}
+        return {"run": run.run_id, **unknown, **told}
 
 
 def run_status(run: Run) -> dict[str, Any]:
@@ -39,6 +56,8 @@ def run_status(run: Run) -> dict[str, Any]:
 def step_row(run: Run, name: str) -> dict[str, Any]:
     """Return a step's name, state, seconds, attempts, cached, progress, reason and metrics_url.
 
+    ``code_versions`` are those of its attempts, oldest first.
+
     States are ``pending``, ``waiting``, ``running``, ``done``, ``failed``, ``stopped`` and
     ``interrupted`` (its processes are gone without a word).
     """
@@ -48,6 +67,7 @@ def step_row(run: Run, name: str) -> dict[str, Any]:
         "seconds": 0.0,
         "attempts": 0,
         "cached": False,
+        "code_versions": [],
         "progress": {"done": 0, "total": 0, "unit": "", "info": {}},
         "reason": "",
         "metrics_url": "",
@@ -56,19 +76,20 @@ def step_row(run: Run, name: str) -> dict[str, Any]:
     if record is None:
         return row
     row["cached"] = record.cached
-    row["attempts"] = num_attempts(open_store(record.uri))
-    result, status = read_result(record.uri), read_status(record.uri)
+    uri = run.step_uri(record)
+    store = open_store(uri)
+    row |= {"attempts": num_attempts(store), "code_versions": list(code_versions(store))}
+    result = read_result(uri)
     if result is not None:
-        row |= {"state": "done", "seconds": status.seconds if status else result.seconds}
-    elif status is None:
-        row["state"] = "waiting" if run.state() == "running" else "interrupted"
-    else:
-        row |= _attempt_row(run, status)
-    return row
+        return row | {"state": "done", "seconds": result.seconds}
+    status = read_status(uri)
+    if status is None:
+        return row | {"state": "waiting" if run.is_running() else "interrupted"}
+    return row | _attempt_row(run, status)
 
 
 def _attempt_row(run: Run, status: StepStatus) -> dict[str, Any]:
-    lost = status.state == "running" and run.state() != "running"
+    lost = status.state == "running" and not run.is_running()
     return {
         "state": "interrupted" if lost else status.state,
         "seconds": status.seconds,
@@ -83,7 +104,7 @@ def step_results(run: Run) -> dict[str, StepResult]:
     results = {}
     for name in run.record.steps:
         record = run.step(name)
-        result = read_result(record.uri) if record is not None else None
+        result = read_result(run.step_uri(record)) if record is not None else None
         if result is not None:
             results[name] = result
     return results
@@ -108,13 +129,13 @@ def log_objects(run: Run, step: str | None) -> list[LogObject]:
     names = [step] if step else run.record.steps
     if step is not None and step not in run.record.steps:
         raise NotFoundError(
-            f"run {run.record.run_id} has no step {step!r}",
+            f"run {run.run_id} has no step {step!r}",
             hint=f"its steps are {', '.join(run.record.steps)}",
         )
     found = []
     for name in names:
         record = run.step(name)
         if record is not None:
-            store = open_store(record.uri)
+            store = open_store(run.step_uri(record))
             found += [LogObject(store, stat.key, stat.size_bytes) for stat in store.list("logs")]
     return found

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 
 from kinetoscope.core.config_model import Record
-from kinetoscope.core.errors import PreemptedError, SupersededError
-from kinetoscope.steps.contract import RESULT_KEY, STATUS_KEY, StepStatus, read_record
+from kinetoscope.core.errors import CorruptError, PreemptedError, SupersededError
+from kinetoscope.steps.contract import RESULT_KEY, STATUS_KEY, StepSpec, StepStatus
 from kinetoscope.steps.process_identity import ProcessIdentity
+from kinetoscope.storage.records import R, read_record
 from kinetoscope.storage.store import ObjectStore
 
 # A holder whose heartbeat does not change for so long is dead; it beats every 2 s.
@@ -25,6 +26,8 @@ class Attempt(Record):
     generation: int
     run_id: str
     process: ProcessIdentity
+    code_version: str = ""
+    """What it ran."""
 
 
 def num_attempts(store: ObjectStore) -> int:
@@ -42,14 +45,20 @@ def check_generation(store: ObjectStore, generation: int) -> None:
         )
 
 
-def acquire(store: ObjectStore, run_id: str, should_stop: Callable[[], bool]) -> int | None:
+def code_versions(store: ObjectStore) -> tuple[str, ...]:
+    """Return the versions of the code that worked on a step, oldest first."""
+    attempts = (_read(store, stat.key, Attempt) for stat in store.list("attempts"))
+    return tuple(dict.fromkeys(a.code_version for a in attempts if a and a.code_version))
+
+
+def acquire(store: ObjectStore, spec: StepSpec, should_stop: Callable[[], bool]) -> int | None:
     """Take the lease, waiting for a living holder; return the generation.
 
     Returns None when the step has a committed result, so that there is nothing left to do.
 
     Args:
         store: the step's own store.
-        run_id: the run on whose behalf.
+        spec: what the attempt is to run.
         should_stop: polled while waiting; raises ``PreemptedError`` when it answers True.
     """
     announced = 0
@@ -64,8 +73,9 @@ def acquire(store: ObjectStore, run_id: str, should_stop: Callable[[], bool]) ->
             break
         attempt = Attempt(
             generation=latest + 1,
-            run_id=run_id,
+            run_id=spec.run_id,
             process=ProcessIdentity.of(),
+            code_version=spec.code_version,
         )
         if store.put_bytes_if_absent(_key(attempt.generation), attempt.to_bytes()):
             return attempt.generation
@@ -88,11 +98,11 @@ def _holder_is_gone(store: ObjectStore, generation: int, should_stop: Callable[[
         if should_stop():
             raise PreemptedError(f"stopped while waiting for {store.uri}")
         looked_at = time.monotonic()
-        status = read_record(store, STATUS_KEY, StepStatus)
+        status = _read(store, STATUS_KEY, StepStatus)
         mine = status is not None and status.generation == generation
         if mine and status is not None and status.state in ("failed", "stopped"):
             return True
-        attempt = read_record(store, _key(generation), Attempt)
+        attempt = _read(store, _key(generation), Attempt)
         if attempt is not None and attempt.process.is_known_dead():
             return True
         if store.stat(RESULT_KEY) is not None or num_attempts(store) != generation:
@@ -104,3 +114,12 @@ def _holder_is_gone(store: ObjectStore, generation: int, should_stop: Callable[[
             seen_at += time.monotonic() - looked_at
         time.sleep(_POLL_SECONDS)
     return True
+
+
+def _read(store: ObjectStore, key: str, kind: type[R]) -> R | None:
+    # A damaged word of the holder says as little as none: its lease runs out.
+    try:
+        return read_record(store, key, kind)
+    except CorruptError as error:
+        _log.warning("%s", error.message)
+        return None

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kinetoscope.core.config_model import Config, Record
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.core.hashing import digest_json
-from kinetoscope.storage.open import open_store
-from kinetoscope.storage.store import ObjectStore
+from kinetoscope.storage.keys import join_uri, split_uri
+from kinetoscope.storage.open import open_store, resolve_path
+from kinetoscope.storage.records import damage_hint, read_record
 
+STEPS = "steps"
 RESULT_KEY = "result.json"
 STATUS_KEY = "status.json"
 # Artifacts that no step reads: a new row in the quarantine list re-trains nothing.
 FOR_PEOPLE = frozenset({"grid", "quarantine", "report"})
-
-R = TypeVar("R", bound=Record)
+# The manifest of a checkpoint names the attempt that wrote it: not content.
+_NOT_CONTENT = "MANIFEST.json"
 
 StepState = Literal["waiting", "running", "done", "failed", "stopped"]
 
@@ -40,7 +44,8 @@ class RuntimeConfig(Config):
 class Artifact(Record):
     """An output: an object, or all objects below a prefix."""
 
-    uri: str
+    key: str
+    """Below the step."""
     digest: str
     size_bytes: int
 
@@ -51,11 +56,14 @@ class StepResult(Record):
     step: str
     fingerprint: str
     generation: int
-    uri: str
     artifacts: dict[str, Artifact]
     metrics: dict[str, float] = {}
     summary: dict[str, Any] = {}
     seconds: float = 0.0
+    code_versions: tuple[str, ...] = ()
+    """Of the attempts that worked on it, oldest first."""
+    uri: str = Field(default="", exclude=True)
+    """Where the step lives; not stored, since a store can be moved."""
 
     @property
     def digest(self) -> str:
@@ -72,6 +80,10 @@ class StepResult(Record):
                 f"step {self.step} has no artifact {name!r}, only {sorted(self.artifacts)}"
             ) from None
 
+    def artifact_uri(self, name: str) -> str:
+        """Return where an artifact lies; raises ``NotFoundError``."""
+        return join_uri(self.uri, self.artifact(name).key)
+
 
 class StepSpec(Record):
     """All that a supervisor needs to run a step."""
@@ -80,13 +92,17 @@ class StepSpec(Record):
     worker: str
     """Module run as ``python -m WORKER``, one process per rank."""
     run_id: str
-    root_uri: str
-    """Object store of the whole workspace."""
     config: dict[str, Any]
     seed: int
     inputs: dict[str, str]
-    """Upstream step URIs by input name."""
+    """Keys of the upstream steps, below the root, by input name."""
     fingerprint: str
+    videos: str = ""
+    """Folder of the source videos, as `storage.open.portable_path` writes it."""
+    code_version: str = ""
+    """Of what the worker can reach."""
+    root_uri: str = Field(default="", exclude=True)
+    """Object store of the whole workspace; not stored, since a store can be moved."""
     runtime: RuntimeConfig = RuntimeConfig()
     stop_key: str = ""
     """Below the root: once there is such an object, the step saves and stops."""
@@ -94,9 +110,19 @@ class StepSpec(Record):
     """What the step notes of where its results come from, e.g. the digest of the run's config."""
 
     @property
-    def uri(self) -> str:
+    def videos_path(self) -> Path:
+        """The folder of the source videos."""
+        return resolve_path(self.root_uri, self.videos)
+
+    @property
+    def key(self) -> str:
         """Where the step lives; its fingerprint is part of it, so what is there is its own."""
-        return f"{self.root_uri}/steps/{self.name}/{self.fingerprint}"
+        return step_key(self.name, self.fingerprint)
+
+    @property
+    def uri(self) -> str:
+        """Where the step lives."""
+        return join_uri(self.root_uri, self.key)
 
 
 class Progress(Record):
@@ -134,24 +160,60 @@ class StepStatus(Record):
     run_id: str = ""
 
 
+def step_key(name: str, fingerprint: str) -> str:
+    """Return the key of a step below the root."""
+    return f"{STEPS}/{name}/{fingerprint}"
+
+
+def artifact_digest(key: str, digests: Mapping[str, str]) -> str:
+    """Return an artifact's digest from those of its objects by key, whatever its own key is."""
+    content = {
+        name.removeprefix(key): digest
+        for name, digest in digests.items()
+        if not name.endswith(_NOT_CONTENT)
+    }
+    return digest_json(content)
+
+
+def write_spec(spec: StepSpec) -> str:
+    """Write a spec beside its step, one per run; return its URI."""
+    key = f"specs/{spec.run_id}.json"
+    open_store(spec.uri).put_bytes(key, spec.to_bytes())
+    return join_uri(spec.uri, key)
+
+
+def read_spec(spec_uri: str) -> StepSpec:
+    """Read a spec.
+
+    Raises:
+        NotFoundError: there is none.
+        CorruptError: it was changed.
+    """
+    root_uri, key = split_uri(spec_uri, STEPS)
+    spec = read_record(open_store(root_uri), key, StepSpec)
+    if spec is None:
+        raise NotFoundError(f"no step spec at {spec_uri}")
+    return spec.model_copy(update={"root_uri": root_uri})
+
+
 def stop_requested(spec: StepSpec) -> bool:
     """Tell whether somebody asked the step to stop."""
     return bool(spec.stop_key) and open_store(spec.root_uri).stat(spec.stop_key) is not None
 
 
 def read_result(step_uri: str) -> StepResult | None:
-    """Return a step's committed result, or None when it has none."""
-    return read_record(open_store(step_uri), RESULT_KEY, StepResult)
+    """Return a step's committed result, or None when it has none.
+
+    Raises:
+        CorruptError: it was changed since it was written.
+    """
+    name = step_uri.split("/")[-2]
+    with damage_hint(f"kino resume RUN --fresh {name} makes the step again"):
+        result = read_record(open_store(step_uri), RESULT_KEY, StepResult)
+    return result.model_copy(update={"uri": step_uri}) if result is not None else None
 
 
 def read_status(step_uri: str) -> StepStatus | None:
     """Return the status of a step's latest attempt, or None when it was never started."""
-    return read_record(open_store(step_uri), STATUS_KEY, StepStatus)
-
-
-def read_record(store: ObjectStore, key: str, kind: type[R]) -> R | None:
-    """Return a stored record, or None when there is none."""
-    try:
-        return kind.from_bytes(store.get_bytes(key))
-    except NotFoundError:
-        return None
+    with damage_hint("kino resume RUN writes it anew"):
+        return read_record(open_store(step_uri), STATUS_KEY, StepStatus)

@@ -21,8 +21,8 @@ from kinetoscope.steps.contract import (
     read_result,
     read_status,
     stop_requested,
+    write_spec,
 )
-from kinetoscope.storage.open import open_store
 
 _RESTART_SECONDS = 1.0
 _ERRORS: dict[int, type[KinetoscopeError]] = {
@@ -45,10 +45,9 @@ def execute(spec: StepSpec) -> StepResult:
     if result is not None:
         _log.info("%s: done before (%s), skipped", spec.name, spec.fingerprint)
         return result
-    spec_key = f"specs/{spec.run_id}.json"
-    open_store(spec.uri).put_bytes(spec_key, spec.to_bytes())
+    spec_uri = write_spec(spec)
     for restart in range(spec.runtime.max_restarts + 1):
-        code = _supervise(f"{spec.uri}/{spec_key}")
+        code = _supervise(spec_uri)
         result = read_result(spec.uri)
         if result is not None:
             return result

@@ -18,7 +18,6 @@ from pathlib import Path
 from kinetoscope.core.errors import (
     ExitCode,
     KinetoscopeError,
-    NotFoundError,
     PreemptedError,
     SupersededError,
 )
@@ -31,7 +30,7 @@ from kinetoscope.steps.contract import (
     StepSpec,
     StepState,
     StepStatus,
-    read_record,
+    read_spec,
     stop_requested,
 )
 from kinetoscope.steps.rank_environment import one_node
@@ -67,7 +66,7 @@ class Supervisor:
 
     def run(self) -> ExitCode:
         """Run an attempt, unless the step has a result already; return the exit code."""
-        generation = acquire(self._store, self._spec.run_id, self._should_stop)
+        generation = acquire(self._store, self._spec, self._should_stop)
         if generation is None:
             return ExitCode.DONE
         self._generation = generation
@@ -147,7 +146,7 @@ class Supervisor:
                 "started_at": self._started_at,
                 "seconds": time.time() - self._started_at,
                 "heartbeat": self._beats,
-                "progress": Progress.from_bytes(progress.read_bytes())
+                "progress": Progress.from_bytes(progress.read_bytes(), str(progress))
                 if progress.exists()
                 else Progress(),
                 "metrics_url": url.read_text() if url.exists() and state == "running" else "",
@@ -172,7 +171,8 @@ class Supervisor:
                 self._ship_at[path] = now + size / _SHIP_BYTES_PER_SECOND
 
     def _write_end(self, code: ExitCode, codes: list[int | None]) -> None:
-        reports = [Report.from_bytes(p.read_bytes()) for p in self._path.glob("report-*.json")]
+        paths = self._path.glob("report-*.json")
+        reports = [Report.from_bytes(path.read_bytes(), str(path)) for path in paths]
         told = next((report for report in reports if report.code == code), None)
         reason, hint = (told.reason, told.hint) if told else ("", "")
         if code == ExitCode.STALLED:
@@ -197,12 +197,8 @@ def _is_alive(pid: int) -> bool:
 def main(spec_uri: str) -> ExitCode:
     """Run one attempt of the step that a spec describes."""
     setup_logging()
-    root, _, key = spec_uri.rpartition("/")
     try:
-        spec = read_record(open_store(root), key, StepSpec)
-        if spec is None:
-            raise NotFoundError(f"no step spec at {spec_uri}")
-        return Supervisor(spec, spec_uri).run()
+        return Supervisor(read_spec(spec_uri), spec_uri).run()
     except PreemptedError as error:
         _log.info("%s", error.message)
         return error.exit_code

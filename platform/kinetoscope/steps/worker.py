@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kinetoscope.core.errors import ExitCode, KinetoscopeError, StorageError
-from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.settings import rank_variables
-from kinetoscope.steps.attempts import check_generation
+from kinetoscope.steps.attempts import check_generation, code_versions
 from kinetoscope.steps.contract import (
     RESULT_KEY,
     Artifact,
@@ -29,8 +28,9 @@ from kinetoscope.steps.contract import (
     RuntimeConfig,
     StepResult,
     StepSpec,
-    read_record,
+    artifact_digest,
     read_result,
+    read_spec,
 )
 from kinetoscope.steps.lifeline import exit_with_starter
 from kinetoscope.steps.rank_environment import read_rank_environment
@@ -40,8 +40,6 @@ from kinetoscope.storage.store import ObjectStore
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 _PROGRESS_INTERVAL_SECONDS = 0.5
-# The manifest of a checkpoint names the attempt that wrote it: not content.
-_NOT_CONTENT = "MANIFEST.json"
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,10 @@ class StepContext:
         self.local_rank = self.ranks.own_local_rank
         self.root_store: ObjectStore = open_store(spec.root_uri)
         self.store: ObjectStore = open_store(spec.uri)
-        self.inputs = {name: _upstream(name, uri) for name, uri in spec.inputs.items()}
+        self.videos = spec.videos_path
+        self.inputs = {
+            name: _upstream(name, join_uri(spec.root_uri, key)) for name, key in spec.inputs.items()
+        }
         self.scratch = attempt_path / f"scratch-{self.rank}"
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.log = logging.getLogger(f"kinetoscope.{spec.name}")
@@ -130,11 +131,11 @@ class StepContext:
             step=self.name,
             fingerprint=self.fingerprint,
             generation=self.generation,
-            uri=self.uri,
             artifacts={k: self._artifact(k, key) for k, key in outputs.artifacts.items()},
             metrics=outputs.metrics,
             summary=outputs.summary,
             seconds=self.elapsed_seconds,
+            code_versions=code_versions(self.store),
         )
         self.superseded_check()
         if not self.store.put_bytes_if_absent(RESULT_KEY, result.to_bytes()):
@@ -153,14 +154,9 @@ class StepContext:
         stats = self.store.list(key)
         if not stats:
             raise StorageError(f"step {self.name} wrote nothing at {key!r} for artifact {name!r}")
-        digests = {
-            stat.key.removeprefix(key): self.store.digest(stat.key)
-            for stat in stats
-            if not stat.key.endswith(_NOT_CONTENT)
-        }
+        digests = {stat.key: self.store.digest(stat.key) for stat in stats}
         size_bytes = sum(stat.size_bytes for stat in stats)
-        uri = join_uri(self.uri, key)
-        return Artifact(uri=uri, digest=digest_json(digests), size_bytes=size_bytes)
+        return Artifact(key=key, digest=artifact_digest(key, digests), size_bytes=size_bytes)
 
 
 def run_worker(main: Callable[[StepContext], Outputs | None]) -> NoReturn:
@@ -172,12 +168,8 @@ def run_worker(main: Callable[[StepContext], Outputs | None]) -> NoReturn:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     exit_with_starter()
-    spec_uri, _, key = os.environ["KINO_SPEC_URI"].rpartition("/")
-    spec = read_record(open_store(spec_uri), key, StepSpec)
-    if spec is None:
-        sys.exit(f"no step spec at {spec_uri}/{key}")
     ctx = StepContext(
-        spec,
+        read_spec(os.environ["KINO_SPEC_URI"]),
         generation=int(os.environ["KINO_GENERATION"]),
         attempt_path=Path(os.environ["KINO_ATTEMPT_PATH"]),
     )

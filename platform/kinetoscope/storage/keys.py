@@ -1,10 +1,13 @@
-"""Keys of objects, and the URIs of what lies below a store."""
+"""Keys of objects, and the URIs of what lies below a store.
+
+What is stored names other objects by their keys below the root, never by URI: a store can be moved.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from kinetoscope.core.errors import StorageError
 
@@ -15,6 +18,25 @@ _UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 def join_uri(uri: str, key: str) -> str:
     """Return the URI of a key below a store's URI."""
     return f"{uri.rstrip('/')}/{quote(check_key(key))}"
+
+
+def split_uri(uri: str, folder: str) -> tuple[str, str]:
+    """Take apart the URI of something below a folder of the root, e.g. ``runs`` or ``steps``.
+
+    Args:
+        uri: such as ``file:///store/steps/prepare_data/0123``.
+        folder: the first part of the key.
+
+    Returns:
+        URI of the root, and the key below it.
+
+    Raises:
+        StorageError: there is no such folder in it.
+    """
+    root, found, rest = uri.rpartition(f"/{folder}/")
+    if not found:
+        raise StorageError(f"{uri} is not below a folder {folder!r}")
+    return root, check_key(f"{folder}/{unquote(rest)}")
 
 
 def check_key(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -45,3 +46,26 @@ def as_local(store: ObjectStore, key: str, scratch: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         store.get_file(key, path)
     return path
+
+
+def portable_path(root_uri: str, path: Path, home: Path) -> str:
+    """Write a path so that it stays right when the store moves: relative if it moves along.
+
+    Args:
+        root_uri: of the store that keeps what is written.
+        path: absolute.
+        home: folder that moves as a whole; the store may lie in it.
+    """
+    root = _folder(root_uri)
+    along = root is not None and root.is_relative_to(home) and path.is_relative_to(home)
+    return os.path.relpath(path, root) if along else str(path)
+
+
+def resolve_path(root_uri: str, text: str) -> Path:
+    """Return the path that `portable_path` wrote."""
+    root = _folder(root_uri)
+    return Path(text) if root is None else Path(os.path.normpath(root / text))
+
+
+def _folder(uri: str) -> Path | None:
+    return None if uri.startswith("s3://") else Path(unquote(urlsplit(uri).path))

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from kinetoscope.core.keys import random_key
 from kinetoscope.core.units import MIB
-from kinetoscope.data.clip_table import ClipTable, read_clip_table
+from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.plan.batch_plan import PlanItem
 from kinetoscope.data.plan.buckets import Bucket
 from kinetoscope.data.video.clip_reader import ClipReader, to_pixels
-from kinetoscope.steps.contract import StepResult
-from kinetoscope.storage.open import as_local, open_store
-
-CLIP_TABLE_NAME = "clips.parquet"
 
 LatentShape = Callable[[tuple[int, int, int]], tuple[int, ...]]
 """Maps the pixels' ``(T, H, W)`` to the shape of one sample's latents."""
@@ -35,17 +30,6 @@ def sample_keys(
         items: the samples.
     """
     return [random_key(what, *key, epoch, item.index) for item in items]
-
-
-def read_train_clips(clips: StepResult, scratch: Path) -> ClipTable:
-    """Return the rows of prepare_data's clip table that are trained on.
-
-    Args:
-        clips: result of ``prepare_data``.
-        scratch: where a remote table is downloaded to.
-    """
-    store = open_store(clips.artifact("clips").uri)
-    return read_clip_table(as_local(store, CLIP_TABLE_NAME, scratch)).split("train")
 
 
 class ClipFeed:

@@ -18,6 +18,7 @@ from kinetoscope.checkpoints.layout import CheckpointState
 from kinetoscope.checkpoints.read import read_checkpoint, verify_checkpoint
 from kinetoscope.checkpoints.retention import latest_checkpoint, list_checkpoints, prune
 from kinetoscope.checkpoints.write import SlicedTensor, TensorSlice, write_checkpoint
+from kinetoscope.core.config_model import RECORD_DIGEST, signed_json
 from kinetoscope.core.errors import CorruptError, NotFoundError, SupersededError, UserError
 from kinetoscope.storage.directory import DirectoryStore
 from kinetoscope.storage.open import open_store
@@ -75,7 +76,9 @@ def flip_byte(store: DirectoryStore, key: str, place: int = -5) -> None:
 
 
 def edit_json(store: DirectoryStore, key: str, **changes: Any) -> None:
-    store.put_bytes(key, json.dumps(json.loads(store.get_bytes(key)) | changes).encode())
+    value = json.loads(store.get_bytes(key)) | changes
+    del value[RECORD_DIGEST]
+    store.put_bytes(key, signed_json(value))
 
 
 def test_everything_comes_back_bit_for_bit(store: DirectoryStore) -> None:

@@ -91,7 +91,7 @@ def test_a_changed_line_changes_the_version_of_just_what_reaches_it(
 
     def all_versions() -> list[str]:
         versions._imports.cache_clear()
-        return [versions.code_version(name) for name in names]
+        return [versions.code_digest(name) for name in names]
 
     before = all_versions()
     assert len(set(before)) == 5
@@ -99,7 +99,7 @@ def test_a_changed_line_changes_the_version_of_just_what_reaches_it(
     changed = [old != new for old, new in zip(before, all_versions(), strict=True)]
     assert changed == [True, True, True, True, False]
     with pytest.raises(ConfigError, match=r"kinetoscope\.zzz"):
-        versions.code_version("kinetoscope.zzz")
+        versions.code_digest("kinetoscope.zzz")
 
 
 def test_a_distribution_s_code_counts_by_relative_imports_and_in_a_shared_namespace(

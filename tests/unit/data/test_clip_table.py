@@ -36,10 +36,14 @@ def make_row(number: int, split: Split = "train") -> ClipRow:
     )
 
 
+def read_back(path: Path) -> ClipTable:
+    return read_clip_table(path.read_bytes(), str(path))
+
+
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     rows = [make_row(0), make_row(1, "heldout"), make_row(2)]
     write_clip_table(tmp_path / "clips.parquet", rows)
-    table = read_clip_table(tmp_path / "clips.parquet")
+    table = read_back(tmp_path / "clips.parquet")
     assert list(table) == rows
     assert table[-1] == rows[2]
     assert table[1:] == rows[1:]
@@ -50,7 +54,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:
     write_clip_table(tmp_path / "clips.parquet", [])
-    table = read_clip_table(tmp_path / "clips.parquet")
+    table = read_back(tmp_path / "clips.parquet")
     assert len(table) == 0
     assert table.num_frames.dtype == np.int64
     assert len(table.split("train")) == 0
@@ -76,8 +80,8 @@ def test_a_newer_schema_is_refused_with_both_versions(tmp_path: Path) -> None:
     write_clip_table(path, [make_row(0)])
     newer = {b"kinetoscope.schema_version": str(SCHEMA_VERSION + 1)}
     pq.write_table(pq.read_table(path).replace_schema_metadata(newer), path)
-    with pytest.raises(UserError, match=rf"schema {SCHEMA_VERSION + 1}.*up to {SCHEMA_VERSION}"):
-        read_clip_table(path)
+    with pytest.raises(UserError, match=rf"schema {SCHEMA_VERSION + 1}.*reads {SCHEMA_VERSION}"):
+        read_back(path)
 
 
 def test_unknown_columns_of_the_same_version_are_ignored(tmp_path: Path) -> None:
@@ -85,7 +89,7 @@ def test_unknown_columns_of_the_same_version_are_ignored(tmp_path: Path) -> None
     write_clip_table(path, [make_row(0)])
     table = pq.read_table(path).append_column("extra", pa.array([1]))
     pq.write_table(table, path)
-    assert list(read_clip_table(path)) == [make_row(0)]
+    assert list(read_back(path)) == [make_row(0)]
 
 
 @pytest.mark.parametrize("content", [b"", b"no parquet at all"])
@@ -93,14 +97,14 @@ def test_a_file_that_is_no_parquet_is_corrupt(tmp_path: Path, content: bytes) ->
     path = tmp_path / "clips.parquet"
     path.write_bytes(content)
     with pytest.raises(CorruptError, match=r"clips\.parquet"):
-        read_clip_table(path)
+        read_back(path)
 
 
 def test_other_parquet_files_are_no_clip_tables(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(CorruptError, match="schema_version"):
-        read_clip_table(path)
+        read_back(path)
 
 
 def test_take_keeps_the_given_order() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kinetoscope.artifacts.clips import open_clips
 from kinetoscope.core.errors import GateError, PreemptedError
 from kinetoscope.data.video.files import read_video, write_video
 from kinetoscope.evaluation import evaluate_dit, evaluate_vae
@@ -19,7 +20,6 @@ from kinetoscope.evaluation.config import (
     Gate,
     RFLossConfig,
 )
-from kinetoscope.evaluation.heldout_clips import read_clips
 from kinetoscope.evaluation.sampling import CLIP_CRF
 from kinetoscope.evaluation.trained_model import trained_bundle
 from kinetoscope.inference.config import ClipRequest, ClipSize, GenerationConfig
@@ -89,7 +89,8 @@ def test_clips_are_stored_with_prompt_seed_and_reading(
     assert [row["kind"] for row in rows] == ["trained"] * 4 + ["untrained"]
     assert outputs.metrics["adherence.clips"] == 4
     assert len({row["seed"] for row in rows}) == 5
-    assert all(read_video(Path(row["path"]))[0].shape == (5, 32, 32, 3) for row in rows)
+    paths = [local_file(ctx, f"outputs/samples/{row['path']}") for row in rows]
+    assert all(read_video(path)[0].shape == (5, 32, 32, 3) for path in paths)
     assert set(rows[0]["read"]) == {"shape", "color", "motion"}
     assert {"rf_loss.mean", "rf_loss.5x32x32"} <= outputs.metrics.keys()
     assert ctx.store.stat("outputs/samples/sample.mp4")
@@ -101,7 +102,7 @@ def test_a_clip_is_what_the_bundle_generates_for_its_prompt_and_seed(
     piece = dit_piece(models)
     ctx = finished_training.context("evaluate_dit", piece)
     evaluate_dit.main(ctx)
-    table = read_clips(ctx.inputs["clips"], ctx.scratch)
+    table = open_clips(ctx.inputs["clips"], ctx.videos)
     pipeline = TextToVideo(trained_bundle(ctx.inputs, table, piece))
     row = clip_rows(ctx)[2]
 
@@ -111,8 +112,9 @@ def test_a_clip_is_what_the_bundle_generates_for_its_prompt_and_seed(
         write_video(path, frames, models.sample_fps, crf=CLIP_CRF)
         return path.read_bytes()
 
-    assert generated(row["seed"]) == Path(row["path"]).read_bytes()
-    assert generated(row["seed"] + 1) != Path(row["path"]).read_bytes()
+    stored = local_file(ctx, f"outputs/samples/{row['path']}").read_bytes()
+    assert generated(row["seed"]) == stored
+    assert generated(row["seed"] + 1) != stored
 
 
 def test_a_second_attempt_makes_just_the_missing_clip_and_the_same_one(
@@ -155,7 +157,7 @@ def test_the_bundle_carries_averaged_weights_and_the_latents_normalisation(
     finished_training: Any, models: GenerationConfig
 ) -> None:
     ctx = finished_training.context("evaluate_dit", dit_piece(models))
-    table = read_clips(ctx.inputs["clips"], ctx.scratch)
+    table = open_clips(ctx.inputs["clips"], ctx.videos)
     conditioned = models.model_copy(update={"conditioning": ("motion",)})
     bundle = trained_bundle(ctx.inputs, table, conditioned)
     # The latents' own shift and scale, on top of the autoencoder's.

@@ -74,7 +74,8 @@ def test_a_model_is_registered_once_promoted_and_generates_from_its_version_alon
     assert version.scores["adherence.clips"] == 2
     assert registry._client.get_model_version("toy", version.version).run_id == tracked
 
-    wanted = Path(clips[1]["path"]).read_bytes()
+    samples = tmp_path / "objects" / "steps" / "evaluate_dit" / "0" / "outputs" / "samples"
+    wanted = (samples / clips[1]["path"]).read_bytes()
     shutil.rmtree(tmp_path / "objects" / "steps")
     pipeline = TextToVideo(load_bundle(open_store(version.bundle_uri), tmp_path))
     request = ClipRequest(prompt=clips[1]["prompt"], seed=clips[1]["seed"])

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from kinetoscope.artifacts.clips import open_clips
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.evaluation.config import RFLossConfig
-from kinetoscope.evaluation.heldout_clips import read_clips
 from kinetoscope.evaluation.rf_loss import grid_metrics, interior_times, rf_loss_grid
 from kinetoscope.evaluation.trained_model import trained_bundle
 from kinetoscope.inference.bundle import Bundle
@@ -23,7 +23,7 @@ Loaded = tuple[Bundle, ClipTable]
 @pytest.fixture
 def loaded(finished_training: Any, models: GenerationConfig) -> Loaded:
     ctx = finished_training.context("evaluate_dit", models)
-    table = read_clips(ctx.inputs["clips"], ctx.scratch)
+    table = open_clips(ctx.inputs["clips"], ctx.videos)
     return trained_bundle(ctx.inputs, table, models), table
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kinetoscope.core.config_model import RECORD_DIGEST, signed_json
 from kinetoscope.core.errors import ConfigError, CorruptError, NotFoundError, UserError
 from kinetoscope.inference.bundle import Bundle, load_bundle, write_bundle
 from kinetoscope.inference.config import ClipRequest
@@ -57,10 +58,11 @@ def test_a_flipped_byte_is_refused(stored: ObjectStore, tmp_path: Path, name: st
 
 def test_missing_parts_and_newer_formats_are_refused(stored: ObjectStore, tmp_path: Path) -> None:
     spec = json.loads(stored.get_bytes("bundle.json"))
-    stored.put_bytes("bundle.json", json.dumps(spec | {"format_version": 99}).encode())
+    del spec[RECORD_DIGEST]
+    stored.put_bytes("bundle.json", signed_json(spec | {"format_version": 99}))
     with pytest.raises(UserError, match="format 99"):
         load_bundle(stored, tmp_path)
-    stored.put_bytes("bundle.json", json.dumps(spec).encode())
+    stored.put_bytes("bundle.json", signed_json(spec))
     stored.delete("dit.safetensors")
     with pytest.raises(CorruptError, match="missing"):
         load_bundle(stored, tmp_path)
@@ -74,7 +76,8 @@ def test_a_bundle_of_a_kind_that_is_not_installed_is_not_called_corrupt(
 ) -> None:
     spec = json.loads(stored.get_bytes("bundle.json"))
     spec["dit"]["kind"] = "elsewhere"
-    stored.put_bytes("bundle.json", json.dumps(spec).encode())
+    del spec[RECORD_DIGEST]
+    stored.put_bytes("bundle.json", signed_json(spec))
     with pytest.raises(ConfigError, match="no kind of model 'elsewhere'") as caught:
         load_bundle(stored, tmp_path)
     assert "install the distribution" in (caught.value.hint or "")

@@ -116,8 +116,8 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
     result = step_results(found).get("prepare_data")
     if result is None:
         raise NotFoundError(
-            f"run {found.record.run_id} has not prepared its data",
-            hint=f"kino status {found.record.run_id} shows how far it is",
+            f"run {found.run_id} has not prepared its data",
+            hint=f"kino status {found.run_id} shows how far it is",
         )
     told = {
         "num_videos": result.summary["videos"],
@@ -125,7 +125,7 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
         "num_heldout": int(result.metrics["clips.heldout"]),
         "dropped": result.summary["dropped"],
         "quarantine": result.summary["quarantine"],
-        "report": uri_to_path(result.artifact("report").uri),
+        "report": uri_to_path(result.artifact_uri("report")),
     }
     if as_json:
         emit_json(told)

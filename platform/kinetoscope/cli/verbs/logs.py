@@ -49,7 +49,7 @@ def logs(run: RunName = "last", step: StepName = None, follow: Follow = False) -
 def _write_host_log(run: Run, step: str | None, offsets: dict[str, int]) -> None:
     from kinetoscope.core.settings import workspace
 
-    host = workspace().root / "logs" / f"{run.record.run_id}.log"
+    host = workspace().root / "logs" / f"{run.run_id}.log"
     if step is None and host.exists():
         _write_new(str(host), host.read_bytes(), host.as_uri(), offsets)
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from kinetoscope.cli.verbs.options import Json, RunName
 
-EXAMPLE = "Example: kino resume last"
+if TYPE_CHECKING:
+    from kinetoscope.runs.records import Run
+
+EXAMPLE = "Example: kino resume last --fresh train_dit_1"
+
+Fresh = Annotated[
+    list[str] | None,
+    typer.Option("--fresh", metavar="STEP", help="Make this step anew; may be repeated."),
+]
 
 
-def resume(run: RunName = "last", as_json: Json = False) -> None:
-    """Continue a run: finished steps stay, the open one continues at its last checkpoint."""
+def resume(run: RunName = "last", fresh: Fresh = None, as_json: Json = False) -> None:
+    """Continue a run: finished steps stay, the open one continues at its last checkpoint.
+
+    A run goes on with the steps that it has, whatever code has changed since. --fresh makes one
+    anew, and after it what its new result changes; the old one is kept as long as the run is.
+    """
     from kinetoscope.cli.following import follow
     from kinetoscope.core.errors import UserError
     from kinetoscope.core.settings import workspace
@@ -16,10 +32,23 @@ def resume(run: RunName = "last", as_json: Json = False) -> None:
     from kinetoscope.runs.records import find_run
 
     found = find_run(workspace().store_uri, run)
-    if found.state() == "running":
+    if found.is_running():
         raise UserError(
-            f"run {found.record.run_id} is still running",
-            hint=f"kino status {found.record.run_id} shows it, kino stop stops it",
+            f"run {found.run_id} is still running",
+            hint=f"kino status {found.run_id} shows it, kino stop stops it",
         )
     check_disk(workspace())
+    for name in fresh or ():
+        _ask_fresh(found, name)
     follow(found, as_json=as_json)
+
+
+def _ask_fresh(run: Run, name: str) -> None:
+    from kinetoscope.core.errors import NotFoundError
+
+    if name not in run.record.steps:
+        raise NotFoundError(
+            f"run {run.run_id} has no step {name!r}",
+            hint=f"its steps are {', '.join(run.record.steps)}",
+        )
+    run.request_fresh(name)

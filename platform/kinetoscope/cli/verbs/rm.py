@@ -24,8 +24,8 @@ def rm(run: RunName, yes: Yes = False) -> None:
     from kinetoscope.runs.removal import remove_run
 
     found = find_run(workspace().store_uri, run)
-    run_id = found.record.run_id
+    run_id = found.run_id
     if not yes:
-        typer.confirm(f"delete run {run_id} ({found.record.name})?", abort=True, err=True)
+        typer.confirm(f"delete run {run_id}?", abort=True, err=True)
     freed = remove_run(found, workspace())
     typer.echo(f"run {run_id} deleted, {format_bytes(freed)} freed")

@@ -25,7 +25,7 @@ def stop(run: RunName = "last", timeout_seconds: Timeout = 180.0) -> None:
     from kinetoscope.runs.records import find_run
 
     found = find_run(workspace().store_uri, run)
-    run_id = found.record.run_id
+    run_id = found.run_id
     if found.state() != "running":
         typer.echo(f"run {run_id} does not run: {found.state()}")
         return

@@ -23,6 +23,7 @@ from kinetoscope.data.latents.format import (
     text_numbers,
 )
 from kinetoscope.storage.open import as_local
+from kinetoscope.storage.records import read_record
 from kinetoscope.storage.store import ObjectStore
 
 
@@ -124,7 +125,9 @@ def read_index(store: ObjectStore) -> LatentIndex:
         NotFoundError: there is none.
         UserError: it has another format than this version reads.
     """
-    index = LatentIndex.from_bytes(store.get_bytes(INDEX))
+    index = read_record(store, INDEX, LatentIndex)
+    if index is None:
+        raise NotFoundError(f"no latents in {store.uri}", hint="run encode_latents again")
     if index.format_version != FORMAT_VERSION:
         newer = index.format_version > FORMAT_VERSION
         raise UserError(

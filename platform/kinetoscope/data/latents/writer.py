@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from kinetoscope.core.errors import CorruptError, DataError, NotFoundError
+from kinetoscope.core.errors import CorruptError, DataError
 from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.data.latents.format import (
     INDEX,
@@ -20,6 +20,7 @@ from kinetoscope.data.latents.format import (
     shard_key,
     text_numbers,
 )
+from kinetoscope.storage.records import read_record
 from kinetoscope.storage.store import ObjectStore
 
 # Variances below this would blow up a channel that holds nothing.
@@ -109,8 +110,10 @@ class LatentWriter:
 
     def _record(self, shard: int) -> ShardRecord | None:
         try:
-            record = ShardRecord.from_bytes(self._store.get_bytes(shard_key(shard, "json")))
-        except NotFoundError:
+            record = read_record(self._store, shard_key(shard, "json"), ShardRecord)
+        except CorruptError:  # the shard is written again
+            record = None
+        if record is None:
             return None
         same = record.entries_digest == digest_entries(self.shard_entries(shard))
         stat = self._store.stat(shard_key(shard, "safetensors"))

@@ -7,6 +7,7 @@ videos are kept in the store by content, so that an interrupted call goes on whe
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kinetoscope.core.errors import DataError, PreemptedError
+from kinetoscope.core.errors import CorruptError, DataError, PreemptedError
 from kinetoscope.core.hashing import digest_file
 from kinetoscope.data.clip_table import write_clip_table
 from kinetoscope.data.config import PrepareDataConfig
@@ -31,12 +32,15 @@ from kinetoscope.data.prepare.sources import (
     digest_listing,
     list_sources,
 )
+from kinetoscope.storage.records import read_record
 from kinetoscope.storage.store import ObjectStore
 
 CLIPS_KEY = "outputs/clips"
 CLIP_TABLE_NAME = "clips.parquet"
 REPORT_KEY = "outputs/report/report.html"
 QUARANTINE_KEY = "outputs/quarantine/quarantine.jsonl"
+
+_log = logging.getLogger(__name__)
 
 
 def _no_progress(done: int, total: int) -> None:
@@ -161,11 +165,8 @@ def _verdicts(
     """Return the analyses by digest, from the store or from decoding."""
     wanted = {digests[video.name]: video.path for video in listing.videos if not video.refused}
     kept = {stat.key for stat in store.list("parts")}
-    verdicts = {
-        digest: VideoAnalysis.from_bytes(store.get_bytes(_part_key(digest)))
-        for digest in wanted
-        if _part_key(digest) in kept
-    }
+    found = {digest: _kept(store, digest) for digest in wanted if _part_key(digest) in kept}
+    verdicts = {digest: verdict for digest, verdict in found.items() if verdict is not None}
     todo = [(digest, path) for digest, path in wanted.items() if digest not in verdicts]
     hooks.progress(len(verdicts), len(wanted))
     # Closed at once: the worker processes must not outlive a stop or an error.
@@ -181,6 +182,14 @@ def _verdicts(
             if hooks.stop_requested():
                 raise PreemptedError(f"stopped after {len(verdicts)} of {len(wanted)} videos")
     return verdicts
+
+
+def _kept(store: ObjectStore, digest: str) -> VideoAnalysis | None:
+    try:
+        return read_record(store, _part_key(digest), VideoAnalysis)
+    except CorruptError as error:
+        _log.warning("analysing a video again: %s", error.message)
+        return None
 
 
 def _part_key(digest: str) -> str:

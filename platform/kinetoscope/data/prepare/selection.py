@@ -67,8 +67,7 @@ class Selection:
         return [
             ClipRow(
                 clip_id=clip.clip_id,
-                source_id=clip.source.name,
-                video_uri=str(clip.source.path),
+                video=clip.source.name,
                 start_frame=clip.scene.start,
                 num_frames=clip.scene.num_frames,
                 fps=clip.video.fps,

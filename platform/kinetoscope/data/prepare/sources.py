@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kinetoscope.core.errors import DataError
-from kinetoscope.core.hashing import digest_file, digest_json
+from kinetoscope.core.file_digests import FileDigests
+from kinetoscope.core.hashing import digest_json
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 SIDECAR_SUFFIXES = frozenset({".csv", ".jsonl", ".txt"})
-
-# A file that changed this recently could change again within the clock's resolution, so its digest
-# is not remembered (git's "racily clean" entries).
-_SETTLED_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +72,10 @@ def videos_digest(directory: Path, cache: Path) -> str:
         cache: JSON file that remembers digests by path, size and modification time.
     """
     listing = list_sources(directory)
-    remembered = _read_cache(cache)
-    current: dict[str, list[Any]] = {}
-    digests: dict[str, str] = {}
-    for file in (*listing.videos, *listing.sidecars):
-        if file.refused is None:
-            entry = _entry(file.path, remembered)
-            current[str(file.path)] = entry
-            digests[file.name] = entry[2]
-    merged = {**remembered, **current}
-    if merged != remembered:
-        _write_cache(cache, merged)
+    known = FileDigests(cache)
+    files = (*listing.videos, *listing.sidecars)
+    digests = {file.name: known.digest(file.path) for file in files if file.refused is None}
+    known.save()
     return digest_listing(listing, digests)
 
 
@@ -117,29 +104,3 @@ def _refusal(path: Path, root: Path) -> str | None:
     if not stat.S_ISREG(target.stat().st_mode):
         return "not a regular file"
     return None if os.access(target, os.R_OK) else "not readable for this user"
-
-
-def _entry(path: Path, remembered: dict[str, list[Any]]) -> list[Any]:
-    """Return ``[size, modification time in ns, digest]``, hashing only what changed."""
-    status = path.stat()
-    entry = remembered.get(str(path))
-    if entry is not None and entry[:2] == [status.st_size, status.st_mtime_ns]:
-        return entry
-    # The time is read before the content: a write in between makes the next call hash again.
-    settled = time.time() - status.st_mtime > _SETTLED_SECONDS
-    return [status.st_size, status.st_mtime_ns if settled else 0, digest_file(path)]
-
-
-def _read_cache(cache: Path) -> dict[str, list[Any]]:
-    try:
-        value = json.loads(cache.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _write_cache(cache: Path, entries: dict[str, list[Any]]) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_name(f"{cache.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(entries), encoding="utf-8")
-    partial.replace(cache)

@@ -30,7 +30,7 @@ def main(ctx: StepContext) -> Outputs | None:
     if ctx.rank:
         return None
     piece = dict(ctx.config)
-    directory, expected = Path(piece.pop("videos")), piece.pop("videos_digest", None)
+    directory, expected = ctx.videos, piece.pop("videos_digest", None)
     prepared = _prepare(ctx, directory, PrepareDataConfig.model_validate(piece))
     if expected is not None and prepared.videos_digest != expected:
         raise DataError(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from threading import Lock
-from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.units import MIB
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.video.files import Frames, decode_window
@@ -82,7 +79,7 @@ class ClipReader:
     def _decode(
         self, row: int, start: int, count: int, *, size: tuple[int, int], crop: tuple[float, float]
     ) -> Frames:
-        path = local_video(self._rows.video_uri[row])
+        path = self._rows.video_path(row)
         first = int(self._rows.start_frame[row]) + start
         images = decode_window(path, first, count)
         return np.stack([cover_and_crop(image, size, crop) for image in images])
@@ -132,18 +129,3 @@ def to_frames(pixels: Tensor) -> Frames:
     """Return floats ``C T H W`` in [-1, 1] (clipped) as uint8 frames ``T H W C``."""
     levels = pixels.detach().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 3, 0).cpu().numpy())
-
-
-def local_video(uri: str) -> Path:
-    """Return the local path of a video given by an absolute path or a ``file://`` URI.
-
-    Raises:
-        ConfigError: the URI has another scheme.
-    """
-    parts = urlsplit(uri)
-    if parts.scheme in ("", "file"):
-        return Path(unquote(parts.path)) if parts.scheme else Path(uri)
-    raise ConfigError(
-        f"the video {uri!r} is not a local file",
-        hint="give the videos as a directory that the training processes can read",
-    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
+from kinetoscope.core.config_model import Effect
 from kinetoscope.models.config import TransformerConfig
 
 
@@ -37,7 +38,7 @@ class STDiTConfig(TransformerConfig):
     """Text comes projected already (cached features); the projection's weights rest unused."""
     trainable: Literal["all", "temporal"] = "all"
     """``temporal`` freezes everything but the temporal blocks (``only_train_temporal``)."""
-    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    activation_checkpointing: Annotated[Literal["none", "selective", "full"], Effect.NONE] = "none"
     """What backward computes again: nothing; all but the outputs of linear layers and attention;
     everything but the inputs of the blocks."""
     rounding: Literal["exact", "bfloat16"] = "exact"

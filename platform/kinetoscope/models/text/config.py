@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from kinetoscope.core.config_model import Config
+from kinetoscope.core.config_model import Config, Effect
 
 
 class SeededTableConfig(Config):
@@ -22,7 +22,7 @@ class T5Config(Config):
     """A T5 encoder (Raffel et al. 2020) read from a local folder in transformers' layout."""
 
     kind: Literal["t5"] = "t5"
-    path: str = "DeepFloyd/t5-v1_1-xxl"
+    path: Annotated[str, Effect.FILES] = "DeepFloyd/t5-v1_1-xxl"
     """Folder with config, tokenizer and safetensors weights."""
     width: PositiveInt = 4096
     max_tokens: PositiveInt = 300

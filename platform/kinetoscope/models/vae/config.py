@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from kinetoscope.core.config_model import Config
+from kinetoscope.core.config_model import Config, Effect
 from kinetoscope.models.config import VideoAutoencoderConfig
 
 
@@ -146,7 +146,7 @@ class VAELossConfig(Config):
     perceptual_weight: float = Field(default=0.1, ge=0)
     """Weight of LPIPS; above 0 it needs ``perceptual_weights_path``."""
     perceptual_backbone: PerceptualBackbone = "vgg"
-    perceptual_weights_path: str | None = None
+    perceptual_weights_path: Annotated[str | None, Effect.FILES] = None
     """torchvision's ImageNet weights of the backbone, a local file; nothing is downloaded."""
     reduction: Literal["mean", "sum"] = "sum"
     """``sum``: over a frame's elements (reconstruction) and a clip's latents (KL), as the

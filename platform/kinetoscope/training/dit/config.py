@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from kinetoscope.core.config_model import Config
+from kinetoscope.core.config_model import Config, Effect
 from kinetoscope.data.plan.config import BucketsConfig
 from kinetoscope.diffusion.config import FrameMaskRatios, RectifiedFlowConfig
 from kinetoscope.models.agreement import check_models_agree
@@ -35,7 +35,7 @@ class LatentCacheConfig(Config):
     """Latents' shift and scale: measured over the training items, or the VAE's own."""
     items_per_shard: PositiveInt = 256
     dtype: Literal["fp32", "bf16"] = "fp32"
-    cache_mib: NonNegativeInt = 512
+    cache_mib: Annotated[NonNegativeInt, Effect.NONE] = 512
 
 
 class CachedPlan(Config):
@@ -97,11 +97,11 @@ class DiTStage(Config):
     """Train on the latent cache; else encode the clips of every batch."""
     frame_masks: FrameMaskRatios = Field(default_factory=dict)
     """Share of the samples that each frame mask conditions on frames; the rest has none."""
-    sequence_parallel: PositiveInt = 1
+    sequence_parallel: Annotated[PositiveInt, Effect.NONE] = 1
     """Ranks that share the patches of a sample (docs/sequence-parallelism.md). The number of
     ranks must be a multiple, and the quotient must divide ``loop.micro_batches_per_step``."""
     loop: TrainLoopConfig
-    init_weights: str | None = None
+    init_weights: Annotated[str | None, Effect.FILES] = None
     """File or folder with weights to start the first stage from (safetensors, whole or sharded, or
     a torch file)."""
     init_format: str = "auto"

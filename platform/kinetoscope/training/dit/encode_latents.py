@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from kinetoscope.artifacts.clips import open_clips
 from kinetoscope.artifacts.weights import load_autoencoder
 from kinetoscope.core.errors import PreemptedError
 from kinetoscope.data.clip_table import ClipTable
@@ -21,7 +22,7 @@ from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
-from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
+from kinetoscope.training.clip_feed import ClipFeed
 from kinetoscope.training.dit.config import EncodeLatentsConfig
 from kinetoscope.training.dit.feed import shape_conditions
 from kinetoscope.training.dit.plan import dit_plan
@@ -38,7 +39,7 @@ _PART_FRAMES = 17
 def main(ctx: StepContext) -> Outputs | None:
     """Encode what is missing, shard by shard, then commit the index."""
     config = EncodeLatentsConfig.model_validate(ctx.config)
-    table = read_train_clips(ctx.inputs["clips"], ctx.scratch)
+    table = open_clips(ctx.inputs["clips"], ctx.videos).split("train")
     entries = planned_entries(table, config, seed=ctx.seed)
     store = open_store(join_uri(ctx.uri, LATENTS_KEY))
     if not entries:

@@ -6,19 +6,18 @@ from pathlib import Path
 
 import torch
 
+from kinetoscope.artifacts.clips import open_clips
+from kinetoscope.artifacts.latents import open_latent_index, open_latents
 from kinetoscope.artifacts.weights import load_autoencoder, read_weights
 from kinetoscope.checkpoints.restore import restore_weights
-from kinetoscope.core.units import MIB
 from kinetoscope.data.clip_table import ClipTable
-from kinetoscope.data.latents.reader import LatentReader
 from kinetoscope.data.plan.cycling import CyclingPlan
 from kinetoscope.models.base import Transformer, build_transformer, load_pretrained
 from kinetoscope.models.device import compute_device
 from kinetoscope.models.tensor_files import open_weights
 from kinetoscope.models.text.encoders import build_text_encoder
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
-from kinetoscope.storage.open import open_store
-from kinetoscope.training.clip_feed import ClipFeed, read_train_clips
+from kinetoscope.training.clip_feed import ClipFeed
 from kinetoscope.training.dit.config import TrainDiTConfig
 from kinetoscope.training.dit.feed import CachedFeed, FlowDraws, PixelFeed
 from kinetoscope.training.dit.objective import FlowObjective
@@ -32,7 +31,7 @@ from kinetoscope.training.loop.trainer import fit
 def main(ctx: StepContext) -> Outputs | None:
     """Train one stage, from the previous one's weights where there is one."""
     config = TrainDiTConfig.model_validate(ctx.config)
-    table = read_train_clips(ctx.inputs["clips"], ctx.scratch)
+    table = open_clips(ctx.inputs["clips"], ctx.videos).split("train")
     make = _cached_task if config.use_cache else _pixel_task
     task = make(ctx, config, table)
     around = surroundings_of(ctx, config.loop)
@@ -41,10 +40,7 @@ def main(ctx: StepContext) -> Outputs | None:
 
 def _cached_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> Task:
     """Train on the latent cache, normalised as it says."""
-    reader = LatentReader(
-        open_store(ctx.inputs["latents"].artifact("latents").uri),
-        cache_bytes=config.loop.cache_mib * MIB,
-    )
+    reader = open_latents(ctx.inputs["latents"], cache_mib=config.loop.cache_mib)
     objective = FlowObjective(
         _start(ctx, config), config.flow, shift=reader.shift, scale=reader.scale
     )
@@ -78,8 +74,8 @@ def _normalization(ctx: StepContext, config: TrainDiTConfig) -> tuple[torch.Tens
     if "latents" not in ctx.inputs:
         channels = config.vae.latent_channels
         return torch.zeros(channels), torch.ones(channels)
-    reader = LatentReader(open_store(ctx.inputs["latents"].artifact("latents").uri))
-    return reader.shift, reader.scale
+    index = open_latent_index(ctx.inputs["latents"])
+    return torch.tensor(index.shift), torch.tensor(index.scale)
 
 
 def _start(ctx: StepContext, config: TrainDiTConfig) -> Transformer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -11,7 +11,7 @@ from pydantic import (
     PositiveInt,
 )
 
-from kinetoscope.core.config_model import Config
+from kinetoscope.core.config_model import Config, Effect
 from kinetoscope.training.engine.config import EngineName, OptimizerConfig
 
 
@@ -28,7 +28,7 @@ class LRScheduleConfig(Config):
 class TrainLoopConfig(Config):
     """What all training steps have in common."""
 
-    engine: EngineName = "torch_ddp"
+    engine: Annotated[EngineName, Effect.NONE] = "torch_ddp"
     """What spreads training over ranks. Checkpoints are the same of all, so a stage may go on with
     another one; the ``colossalai_`` ones need an environment of their own (docs/training.md)."""
     num_steps: PositiveInt
@@ -41,12 +41,12 @@ class TrainLoopConfig(Config):
     """Largest norm of the gradient; larger ones are scaled down. None: not clipped."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of the averaged weights. None: no average is kept."""
-    checkpoint_every_steps: PositiveInt = 200
-    keep_checkpoints: PositiveInt = 2
-    log_every_steps: PositiveInt = 10
+    checkpoint_every_steps: Annotated[PositiveInt, Effect.NONE] = 200
+    keep_checkpoints: Annotated[PositiveInt, Effect.NONE] = 2
+    log_every_steps: Annotated[PositiveInt, Effect.NONE] = 10
     dtype: Literal["fp32", "bf16"] = "fp32"
     """Precision of the forward pass; weights, optimizer and average are fp32 always."""
-    prefetch_steps: PositiveInt = 2
+    prefetch_steps: Annotated[PositiveInt, Effect.NONE] = 2
     """Steps whose batches are loaded ahead of their use."""
-    cache_mib: NonNegativeInt = 512
+    cache_mib: Annotated[NonNegativeInt, Effect.NONE] = 512
     """Decoded clips that a rank keeps in memory."""

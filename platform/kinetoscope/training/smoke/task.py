@@ -79,8 +79,7 @@ def _clips(config: TrainDiTConfig) -> ClipTable:
     return ClipTable.from_rows(
         ClipRow(
             clip_id=f"drawn-{number}",
-            source_id=f"drawn-{number}",
-            video_uri="",
+            video=f"drawn-{number}",
             start_frame=0,
             num_frames=frames,
             fps=8.0,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     PositiveFloat,
     model_validator,
 )
 
-from kinetoscope.core.config_model import Config
+from kinetoscope.core.config_model import Config, Effect
 from kinetoscope.data.plan.config import ClipPlanConfig
 from kinetoscope.models.vae.adversarial.config import (
     AdversarialLossConfig,
@@ -102,6 +102,6 @@ class TrainVAEConfig(VAEStage):
     """The piece of ``train_vae_N``."""
 
     model: VideoVAEConfig = VideoVAEConfig()
-    spatial_weights: str | None = None
+    spatial_weights: Annotated[str | None, Effect.FILES] = None
     """File or folder with the weights of a spatial VAE (diffusers' names, SDXL's old ones too) or
     of a whole video VAE, where no step trains them."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from kinetoscope.artifacts.clips import open_clips
 from kinetoscope.data.plan.batch_plan import BatchPlan, MicroBatch
 from kinetoscope.diffusion.rectified_flow import keyed_noise
 from kinetoscope.steps.worker import StepContext
-from kinetoscope.training.clip_feed import ClipFeed, LatentShape, read_train_clips, sample_keys
+from kinetoscope.training.clip_feed import ClipFeed, LatentShape, sample_keys
 from kinetoscope.training.engine.base import Objective
 from kinetoscope.training.loop.task import Batch, Task
 from kinetoscope.training.vae.config import SpatialVAEStage, VAEStage
@@ -51,7 +52,7 @@ def vae_task(
         objective: what is trained, and to what end.
         latent_shape: gives the noise's shape.
     """
-    table = read_train_clips(ctx.inputs["clips"], ctx.scratch)
+    table = open_clips(ctx.inputs["clips"], ctx.videos).split("train")
     clips = ClipFeed(table, cache_mib=stage.loop.cache_mib)
     plan = BatchPlan(
         table,

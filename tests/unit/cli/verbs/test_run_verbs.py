@@ -11,47 +11,53 @@ from tiny.steps import commit
 from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
+from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.core.settings import workspace
-from kinetoscope.runs.records import End, Run, RunRecord, Start, StepRecord, open_run
+from kinetoscope.runs.records import End, Run, RunRecord, Start, StepRecord
+from kinetoscope.steps.attempts import Attempt
 from kinetoscope.steps.contract import RESULT_KEY, STATUS_KEY, Progress, StepStatus
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.open import open_store
 
 runner = CliRunner()
-ATTEMPT = json.dumps(
-    {"generation": 1, "run_id": "x", "process": {"host": "x", "pid": 1, "started_at": 0.0}}
-)
+ATTEMPT = Attempt(
+    generation=1,
+    run_id="x",
+    process=ProcessIdentity(host="x", pid=1, started_at=0.0),
+    code_version="0.1.0+aa",
+).to_bytes()
 
 
 def make_run(run_id: str, *, created_at: float = 1.0, prepared: str = "aa") -> Run:
     """Write the records of a run whose first step is done and whose second has failed."""
     root = workspace().store_uri
-    run = open_run(f"{root}/runs/{run_id}")
+    run = Run(root, run_id)
     names = ["prepare_data", "train_spatial_vae", "train_vae_1"]
     record = RunRecord(
         run_id=run_id,
         name="smoke",
         created_at=created_at,
-        root_uri=root,
         videos="/videos",
         videos_digest="sha256:0",
+        config_digest=digest_bytes(b"{}"),
         steps=names,
     )
     run.create(record, b"{}")
-    _write_prepared(run, f"{root}/steps/prepare_data/{prepared}")
-    _write_failed(run, f"{root}/steps/train_spatial_vae/{run_id}")
+    _write_prepared(run, f"steps/prepare_data/{prepared}")
+    _write_failed(run, f"steps/train_spatial_vae/{run_id}")
     run.finish(
         End(state="failed", step="train_spatial_vae", reason="loss is nan", code=77, hint="slower")
     )
     return run
 
 
-def _write_prepared(run: Run, uri: str) -> None:
+def _write_prepared(run: Run, key: str) -> None:
+    uri = f"{run.root_uri}/{key}"
     store = open_store(uri)
     row = {"path": "a.mp4", "reason": "truncated", "detail": "3 of 9 frames"}
     store.put_bytes("outputs/quarantine/quarantine.jsonl", json.dumps(row).encode() + b"\n")
     store.put_bytes("outputs/report/report.html", b"<html>")
-    store.put_bytes("attempts/000001.json", ATTEMPT.encode())
+    store.put_bytes("attempts/000001.json", ATTEMPT)
     commit(
         uri,
         {
@@ -62,12 +68,12 @@ def _write_prepared(run: Run, uri: str) -> None:
         summary={"videos": 11, "dropped": {"too_short": 1}, "quarantine": [row]},
         seconds=12.0,
     )
-    run.note_step(StepRecord(name="prepare_data", uri=uri, cached=True))
+    run.note_step(StepRecord(name="prepare_data", key=key, cached=True))
 
 
-def _write_failed(run: Run, uri: str) -> None:
-    store = open_store(uri)
-    store.put_bytes("attempts/000001.json", ATTEMPT.encode())
+def _write_failed(run: Run, key: str) -> None:
+    store = open_store(f"{run.root_uri}/{key}")
+    store.put_bytes("attempts/000001.json", ATTEMPT)
     store.put_bytes("logs/000001/rank-0.log", b"step 7: loss nan\n")
     status = StepStatus(
         state="failed",
@@ -78,7 +84,7 @@ def _write_failed(run: Run, uri: str) -> None:
         progress=Progress(done=7, total=20, unit="steps"),
     )
     store.put_bytes(STATUS_KEY, status.to_bytes())
-    run.note_step(StepRecord(name="train_spatial_vae", uri=uri, cached=False))
+    run.note_step(StepRecord(name="train_spatial_vae", key=key, cached=False))
 
 
 def set_running(run: Run) -> None:

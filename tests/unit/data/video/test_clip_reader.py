@@ -8,12 +8,11 @@ import pytest
 import torch
 from tiny.clips import clip_row
 
-from kinetoscope.core.errors import ConfigError, DataError
+from kinetoscope.core.errors import DataError
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.video.clip_reader import (
     ClipReader,
     cover_and_crop,
-    local_video,
     to_frames,
     to_pixels,
 )
@@ -31,18 +30,19 @@ def video(tmp_path: Path) -> Path:
 
 
 def make_table(path: Path, num_clips: int = 2, num_frames: int = 20) -> ClipTable:
-    return ClipTable.from_rows(
+    rows = [
         clip_row(
             number,
             clip_id=f"c{number}",
-            video_uri=path.as_uri() if number % 2 else str(path),
+            video=path.name,
             start_frame=20 * number,
             num_frames=num_frames,
             fps=10.0,
             width=48,
         )
         for number in range(num_clips)
-    )
+    ]
+    return ClipTable.from_rows(rows, path.parent)
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 50_000, 10**8])
@@ -109,10 +109,3 @@ def test_pixels_are_in_minus_one_to_one_and_come_back_as_frames() -> None:
     assert (pixels.min().item(), pixels.max().item()) == (-1.0, 1.0)
     np.testing.assert_array_equal(to_frames(pixels), frames)
     assert to_frames(torch.full((3, 1, 2, 2), 7.0)).max() == 255
-
-
-def test_other_uris_than_files_are_refused() -> None:
-    assert local_video("file:///a%20b/c.mp4") == Path("/a b/c.mp4")
-    assert local_video("/a b/c%20.mp4") == Path("/a b/c%20.mp4")
-    with pytest.raises(ConfigError, match="s3://"):
-        local_video("s3://bucket/c.mp4")
