@@ -58,6 +58,30 @@ def test_a_failure_that_passes_is_tried_again(store: ObjectStore, proxy: Proxy, 
     assert (proxy.count("PUT"), proxy.count("GET")) == (3, 2)
 
 
+@pytest.mark.parametrize("fault", [error(503, "SlowDown"), LOST, HALF])
+def test_a_range_is_one_request_and_tried_again(
+    store: ObjectStore, proxy: Proxy, fault: Any
+) -> None:
+    store.put_bytes("k", b"0123456789" * 100)
+    proxy.seen.clear()
+    assert store.get_range("k", 995, 100) == b"56789"
+    assert [exchange.headers["Range"] for exchange in proxy.seen] == ["bytes=995-1094"]
+    proxy.after = once(always(fault))
+    assert store.get_range("k", 5, 500) == b"5678901234" * 50
+    assert proxy.count("GET") == 3
+
+
+def test_a_server_that_sends_all_instead_of_a_range_is_refused_at_once(
+    store: ObjectStore, proxy: Proxy
+) -> None:
+    store.put_bytes("k", b"0123456789")
+    proxy.seen.clear()
+    proxy.after = lambda _: (200, b"0123456789")
+    with pytest.raises(StorageError, match="ignores Range"):
+        store.get_range("k", 2, 3)
+    assert proxy.count("GET") == 1
+
+
 @pytest.mark.parametrize(
     ("status", "code", "hint"),
     [

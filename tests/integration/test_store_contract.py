@@ -78,6 +78,48 @@ def test_files_of_every_size_come_back_whole(store: ObjectStore, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
+    ("offset", "length", "expected"),
+    [
+        (0, 10, b"0123456789"),
+        (0, 4, b"0123"),
+        (3, 4, b"3456"),
+        (9, 1, b"9"),
+        (7, 100, b"789"),
+        (0, 1 << 40, b"0123456789"),
+        (10, 1, b""),
+        (1 << 40, 1 << 40, b""),
+        (4, 0, b""),
+        (0, 0, b""),
+        (99, 0, b""),
+    ],
+)
+def test_a_range_is_what_the_object_has_of_it(
+    store: ObjectStore, offset: int, length: int, expected: bytes
+) -> None:
+    store.put_bytes("a/k", b"0123456789")
+    assert store.get_range("a/k", offset, length) == expected
+
+
+def test_no_range_of_an_empty_object_holds_anything(store: ObjectStore) -> None:
+    store.put_bytes("k", b"")
+    assert [store.get_range("k", *place) for place in ((0, 0), (0, 9), (5, 5))] == [b"", b"", b""]
+
+
+def test_a_large_range_comes_whole(store: ObjectStore) -> None:
+    data = _noise(21 * MIB + 5)
+    store.put_bytes("k", data)
+    assert store.get_range("k", 3, 20 * MIB) == data[3 : 20 * MIB + 3]
+    assert store.get_range("k", 21 * MIB, 9 * MIB) == data[21 * MIB :]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, -1), (-5, 0)])
+def test_a_range_has_no_negative_numbers(store: ObjectStore, offset: int, length: int) -> None:
+    store.put_bytes("k", b"abc")
+    with pytest.raises(ValueError, match=f"offset={offset} and length={length}"):
+        store.get_range("k", offset, length)
+
+
+@pytest.mark.parametrize(
     "key",
     [
         "with space",
@@ -128,7 +170,13 @@ def test_a_uri_below_a_store_is_a_store(store: ObjectStore) -> None:
 
 def test_a_missing_object_is_named(store: ObjectStore, tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(b"old")
-    for read in (store.get_bytes, store.digest, lambda key: store.get_file(key, tmp_path / "old")):
+    for read in (
+        store.get_bytes,
+        store.digest,
+        lambda key: store.get_range(key, 0, 1),
+        lambda key: store.get_range(key, 5, 0),
+        lambda key: store.get_file(key, tmp_path / "old"),
+    ):
         with pytest.raises(NotFoundError, match="'x/y'"):
             read("x/y")
     assert (tmp_path / "old").read_bytes() == b"old"
@@ -139,6 +187,9 @@ def test_a_key_cannot_leave_the_store(store: ObjectStore, key: str, tmp_path: Pa
     for use in (store.get_bytes, store.stat, store.local_path, store.delete, store.delete_prefix):
         with pytest.raises(StorageError, match="bad object key"):
             use(key)
+    for length in (0, 1):
+        with pytest.raises(StorageError, match="bad object key"):
+            store.get_range(key, 0, length)
     with pytest.raises(StorageError, match="bad object key"):
         store.put_bytes_if_absent(key, b"")
     with pytest.raises(StorageError, match="bad object key"):
@@ -185,6 +236,7 @@ _PREFIXES = st.sampled_from(["a", "a/c", "a-1", "ab", "b", "nothing"])
 _OPERATIONS = st.one_of(
     st.tuples(st.sampled_from(["put_bytes", "put_bytes_if_absent"]), _KEYS, st.binary(max_size=4)),
     st.tuples(st.sampled_from(["get_bytes", "stat", "delete", "digest"]), _KEYS),
+    st.tuples(st.just("get_range"), _KEYS, st.integers(0, 6), st.integers(0, 6)),
     st.tuples(st.sampled_from(["list", "delete_prefix"]), _PREFIXES),
     st.tuples(st.just("list")),
 )

@@ -12,7 +12,7 @@ from uuid import uuid4
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.core.hashing import digest_file
 from kinetoscope.storage.keys import check_key
-from kinetoscope.storage.store import ObjectStat
+from kinetoscope.storage.store import ObjectStat, check_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,24 +58,27 @@ class DirectoryStore:
 
     def get_bytes(self, key: str) -> bytes:
         """Return the content; raises ``NotFoundError``."""
-        try:
-            return self._path(key).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise NotFoundError(f"no object {key!r} in {self.uri}") from None
+        with self._object(key) as file:
+            return file.read_bytes()
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset`` on, fewer where the object ends before."""
+        check_range(offset, length)
+        with self._object(key) as path, path.open("rb") as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            start = file.seek(min(offset, size_bytes))
+            # No more than there is: the buffer is made as large as what is asked for.
+            return file.read(min(length, size_bytes - start))
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the content to a local file; raises ``NotFoundError``."""
-        try:
-            shutil.copyfile(self._path(key), path)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise NotFoundError(f"no object {key!r} in {self.uri}") from None
+        with self._object(key) as file:
+            shutil.copyfile(file, path)
 
     def digest(self, key: str) -> str:
         """Return the sha256 of the content; raises ``NotFoundError``."""
-        try:
-            return digest_file(self._path(key))
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise NotFoundError(f"no object {key!r} in {self.uri}") from None
+        with self._object(key) as file:
+            return digest_file(file)
 
     def local_path(self, key: str) -> Path | None:
         """Return the file that holds the object."""
@@ -117,6 +120,14 @@ class DirectoryStore:
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
+
+    @contextmanager
+    def _object(self, key: str) -> Iterator[Path]:
+        """Give an object's file; that there is none is told by the key."""
+        try:
+            yield self._path(key)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFoundError(f"no object {key!r} in {self.uri}") from None
 
     @contextmanager
     def _partial(self, key: str) -> Iterator[tuple[Path, Path]]:

@@ -43,6 +43,17 @@ class ObjectStore(Protocol):
         """Return the content; raises ``NotFoundError``."""
         ...
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset`` on, fewer where the object ends before.
+
+        Past the end that is none. What is read is of one moment, but not compared with the digest.
+
+        Raises:
+            NotFoundError: there is no such object, however many bytes are asked for.
+            ValueError: the offset or the length is negative.
+        """
+        ...
+
     def get_file(self, key: str, path: Path) -> None:
         """Write the content to a local file; raises ``NotFoundError``."""
         ...
@@ -73,3 +84,9 @@ class ObjectStore(Protocol):
     def delete_prefix(self, prefix: str) -> None:
         """Delete the object named ``prefix`` and all below ``prefix/``."""
         ...
+
+
+def check_range(offset: int, length: int) -> None:
+    """Raise ``ValueError`` where an offset or a length is negative."""
+    if offset < 0 or length < 0:
+        raise ValueError(f"offset={offset} and length={length} must not be negative")

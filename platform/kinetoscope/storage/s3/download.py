@@ -15,10 +15,11 @@ from kinetoscope.core.units import MIB
 from kinetoscope.storage.parallel import in_order
 from kinetoscope.storage.s3.connection import Message, S3Connection
 from kinetoscope.storage.s3.errors import GarbledError, RequestError
+from kinetoscope.storage.s3.ranges import check_place, no_ranges, ranged_answer, whole_size
 from kinetoscope.storage.s3.upload import NUM_THREADS, PART_BYTES, SHA256_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from threading import Event
 
@@ -119,8 +120,8 @@ def _fetch_first(connection: S3Connection, key: str, descriptor: int) -> _Versio
     def get() -> _Version:
         os.ftruncate(descriptor, 0)
         headers = {"Range": f"bytes=0-{PART_BYTES - 1}"}
-        with _answer(connection, key, headers) as (answer, chunks):
-            size_bytes = _whole_size(answer)
+        with ranged_answer(connection, key, headers) as (answer, chunks):
+            size_bytes = whole_size(answer)
             offset = 0
             for chunk in chunks:
                 offset += _write(descriptor, chunk, offset)
@@ -128,7 +129,7 @@ def _fetch_first(connection: S3Connection, key: str, descriptor: int) -> _Versio
         if offset not in (min(PART_BYTES, size_bytes), size_bytes):
             raise GarbledError(f"{offset} bytes came of {size_bytes}")
         if offset > PART_BYTES:
-            raise StorageError(f"the server of s3://{connection.bucket} ignores Range")
+            raise no_ranges(connection)
         return _Version(size_bytes, answer.get("ETag", ""), answer.get(SHA256_HEADER))
 
     try:
@@ -156,11 +157,10 @@ def _fetch(
         headers = {"Range": f"bytes={done}-{end - 1}"}
         if version.etag:
             headers["If-Match"] = version.etag
-        with _answer(connection, key, headers) as (answer, chunks):
-            if answer.get("ETag", "") != version.etag or _whole_size(answer) != version.size_bytes:
+        with ranged_answer(connection, key, headers) as (answer, chunks):
+            if answer.get("ETag", "") != version.etag or whole_size(answer) != version.size_bytes:
                 raise _ReplacedError
-            if not answer.get("Content-Range", "").startswith(f"bytes {done}-{end - 1}/"):
-                raise GarbledError("another range came than was asked for")
+            check_place(answer, done, end)
             for chunk in chunks:
                 if done + len(chunk) > end:
                     raise GarbledError("more came than was asked for")
@@ -175,27 +175,6 @@ def _fetch(
             raise _ReplacedError from None
         raise
     return place
-
-
-@contextmanager
-def _answer(
-    connection: S3Connection, key: str, headers: dict[str, str]
-) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
-    """Send a GET; give its headers and its body, which must be read to its end."""
-    answer = connection.send(Message("GET", key, headers=headers), stream=True)
-    try:
-        yield answer.headers, answer.stream(_CHUNK_BYTES)
-    except BaseException:
-        answer.close()
-        raise
-    answer.release_conn()
-
-
-def _whole_size(headers: Mapping[str, str]) -> int:
-    told = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-    if not told.isdecimal():
-        raise GarbledError("the answer does not say how large the object is")
-    return int(told)
 
 
 def _write(descriptor: int, chunk: bytes, offset: int) -> int:

@@ -15,9 +15,10 @@ from kinetoscope.storage.s3.connection import S3Connection, connect
 from kinetoscope.storage.s3.download import download, read
 from kinetoscope.storage.s3.errors import RequestError
 from kinetoscope.storage.s3.listing import delete, delete_all, list_tree
+from kinetoscope.storage.s3.ranges import read_range
 from kinetoscope.storage.s3.settings import S3Location, S3Settings
 from kinetoscope.storage.s3.upload import SHA256_HEADER, BytesSource, file_source, upload
-from kinetoscope.storage.store import ObjectStat
+from kinetoscope.storage.store import ObjectStat, check_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +80,18 @@ class S3Store:
         """Return the content; raises ``NotFoundError``."""
         try:
             return read(self._connection, self._name(key))
+        except RequestError as error:
+            raise self._explained(key, error) from None
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset`` on, fewer where the object ends before."""
+        check_range(offset, length)
+        if length == 0:
+            if self.stat(key) is None:
+                raise self._not_found(key)
+            return b""
+        try:
+            return read_range(self._connection, self._name(key), offset, length)
         except RequestError as error:
             raise self._explained(key, error) from None
 
