@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import contextmanager
@@ -22,7 +23,10 @@ _PARTIAL = ".partial-"
 
 
 class DirectoryStore:
-    """Objects as files. A write goes to a file beside the target, is synced and then renamed."""
+    """Objects as files. A write goes to a file beside the target, is synced and then renamed.
+
+    The folder is synced, too, before a write returns: what was written is there after a power cut.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -37,6 +41,7 @@ class DirectoryStore:
         with self._partial(key) as (partial, target):
             _write(partial, data)
             partial.replace(target)
+            _sync_folder(target.parent)
 
     def put_bytes_if_absent(self, key: str, data: bytes) -> bool:
         """Create an object; return False, and change nothing, when it exists."""
@@ -47,6 +52,7 @@ class DirectoryStore:
                 os.link(partial, target)
             except FileExistsError:
                 return False
+            _sync_folder(target.parent)
         return True
 
     def put_file(self, key: str, path: Path) -> None:
@@ -55,6 +61,7 @@ class DirectoryStore:
             shutil.copyfile(path, partial)
             _sync(partial)
             partial.replace(target)
+            _sync_folder(target.parent)
 
     def get_bytes(self, key: str) -> bytes:
         """Return the content; raises ``NotFoundError``."""
@@ -132,7 +139,7 @@ class DirectoryStore:
     @contextmanager
     def _partial(self, key: str) -> Iterator[tuple[Path, Path]]:
         target = self._path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         partial = target.with_name(f"{_PARTIAL}{uuid4().hex}")
         try:
             yield partial, target
@@ -150,3 +157,28 @@ def _write(path: Path, data: bytes) -> None:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it; each is synced into the one that holds it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write a folder's entries to the disk, where its file system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (PermissionError, FileNotFoundError):
+        # A folder that may be written to need not be readable; one may be deleted meanwhile.
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems sync no folders.
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
