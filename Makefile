@@ -10,9 +10,9 @@ WORKSPACE ?= kino-workspace
 SEED ?= 0
 DEMO_VIDEOS ?= $(WORKSPACE)/demo-videos-$(SEED)
 
-# Targets name files below .venv, so that an activated environment never changes what they use.
+# Targets name files below .venv, so that an activated environment never changes what they use. Paths from outside
+# (the checkout's, WORKSPACE, DEMO_VIDEOS) reach a shell as variables of its own alone: they may hold any character.
 BIN := .venv/bin
-KINO := KINO_WORKSPACE=$(WORKSPACE) $(BIN)/kino
 UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --quiet
@@ -38,16 +38,18 @@ BARE := build/bare
 	lint check bench images manifests lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-18s%s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "%-18s%s\n", $$1, $$2}'
 
 setup: .venv/.complete ## Fill .venv with the locked packages and this checkout (editable)
 
 setup-colossalai: .venv-colossalai/.complete ## Fill .venv-colossalai: torch 2.5.1 and ColossalAI
 
+demo: export KINO_WORKSPACE = $(WORKSPACE)
+demo: export VIDEOS = $(DEMO_VIDEOS)
 demo: setup ## From raw videos to a registered model and a generated clip
-	test -e $(DEMO_VIDEOS)/captions.csv || $(KINO) data synth --out $(DEMO_VIDEOS) --seed $(SEED)
-	$(KINO) run --recipe tiny --videos $(DEMO_VIDEOS) --set seed=$(SEED)
-	$(KINO) show last
+	test -e "$$VIDEOS/captions.csv" || $(BIN)/kino data synth --out "$$VIDEOS" --seed $(SEED)
+	$(BIN)/kino run --recipe tiny --videos "$$VIDEOS" --set seed=$(SEED)
+	$(BIN)/kino show last
 
 test: setup ## All tests but the long ones; includes a real run of the whole pipeline, never a cluster
 	$(PYTEST) -m "not slow" --ignore tests/cluster $(ARGS)
@@ -73,8 +75,8 @@ wheel: $(UV) ## Build the wheel into dist/, with the locked tools
 
 # Run elsewhere and without PYTHONPATH, so that what answers is the wheel.
 test-wheel: wheel ## Use `kino` where only the wheel and its base dependencies are installed (build/bare)
-	$(UV) venv --quiet --clear --python $(PYTHON) $(BARE)
-	VIRTUAL_ENV=$(CURDIR)/$(BARE) $(UV) pip install --quiet --constraint requirements/default.lock \
+	$(UV) venv --quiet --clear --python "$(PYTHON)" $(BARE)
+	VIRTUAL_ENV="$$PWD/$(BARE)" $(UV) pip install --quiet --constraint requirements/default.lock \
 		dist/kinetoscope-$(VERSION)-py3-none-any.whl
 	cd $(BARE); unset PYTHONPATH; export KINO_WORKSPACE=workspace; \
 	for words in --version --help recipes "config show tiny" "config show smoke" "config show open-sora-1.2" \
@@ -127,15 +129,15 @@ clean: ## Remove environments, caches and build outputs (never the workspace: se
 	find platform components tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV): requirements/installer.lock
-	$(PYTHON) -m venv .uv
+	"$(PYTHON)" -m venv .uv
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/installer.lock
 	touch $@
 
 # A second `make setup` compares time stamps and does nothing.
 %/.complete: $(UV) pyproject.toml
-	test -x $*/bin/python || $(UV) venv --quiet --python $(PYTHON) $*
-	VIRTUAL_ENV=$(CURDIR)/$* $(UV) pip sync --quiet --require-hashes $(filter %.lock,$^)
-	VIRTUAL_ENV=$(CURDIR)/$* $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	test -x $*/bin/python || $(UV) venv --quiet --python "$(PYTHON)" $*
+	VIRTUAL_ENV="$$PWD/$*" $(UV) pip sync --quiet --require-hashes $(filter %.lock,$^)
+	VIRTUAL_ENV="$$PWD/$*" $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 .venv/.complete: requirements/default.lock
