@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.core.uris import sqlite_uri
 
 _LAST_PORT = 65535
 
@@ -28,7 +29,7 @@ class Workspace:
     @property
     def tracking_uri(self) -> str:
         """MLflow's database (sqlite), as MLflow wants it."""
-        return f"sqlite:///{self.root / 'mlflow.db'}"
+        return sqlite_uri(self.root / "mlflow.db")
 
     @property
     def artifacts_path(self) -> Path:
@@ -47,8 +48,22 @@ class Workspace:
 
 
 def workspace() -> Workspace:
-    """Return the workspace: ``$KINO_WORKSPACE``, by default ``./kino-workspace``."""
-    return Workspace(Path(os.environ.get("KINO_WORKSPACE") or "kino-workspace").resolve())
+    """Return the workspace: ``$KINO_WORKSPACE``, by default ``./kino-workspace``.
+
+    Raises:
+        ConfigError: the path can't be found out, or is no text.
+    """
+    named = os.environ.get("KINO_WORKSPACE") or "kino-workspace"
+    hint = "set KINO_WORKSPACE to another folder"
+    try:
+        root = Path(named).resolve()
+        str(root).encode()
+    except UnicodeEncodeError:
+        # Records, MLflow and the messages of pipelines hold the path as text.
+        raise ConfigError(f"the workspace {named!r} has no UTF-8 path", hint=hint) from None
+    except (OSError, RuntimeError) as error:  # a loop of links, a current folder that is gone
+        raise ConfigError(f"the workspace {named!r} can't be found: {error}", hint=hint) from None
+    return Workspace(root)
 
 
 def tracking_uri() -> str:
@@ -206,18 +221,36 @@ def cache_sources() -> bool | None:
     return {"1": True, "0": False}.get(os.environ.get("KINO_CACHE_SOURCES", ""))
 
 
-def profiles_path() -> Path:
-    """Return the file of cluster profiles: ``$KINO_PROFILES``, else below ``~/.config``."""
+def profiles_path() -> Path | None:
+    """Return the file of cluster profiles: ``$KINO_PROFILES``, else below ``~/.config``.
+
+    None where neither is said and this user has no home.
+    """
     named = os.environ.get("KINO_PROFILES")
-    return Path(named) if named else Path.home() / ".config" / "kinetoscope" / "profiles.yaml"
+    if named:
+        return Path(named)
+    home = _home()
+    return home and home / ".config" / "kinetoscope" / "profiles.yaml"
 
 
 def kubeconfig() -> str | None:
     """Return ``$KUBECONFIG`` (one path or several), or ``~/.kube/config`` where it exists."""
-    usual = Path.home() / ".kube" / "config"
-    return os.environ.get("KUBECONFIG") or (str(usual) if usual.is_file() else None)
+    named = os.environ.get("KUBECONFIG")
+    home = _home()
+    if named or home is None:
+        return named or None
+    usual = home / ".kube" / "config"
+    return str(usual) if usual.is_file() else None
 
 
 def in_cluster() -> bool:
     """Tell whether this process runs in a pod that Kubernetes has told its API's address."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+
+
+def _home() -> Path | None:
+    """Return this user's home; None for one of whom nothing is known, as in some containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None

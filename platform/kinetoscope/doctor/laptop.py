@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kinetoscope.core.findings import Finding
 from kinetoscope.core.machine_limits import existing
 from kinetoscope.core.settings import limit_store_retries, mlflow_access
+from kinetoscope.core.uris import sqlite_path
 from kinetoscope.doctor.machine import (
     check_codecs,
     check_cores,
@@ -22,7 +23,6 @@ from kinetoscope.doctor.machine import (
 )
 from kinetoscope.storage.directory import DirectoryStore
 from kinetoscope.storage.store_check import examine_store
-from kinetoscope.tracking.database import sqlite_path
 from kinetoscope.tracking.database_check import examine_database
 from kinetoscope.tracking.server_check import examine_server
 

@@ -40,7 +40,10 @@ _DEFAULT_NAMESPACE = "kubeflow"
 
 
 def _absolute(path: Path) -> Path:
-    path = path.expanduser()
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        raise ValueError("names a home that is not known; give an absolute path") from None
     if not path.is_absolute():
         raise ValueError("is relative; give an absolute path, or one that starts with ~")
     return path
@@ -130,8 +133,9 @@ class Profiles(Config):
             if profile.name == name:
                 return profile
         known = ", ".join(profile.name for profile in self.profiles) or "none"
+        place = settings.profiles_path() or "any file"
         raise NotFoundError(
-            f"there is no profile {name!r} in {settings.profiles_path()}; it has: {known}",
+            f"there is no profile {name!r} in {place}; it has: {known}",
             hint="kino config profiles add NAME --help says how to add one",
         )
 
@@ -171,6 +175,8 @@ def load_profiles(path: Path | None = None) -> Profiles:
             redirect us to another cluster gets our credentials). Values are never repeated.
     """
     path = path or settings.profiles_path()
+    if path is None:
+        return Profiles()
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -190,8 +196,17 @@ def load_profiles(path: Path | None = None) -> Profiles:
 
 
 def save_profiles(profiles: Profiles, path: Path | None = None) -> Path:
-    """Write the file of profiles whole, for its owner only (0600), and return its path."""
+    """Write the file of profiles whole, for its owner only (0600), and return its path.
+
+    Raises:
+        ConfigError: this user has no home, and no other place was named.
+    """
     path = path or settings.profiles_path()
+    if path is None:
+        raise ConfigError(
+            "this user has no home, where cluster profiles are kept",
+            hint="set HOME, or KINO_PROFILES to a file",
+        )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     value = profiles.model_dump(mode="json", exclude_defaults=True)
     descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

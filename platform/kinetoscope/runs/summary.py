@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from kinetoscope.artifacts.files import read_artifact
 from kinetoscope.core.errors import NotFoundError
+from kinetoscope.core.uris import file_path
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.view import run_status, step_results
 from kinetoscope.steps.contract import StepResult
@@ -37,8 +38,8 @@ def uri_to_path(uri: str) -> str:
     """Return what a person can open: the path of a ``file:`` URI, an S3 URI as S3 tools read it."""
     if uri.startswith("s3:"):
         return unquote(uri)
-    parts = urlsplit(uri)
-    return unquote(parts.path) if parts.scheme == "file" else uri
+    path = file_path(uri)
+    return uri if path is None else str(path)
 
 
 def _output(result: StepResult | None, artifact: str, name: str) -> str | None:

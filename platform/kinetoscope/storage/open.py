@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.core.uris import file_path
 from kinetoscope.storage.directory import DirectoryStore
 from kinetoscope.storage.store import ObjectStore
 
@@ -27,15 +27,15 @@ def open_store(uri: str) -> ObjectStore:
         from kinetoscope.storage.s3.store import open_s3_store
 
         return open_s3_store(uri)
-    parts = urlsplit(uri)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+    path = file_path(uri)
+    if path is None:
         # What stands before an @ may be a password.
         told = "a URI with a user in it" if "@" in uri else repr(uri)
         raise ConfigError(
             f"no object store for {told}",
-            hint="use file:///absolute/folder or s3://bucket/prefix",
+            hint="use file:///absolute/folder or s3://bucket/prefix, and quote '?' and '#' in it",
         )
-    return DirectoryStore(Path(unquote(parts.path)))
+    return DirectoryStore(path)
 
 
 def as_local(store: ObjectStore, key: str, scratch: Path) -> Path:
@@ -56,16 +56,12 @@ def portable_path(root_uri: str, path: Path, home: Path) -> str:
         path: absolute.
         home: folder that moves as a whole; the store may lie in it.
     """
-    root = _folder(root_uri)
+    root = file_path(root_uri)
     along = root is not None and root.is_relative_to(home) and path.is_relative_to(home)
     return os.path.relpath(path, root) if along else str(path)
 
 
 def resolve_path(root_uri: str, text: str) -> Path:
     """Return the path that `portable_path` wrote."""
-    root = _folder(root_uri)
+    root = file_path(root_uri)
     return Path(text) if root is None else Path(os.path.normpath(root / text))
-
-
-def _folder(uri: str) -> Path | None:
-    return None if uri.startswith("s3://") else Path(unquote(urlsplit(uri).path))

@@ -11,14 +11,14 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from kinetoscope.core.errors import StorageError
+from kinetoscope.core.uris import sqlite_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from mlflow import MlflowClient
 
@@ -120,11 +120,3 @@ def _create_experiment(client: MlflowClient, location: str | None) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
             raise
         return str(found.experiment_id)
-
-
-def sqlite_path(tracking_uri: str) -> Path | None:
-    """Return the file of an embedded store, or None where the URI names a server."""
-    parts = urlsplit(tracking_uri)
-    if parts.scheme != "sqlite":
-        return None
-    return Path(unquote(parts.path).removeprefix("/"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sqlite3
 from importlib.util import find_spec
 from pathlib import Path
 
 from kinetoscope.core.findings import Finding
+from kinetoscope.core.uris import sqlite_uri
 
 CHECK = "registry"
 
@@ -79,7 +81,7 @@ def _compare(path: Path, version: str, known: list[str], tried: str) -> Finding:
     if version == known[-1]:
         return Finding(CHECK, "ok", tried, f"{path} has the schema of the installed MLflow")
     if version in known:
-        hint = f"copy the file, then: mlflow db upgrade sqlite:///{path}"
+        hint = f"copy the file, then: mlflow db upgrade {shlex.quote(sqlite_uri(path))}"
         found = f"{path} has schema {version}, older than the installed MLflow's {known[-1]}"
     else:
         hint = "install the MLflow that wrote it (make setup), or use another KINO_WORKSPACE"

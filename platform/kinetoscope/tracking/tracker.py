@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from kinetoscope.core.config_model import Record
+from kinetoscope.core.uris import sqlite_path
 from kinetoscope.tracking.database import call, connect, exclusive, experiment_id
 from kinetoscope.tracking.params import flatten_params
 
@@ -52,7 +53,7 @@ class Tracker:
     def __init__(self, tracking_uri: str, artifacts_path: Path | None = None) -> None:
         self._uri = tracking_uri
         self._client = connect(tracking_uri)
-        embedded = artifacts_path if tracking_uri.startswith("sqlite:") else None
+        embedded = artifacts_path if sqlite_path(tracking_uri) else None
         self._experiment = experiment_id(self._client, tracking_uri, embedded)
         self._last_steps: dict[str, dict[str, int]] = {}
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import subprocess
 import sys
@@ -13,8 +15,9 @@ from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.hashing import canonical_json, digest_file, digest_json
 from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.keys import chance, generator, random_key, uniform
-from kinetoscope.core.settings import tracking_uri, workspace
+from kinetoscope.core.settings import kubeconfig, profiles_path, tracking_uri, workspace
 from kinetoscope.core.units import GIB, format_bytes, format_seconds
+from kinetoscope.kube.profiles import Profiles, load_profiles, make_profile, save_profiles
 
 
 def test_a_digest_ignores_the_order_of_keys_and_refuses_nan() -> None:
@@ -150,6 +153,48 @@ def test_the_environment_names_workspace_and_tracking(
 ) -> None:
     monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path))
     assert workspace().store_uri == (tmp_path / "objects").as_uri()
-    assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    assert tracking_uri() == f"sqlite+pysqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert tracking_uri() == "http://127.0.0.1:5000"
+
+
+def test_a_workspace_may_be_a_relative_link(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "else where").mkdir()
+    (tmp_path / "link").symlink_to("else where")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KINO_WORKSPACE", "link")
+    assert workspace().root == tmp_path / "else where"
+
+
+def test_a_workspace_that_has_no_path_or_none_in_text_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path / "loop", tmp_path / os.fsdecode(b"a\xff")):
+        monkeypatch.setenv("KINO_WORKSPACE", str(path))
+        with pytest.raises(ConfigError, match="the workspace") as told:
+            workspace()
+        assert told.value.hint == "set KINO_WORKSPACE to another folder"
+        told.value.message.encode()
+
+
+def test_a_user_without_a_home_has_no_files_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert (kubeconfig(), profiles_path(), load_profiles()) == (None, None, Profiles())
+    with pytest.raises(ConfigError, match="no home") as told:
+        save_profiles(Profiles())
+    assert "KINO_PROFILES" in str(told.value.hint)
+    monkeypatch.setenv("KUBECONFIG", "/a/b")
+    monkeypatch.setenv("KINO_PROFILES", str(tmp_path / "profiles.yaml"))
+    assert (kubeconfig(), profiles_path()) == ("/a/b", tmp_path / "profiles.yaml")
+    with pytest.raises(ConfigError, match="a home that is not known"):
+        make_profile(name="far", kubeconfig=Path("~/config"))

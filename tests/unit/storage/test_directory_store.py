@@ -24,6 +24,9 @@ def store(tmp_path: Path) -> ObjectStore:
         "/plain/path",
         "file://host/x",
         "https://a/b",
+        "file:relative/path",
+        "file:///a/what?is=this",
+        "file:///a/b#c",
     ],
 )
 def test_an_unknown_kind_of_store_is_refused(uri: str) -> None:

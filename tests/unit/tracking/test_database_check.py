@@ -62,7 +62,7 @@ def test_an_older_schema_names_the_upgrade(database: Path) -> None:
     finding = examine_database(database)
     assert finding.state == "bad"
     assert "older" in finding.found
-    assert f"mlflow db upgrade sqlite:///{database}" in finding.hint
+    assert f"mlflow db upgrade sqlite+pysqlite:///{database}" in finding.hint
 
 
 def test_a_schema_of_a_newer_mlflow_is_told(database: Path) -> None:

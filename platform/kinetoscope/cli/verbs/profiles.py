@@ -127,7 +127,8 @@ def rm(name: Name, as_json: Json = False) -> None:
 
 
 def _absolute(path: Path | None) -> Path | None:
-    return path and path.expanduser().absolute()
+    # What begins with ~ is for the profile to read.
+    return path if path is None or str(path).startswith("~") else path.absolute()
 
 
 def _save(profiles: Profiles, profile: Profile, what: str, *, as_json: bool) -> None:
@@ -144,4 +145,5 @@ def _save(profiles: Profiles, profile: Profile, what: str, *, as_json: bool) -> 
 def _to_json(profiles: Profiles) -> dict[str, Any]:
     from kinetoscope.core.settings import profiles_path
 
-    return {"file": str(profiles_path()), **profiles.to_json()}
+    path = profiles_path()
+    return {"file": path and str(path), **profiles.to_json()}
