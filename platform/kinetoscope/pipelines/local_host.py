@@ -15,6 +15,7 @@ import threading
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.build import build_pipeline
+from kinetoscope.pipelines.local_command import quote_interpreter
 from kinetoscope.runs.mirror import Mirror
 from kinetoscope.runs.records import Run, open_run
 from kinetoscope.runs.report import finish_run
@@ -48,6 +49,7 @@ def host(run_uri: str) -> int:
 def _run_pipeline(run_uri: str, config: RunConfig) -> None:
     from kfp import local
 
+    quote_interpreter()
     root = workspace().scratch_path / f"kfp-{os.getpid()}"
     # No virtual environment per task, no kfp cache: the steps run in this environment, and what is
     # done already is the step contract's to know.

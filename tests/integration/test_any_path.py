@@ -1,0 +1,92 @@
+"""Runs where every path is odd: interpreter, workspace and videos."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from kinetoscope.core.uris import sqlite_uri
+
+ROOT = Path(__file__).resolve().parents[2]
+ODD = 'it\'s a python3 %2F #1; "$HOME" `x` what?is=this \u00fc'
+
+KFP_SCRIPT = """
+import sys
+from kfp import dsl, local
+from kinetoscope.pipelines.local_command import quote_interpreter
+
+@dsl.component(base_image="python", install_kfp_package=False)
+def tell(text: str) -> str:
+    import sys
+    return f"{sys.executable}, {text}"
+
+if __name__ == "__main__":
+    quote_interpreter()
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[1])
+    assert tell(text=sys.argv[1]).output == f"{sys.executable}, {sys.argv[1]}"
+"""
+
+
+@pytest.fixture
+def interpreter(tmp_path: Path) -> Path:
+    """This Python at an odd path."""
+    (tmp_path / f"venv {ODD}").symlink_to(sys.prefix)
+    return tmp_path / f"venv {ODD}" / "bin" / "python"
+
+
+def test_kfp_s_local_runner_finds_an_interpreter_at_any_path(
+    tmp_path: Path, interpreter: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(KFP_SCRIPT)
+    command = [str(interpreter), str(script), str(tmp_path / ODD)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_a_run_ends_well_at_any_path_in_a_bare_environment(
+    tmp_path: Path, interpreter: Path, mixed_videos: Path
+) -> None:
+    """Relative, by a link, without HOME and with a language that knows ASCII alone."""
+    (tmp_path / f"videos {ODD}").symlink_to(mixed_videos)
+    workspace = tmp_path / ODD
+    workspace.mkdir()
+    (tmp_path / "link").symlink_to(ODD)
+    before = sorted(tmp_path.iterdir())
+
+    def kino(*words: str) -> str:
+        done = subprocess.run(
+            [str(interpreter), str(ROOT / "cli.py"), *words],
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C", "KINO_WORKSPACE": "link"},
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, f"kino {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    kino("run", "--recipe", "smoke", "--videos", f"videos {ODD}")
+    shown = json.loads(kino("show", "last", "--json"))
+    for what in ("report", "sample"):
+        assert Path(shown[what]).is_file()
+        assert Path(shown[what]).is_relative_to(workspace)
+    kino("generate", "a red ball", "--out", f"{ODD}/clip.mp4")
+    assert (workspace / "clip.mp4").stat().st_size > 0
+    assert json.loads(kino("models", "ls", "--json"))
+    # Nothing fell beside the workspace.
+    assert sorted(tmp_path.iterdir()) == before
+
+    client = MlflowClient(sqlite_uri(workspace / "mlflow.db"))
+    experiment = client.get_experiment_by_name("kinetoscope")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`kinetoscope.dev/run` != ''")
+    assert len(runs) == 1
+    local = client.download_artifacts(runs[0].info.run_id, "report.html")
+    assert Path(local).is_relative_to(workspace / "mlartifacts")
