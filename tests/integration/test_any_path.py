@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from kinetoscope.core.uris import sqlite_uri
+from kinetoscope.tracking.database_check import examine_database
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD = 'it\'s a python3 %2F #1; "$HOME" `x` what?is=this \u00fc'
@@ -48,6 +49,14 @@ def test_kfp_s_local_runner_finds_an_interpreter_at_any_path(
     command = [str(interpreter), str(script), str(tmp_path / ODD)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_mlflow_at_any_path_makes_its_tables(tmp_path: Path, interpreter: Path) -> None:
+    script = "import sys; from kinetoscope.tracking.database import connect; connect(sys.argv[1])"
+    uri = sqlite_uri(tmp_path / ODD / "mlflow.db")
+    done = subprocess.run([str(interpreter), "-c", script, uri], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert examine_database(tmp_path / ODD / "mlflow.db").found.endswith("the installed MLflow")
 
 
 @pytest.mark.slow

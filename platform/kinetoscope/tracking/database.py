@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kinetoscope.core.errors import StorageError
 from kinetoscope.core.uris import sqlite_path
+from kinetoscope.tracking.migrations import find_migrations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
+    find_migrations()
     for name in ("mlflow.store", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with exclusive(tracking_uri):
