@@ -41,6 +41,13 @@ def interpreter(tmp_path: Path) -> Path:
     return tmp_path / f"venv {ODD}" / "bin" / "python"
 
 
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A current folder at an odd path."""
+    (tmp_path / f"here :it {ODD}").mkdir()
+    return tmp_path / f"here :it {ODD}"
+
+
 def test_kfp_s_local_runner_finds_an_interpreter_at_any_path(
     tmp_path: Path, interpreter: Path
 ) -> None:
@@ -51,30 +58,31 @@ def test_kfp_s_local_runner_finds_an_interpreter_at_any_path(
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
-def test_mlflow_at_any_path_makes_its_tables(tmp_path: Path, interpreter: Path) -> None:
+def test_mlflow_at_any_path_makes_its_tables_from_any_folder(here: Path, interpreter: Path) -> None:
     script = "import sys; from kinetoscope.tracking.database import connect; connect(sys.argv[1])"
-    uri = sqlite_uri(tmp_path / ODD / "mlflow.db")
-    done = subprocess.run([str(interpreter), "-c", script, uri], capture_output=True, text=True)
+    command = [str(interpreter), "-c", script, sqlite_uri(here / "mlflow.db")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here)
     assert done.returncode == 0, done.stderr
-    assert examine_database(tmp_path / ODD / "mlflow.db").found.endswith("the installed MLflow")
+    assert examine_database(here / "mlflow.db").found.endswith("the installed MLflow")
+    assert {path.name for path in here.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
 
 
 @pytest.mark.slow
 def test_a_run_ends_well_at_any_path_in_a_bare_environment(
-    tmp_path: Path, interpreter: Path, mixed_videos: Path
+    tmp_path: Path, here: Path, interpreter: Path, mixed_videos: Path
 ) -> None:
     """Relative, by a link, without HOME and with a language that knows ASCII alone."""
-    (tmp_path / f"videos {ODD}").symlink_to(mixed_videos)
+    (here / f"videos {ODD}").symlink_to(mixed_videos)
     workspace = tmp_path / ODD
     workspace.mkdir()
-    (tmp_path / "link").symlink_to(ODD)
-    before = sorted(tmp_path.iterdir())
+    (here / "link").symlink_to(f"../{ODD}")
+    before = sorted([*tmp_path.iterdir(), *here.iterdir()])
 
     def kino(*words: str) -> str:
         done = subprocess.run(
             [str(interpreter), str(ROOT / "cli.py"), *words],
             env={"PATH": os.environ["PATH"], "LC_ALL": "C", "KINO_WORKSPACE": "link"},
-            cwd=tmp_path,
+            cwd=here,
             capture_output=True,
             encoding="utf-8",
         )
@@ -86,11 +94,11 @@ def test_a_run_ends_well_at_any_path_in_a_bare_environment(
     for what in ("report", "sample"):
         assert Path(shown[what]).is_file()
         assert Path(shown[what]).is_relative_to(workspace)
-    kino("generate", "a red ball", "--out", f"{ODD}/clip.mp4")
+    kino("generate", "a red ball", "--out", "link/clip.mp4")
     assert (workspace / "clip.mp4").stat().st_size > 0
     assert json.loads(kino("models", "ls", "--json"))
     # Nothing fell beside the workspace.
-    assert sorted(tmp_path.iterdir()) == before
+    assert sorted([*tmp_path.iterdir(), *here.iterdir()]) == before
 
     client = MlflowClient(sqlite_uri(workspace / "mlflow.db"))
     experiment = client.get_experiment_by_name("kinetoscope")

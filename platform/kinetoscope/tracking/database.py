@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from kinetoscope.core.errors import StorageError
+from kinetoscope.core.settings import workspace
 from kinetoscope.core.uris import sqlite_path
 from kinetoscope.tracking.migrations import find_migrations
 
@@ -41,11 +42,16 @@ def connect(tracking_uri: str) -> MlflowClient:
     # Read when mlflow is imported; a laptop run uses no network.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     find_migrations()
     for name in ("mlflow.store", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with exclusive(tracking_uri):
+        if sqlite_path(tracking_uri):
+            # MLflow's default experiment, which nobody uses, would have artifacts in the current
+            # folder, whose path MLflow writes into SQL as it is.
+            call(SqlAlchemyStore, tracking_uri, workspace().artifacts_path.as_uri())
         # Making the client opens the tracking store, the first query the registry's: each creates
         # the tables that are missing.
         client = call(MlflowClient, tracking_uri=tracking_uri, registry_uri=tracking_uri)
