@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # As a program of the environment: notes how it was called.
-RECORDER = f"""#!{sys.executable}
+RECORDER = f"""#!/bin/sh
+'''exec' {shlex.quote(sys.executable)} "$0" "$@"
+' '''
 import json, os, sys
 with open({{log!r}}, "a") as log:
     call = [os.environ.get("VIRTUAL_ENV"), os.environ.get("KINO_WORKSPACE"), *sys.argv[1:]]

@@ -105,5 +105,6 @@ def test_a_run_ends_well_at_any_path_in_a_bare_environment(
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], "tags.`kinetoscope.dev/run` != ''")
     assert len(runs) == 1
-    local = client.download_artifacts(runs[0].info.run_id, "report.html")
-    assert Path(local).is_relative_to(workspace / "mlartifacts")
+    tracked = runs[0].info.run_id
+    assert [item.path for item in client.list_artifacts(tracked)] == ["report.html"]
+    assert (workspace / "mlartifacts" / tracked / "artifacts" / "report.html").is_file()
