@@ -67,6 +67,27 @@ def test_mlflow_at_any_path_makes_its_tables_from_any_folder(here: Path, interpr
     assert {path.name for path in here.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
 
 
+def test_the_registry_opens_for_a_user_of_whom_nothing_is_known(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unknown\n"
+    )
+    workspace = tmp_path / "workspace"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), "models", "ls"],
+        env={"PYTHONPATH": str(tmp_path), "KINO_WORKSPACE": str(workspace)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (workspace / "mlflow.db").exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        "__pycache__",
+        "sitecustomize.py",
+        "workspace",
+    }
+
+
 @pytest.mark.slow
 def test_a_run_ends_well_at_any_path_in_a_bare_environment(
     tmp_path: Path, here: Path, interpreter: Path, mixed_videos: Path

@@ -243,6 +243,12 @@ def kubeconfig() -> str | None:
     return str(usual) if usual.is_file() else None
 
 
+def lend_home() -> None:
+    """Give a user without a home a folder of the workspace: libraries ask for one when imported."""
+    if _home() is None:
+        os.environ["HOME"] = str(workspace().scratch_path)
+
+
 def in_cluster() -> bool:
     """Tell whether this process runs in a pod that Kubernetes has told its API's address."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from kinetoscope.core.errors import StorageError
-from kinetoscope.core.settings import workspace
+from kinetoscope.core.settings import lend_home, workspace
 from kinetoscope.core.uris import sqlite_path
 from kinetoscope.tracking.migrations import find_migrations
 
@@ -41,6 +41,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     """
     # Read when mlflow is imported; a laptop run uses no network.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    lend_home()
     from mlflow import MlflowClient
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
