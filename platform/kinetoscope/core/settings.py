@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.core.uris import sqlite_uri
+from kinetoscope.core.uris import is_text, sqlite_uri
 
 _LAST_PORT = 65535
 
@@ -57,12 +57,10 @@ def workspace() -> Workspace:
     hint = "set KINO_WORKSPACE to another folder"
     try:
         root = Path(named).resolve()
-        str(root).encode()
-    except UnicodeEncodeError:
-        # Records, MLflow and the messages of pipelines hold the path as text.
-        raise ConfigError(f"the workspace {named!r} has no UTF-8 path", hint=hint) from None
     except (OSError, RuntimeError) as error:  # a loop of links, a current folder that is gone
         raise ConfigError(f"the workspace {named!r} can't be found: {error}", hint=hint) from None
+    if not is_text(root):
+        raise ConfigError(f"the workspace {named!r} has no UTF-8 path", hint=hint)
     return Workspace(root)
 
 

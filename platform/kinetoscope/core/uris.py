@@ -23,6 +23,15 @@ def file_path(uri: str) -> Path | None:
     return Path(os.fsdecode(unquote_to_bytes(parts.path)))
 
 
+def is_text(path: Path) -> bool:
+    """Tell whether a path is UTF-8: records, MLflow and pipelines hold paths as text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def sqlite_uri(path: Path) -> str:
     """Return the URI of a sqlite file.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from kinetoscope.core.errors import DataError
 from kinetoscope.core.file_digests import FileDigests
 from kinetoscope.core.hashing import digest_json
+from kinetoscope.core.uris import is_text
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 SIDECAR_SUFFIXES = frozenset({".csv", ".jsonl", ".txt"})
@@ -45,11 +46,16 @@ def list_sources(directory: Path) -> SourceListing:
     that is not UTF-8 are listed as refused.
 
     Raises:
-        DataError: the directory does not exist.
+        DataError: the directory does not exist, or its path is no text.
     """
     if not directory.is_dir():
         raise DataError(f"no directory of videos at {directory}")
     root = directory.resolve()
+    if not is_text(root):
+        raise DataError(
+            f"the directory of videos {str(root)!r} has no UTF-8 path",
+            hint="rename it, or give a copy of it",
+        )
     files: dict[bool, list[SourceFile]] = {True: [], False: []}
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

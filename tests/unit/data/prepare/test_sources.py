@@ -84,3 +84,11 @@ def test_settled_files_are_not_read_again_and_fresh_ones_are(videos: Path, tmp_p
     (videos / "b.mp4").write_bytes(b"2.mp4")
     os.utime(videos / "b.mp4", ns=(times, times))
     assert videos_digest(videos, cache) != fresh
+
+
+def test_a_directory_whose_path_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"videos\xff")
+    folder.mkdir()
+    with pytest.raises(DataError, match="no UTF-8 path") as told:
+        list_sources(folder)
+    told.value.message.encode()
