@@ -31,6 +31,12 @@ TAG ?= $(VERSION)
 # For the builder: --build-arg BASE_IMAGE=..., --timestamp ..., --volume ...
 BUILD_FLAGS ?=
 
+# Before 3.13, Python reads what names the checkout in the letters of the locale, and does not start with LC_ALL=C if it
+# holds others: those are written as bytes.
+ASCII_PTH := import pathlib, sys; path = pathlib.Path(sys.argv[1]); data = path.read_bytes(); \
+	lines = [f"import os, sys; sys.path.append(os.fsdecode({line!r}))\n" for line in data.splitlines()]; \
+	data.isascii() or path.write_text("".join(lines))
+
 # An environment of the wheel and its base dependencies alone.
 BARE := build/bare
 
@@ -138,6 +144,7 @@ $(UV): requirements/installer.lock
 	test -x $*/bin/python || $(UV) venv --quiet --python "$(PYTHON)" $*
 	VIRTUAL_ENV="$$PWD/$*" $(UV) pip sync --quiet --require-hashes $(filter %.lock,$^)
 	VIRTUAL_ENV="$$PWD/$*" $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	find $*/lib -name '_*kinetoscope.pth' -exec "$(PYTHON)" -c '$(ASCII_PTH)' {} +
 	touch $@
 
 .venv/.complete: requirements/default.lock

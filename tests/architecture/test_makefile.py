@@ -38,6 +38,13 @@ def checkout(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(RECORDER.format(log=str(tmp_path / "calls")))
         path.chmod(0o755)
+    packages = folder / ".venv" / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    (folder / "platform").mkdir()
+    # As uv writes it.
+    (packages / "_editable_impl_kinetoscope.pth").write_text(
+        f"{folder}/components\n{folder}/platform"
+    )
     return folder
 
 
@@ -56,6 +63,16 @@ def test_setup_fills_the_environment_of_the_checkout(checkout: Path) -> None:
     calls = _make(checkout, "setup")
     assert [call[2:4] for call in calls] == [["pip", "sync"], ["pip", "install"]]
     assert {call[0] for call in calls} == {str(checkout / ".venv")}
+
+
+def test_the_checkout_is_found_in_a_locale_without_its_letters(checkout: Path) -> None:
+    _make(checkout, "setup")
+    code = "import os, site, sys; site.addsitedir(sys.argv[1]); print(os.fsencode(sys.path[-1]))"
+    command = [sys.executable, "-c", code, ".venv/lib/python3.11/site-packages"]
+    shown = subprocess.run(
+        command, cwd=checkout, env={"LC_ALL": "C"}, capture_output=True, text=True, check=True
+    ).stdout
+    assert shown == f"{os.fsencode(checkout / 'platform')!r}\n"
 
 
 def test_the_demo_uses_the_workspace_and_the_videos_that_are_named(checkout: Path) -> None:
