@@ -9,17 +9,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tiny.models import bundle
+from tiny.registry import new_version, register
 from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
 from kinetoscope.core.settings import workspace
 from kinetoscope.data.video.files import read_video
-from kinetoscope.inference.bundle import read_spec, write_bundle
+from kinetoscope.inference.bundle import read_spec
 from kinetoscope.inference.config import ClipSize
 from kinetoscope.models.text.config import T5Config
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 from kinetoscope.tracking.registry import ModelRegistry
 
 runner = CliRunner()
@@ -32,14 +33,16 @@ def kino(*arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
+def own_store(key: str) -> ObjectStore:
+    return open_store(join_uri(workspace().store_uri, key))
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> ModelRegistry:
     """Return a registry with two versions of a tiny untrained model, the first one champion."""
-    root = open_store(workspace().store_uri)
-    uri = join_uri(root.uri, write_bundle(root, "models/toy", bundle(), tmp_path))
     registry = ModelRegistry(workspace().tracking_uri)
     for run in ("one", "two"):
-        registry.register_version("toy", bundle_uri=uri, tags={"run": run}, scores={"a.b": 0.5})
+        register(new_version(tmp_path, run=run))
     registry.promote("toy/1")
     return registry
 
@@ -108,9 +111,9 @@ def test_an_exported_model_is_imported_and_generates_the_same_clip(
     imported = kino("models", "import", "copy", "--from", str(out))
     assert imported["aliases"] == ["candidate"]
     assert imported["tags"]["kinetoscope.dev/imported"] == "open-sora-1.2"
-    assert imported["tags"]["kinetoscope.dev/imported.dit"] == str(out / "dit")
-    original = read_spec(open_store(registry.get_version("toy/1").bundle_uri))
-    copy = read_spec(open_store(imported["bundle_uri"]))
+    assert imported["tags"]["kinetoscope.dev/imported.dit"] == "dit"
+    original = read_spec(own_store(registry.get_version("toy/1").bundle_key))
+    copy = read_spec(own_store(imported["bundle_key"]))
     assert copy.files == original.files
     assert copy.lineage == {"imported": "open-sora-1.2"}
     assert copy.model_copy(update={"lineage": {}}) == original
@@ -142,7 +145,7 @@ def test_released_parts_are_imported_with_a_text_encoder(
     assert "is 9 wide, the transformer takes 8" in narrow.stderr
 
     (t5 / "config.json").write_text(json.dumps({"d_model": 8}))
-    spec = read_spec(open_store(kino("models", "import", "sora", *parts)["bundle_uri"]))
+    spec = read_spec(own_store(kino("models", "import", "sora", *parts)["bundle_key"]))
     assert spec.text_encoder == T5Config(path=str(t5), width=8, max_tokens=16)
     assert (spec.size, spec.fps) == (ClipSize(num_frames=51, height=240, width=424), 24.0)
     assert (spec.sampler.num_steps, spec.sampler.guidance) == (30, 7.0)

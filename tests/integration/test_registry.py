@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from kinetoscope.core.errors import NotFoundError, UserError
-from kinetoscope.tracking.registry import ModelRegistry, ModelVersion
+from kinetoscope.storage.directory import DirectoryStore
+from kinetoscope.tracking.registry import ModelRegistry
 from kinetoscope.tracking.tracker import MetricRow, Tracker
+from kinetoscope.tracking.versions import NewVersion
 
 # Of MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -100,17 +102,28 @@ def registry(uri: str) -> ModelRegistry:
     return ModelRegistry(uri)
 
 
-def register(registry: ModelRegistry, name: str, number: int, score: float = 0.5) -> ModelVersion:
-    return registry.register_version(
-        name,
-        bundle_uri=f"file:///nowhere/{number}",
-        tags={"kinetoscope.dev/run": f"r{number}"},
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path / "objects")
+
+
+def new(name: str, number: int, score: float = 0.5, run: str = "") -> NewVersion:
+    return NewVersion(
+        name=name,
+        bundle_key=f"models/{name}/{number:016x}",
+        bundle_digest=f"sha256:{number:064x}",
+        tags={"kinetoscope.dev/run": run or f"r{number}"},
         scores={"adherence.all": score},
     )
 
 
-def test_versions_are_found_by_name_number_and_alias(registry: ModelRegistry) -> None:
-    first, second = register(registry, "toy", 1), register(registry, "toy", 2, score=0.975)
+def test_versions_are_found_by_name_number_and_alias(
+    registry: ModelRegistry, store: DirectoryStore
+) -> None:
+    first, second = (
+        registry.register_version(new("toy", number, score), store)
+        for number, score in ((1, 0.5), (2, 0.975))
+    )
     assert (first.version, second.version) == ("1", "2")
     assert registry.get_version("toy/1").aliases == ()
     assert registry.get_version("toy@candidate").version == "2"
@@ -125,17 +138,53 @@ def test_versions_are_found_by_name_number_and_alias(registry: ModelRegistry) ->
 
 
 def test_registering_the_same_bundle_of_the_same_run_again_finds_the_version(
-    registry: ModelRegistry,
+    registry: ModelRegistry, store: DirectoryStore, tmp_path: Path
 ) -> None:
-    assert register(registry, "twice", 1).version == register(registry, "twice", 1).version
-    other = registry.register_version(
-        "twice", bundle_uri="file:///nowhere/1", tags={"kinetoscope.dev/run": "r9"}, scores={}
+    first = registry.register_version(new("twice", 1), store)
+    # The store's place does not count: the workspace may have been moved in between.
+    moved = DirectoryStore(tmp_path / "moved" / "objects")
+    assert registry.register_version(new("twice", 1), moved) == first
+    other_run = registry.register_version(new("twice", 1, run="r9"), store)
+    other_bytes = new("twice", 1).model_copy(update={"bundle_digest": f"sha256:{9:064x}"})
+    assert other_run.version == "2"
+    assert registry.register_version(other_bytes, store).version == "3"
+
+
+def test_a_version_holds_no_place_but_its_source(
+    registry: ModelRegistry, store: DirectoryStore
+) -> None:
+    registry.register_version(new("placeless", 1), store)
+    version = registry.get_version("placeless/1")
+    assert version.bundle_key == "models/placeless/0000000000000001"
+    assert version.bundle_digest == f"sha256:{1:064x}"
+    assert version.source == f"{store.uri}/{version.bundle_key}"
+
+
+@pytest.mark.parametrize(
+    ("source", "key"),
+    [
+        ("file:///old/objects/models/old/0123456789abcdef", "models/old/0123456789abcdef"),
+        ("s3://bucket/a/models/old/0123456789abcdef", "models/old/0123456789abcdef"),
+        ("file:///old/objects/models/other/0123456789abcdef", ""),
+        ("file:///old/0123456789abcdef", ""),
+    ],
+)
+def test_a_version_of_before_tells_its_key_by_its_source(
+    registry: ModelRegistry, source: str, key: str
+) -> None:
+    if registry._model("old") is None:
+        registry._client.create_registered_model("old")
+    made = registry._client.create_model_version(
+        "old", source, tags={"kinetoscope.dev/bundle-digest": "sha256:1"}
     )
-    assert other.version == "2"
+    version = registry.get_version(f"old/{made.version}")
+    assert (version.bundle_key, version.bundle_digest) == (key, "sha256:1")
 
 
-def test_names_that_do_not_exist_say_what_does(registry: ModelRegistry) -> None:
-    register(registry, "known", 1)
+def test_names_that_do_not_exist_say_what_does(
+    registry: ModelRegistry, store: DirectoryStore
+) -> None:
+    registry.register_version(new("known", 1), store)
     for ref, told in (
         ("unknown", "no model named"),
         ("known/7", "no version 7"),
@@ -152,8 +201,10 @@ def test_names_that_do_not_exist_say_what_does(registry: ModelRegistry) -> None:
 SESSION = """
 import sys
 from pathlib import Path
-from kinetoscope.tracking.registry import ModelRegistry, ModelVersion
+from kinetoscope.storage.directory import DirectoryStore
+from kinetoscope.tracking.registry import ModelRegistry
 from kinetoscope.tracking.tracker import MetricRow, Tracker
+from kinetoscope.tracking.versions import NewVersion
 
 uri, artifacts, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 tracker = Tracker(uri, artifacts)
@@ -163,8 +214,9 @@ for start in range(0, 200, 10):
     rows = [MetricRow(step=s, time=1.0, metrics={"x": float(s)}) for s in range(start, start + 10)]
     tracker.log_rows(step, rows)
 registry = ModelRegistry(uri)
+new = NewVersion(name="shared", bundle_key=f"b/{number}", bundle_digest="sha256:1")
 with registry.exclusive():
-    registry.register_version("shared", bundle_uri=f"file:///b/{number}", tags={}, scores={})
+    registry.register_version(new, DirectoryStore(artifacts.parent / "objects"))
 """
 
 
@@ -183,7 +235,7 @@ def test_processes_that_start_at_once_on_a_fresh_database_all_succeed(tmp_path: 
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     versions = ModelRegistry(uri).list_models()
-    assert sorted(v.bundle_uri for v in versions) == [f"file:///b/{n}" for n in range(2)]
+    assert sorted(v.bundle_key for v in versions) == [f"b/{n}" for n in range(2)]
     tracker = Tracker(uri, tmp_path / "artifacts")
     for number in range(2):
         parent = tracker.find_run(f"rbbbbbb{number}")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 
 from kinetoscope.artifacts.clips import open_clips
-from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.core.settings import tracking_uri, workspace
 from kinetoscope.evaluation.config import RegisterConfig
 from kinetoscope.evaluation.promotion import Decision, decide
 from kinetoscope.evaluation.trained_model import trained_bundle
-from kinetoscope.inference.bundle import MANIFEST, write_bundle
+from kinetoscope.inference.bundle import write_bundle
+from kinetoscope.inference.manifest import MANIFEST, bundle_digest
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
-from kinetoscope.storage.keys import join_uri
-from kinetoscope.tracking.registry import ModelRegistry, ModelVersion
+from kinetoscope.tracking.registry import ModelRegistry
 from kinetoscope.tracking.tracker import Tracker
+from kinetoscope.tracking.versions import ModelVersion, NewVersion
 
 _TAG = "kinetoscope.dev"
 _MODEL = "outputs/model/model.json"
@@ -26,31 +26,31 @@ def main(ctx: StepContext) -> Outputs | None:
         return None
     config = RegisterConfig.model_validate(ctx.config)
     bundle = trained_bundle(ctx.inputs, open_clips(ctx.inputs["clips"], ctx.videos), config)
-    prefix = write_bundle(ctx.root_store, f"models/{config.model_name}", bundle, ctx.scratch)
-    digest = digest_bytes(ctx.root_store.get_bytes(f"{prefix}/{MANIFEST}"))
+    key = write_bundle(ctx.root_store, f"models/{config.model_name}", bundle, ctx.scratch)
     scores = {
         **ctx.inputs["vae_evaluation"].metrics,
         **ctx.inputs["dit_evaluation"].metrics,
     }
     ctx.superseded_check()
     uri = tracking_uri()
-    tracked = Tracker(uri, workspace().artifacts_path).find_run(ctx.run_id)
+    new = NewVersion(
+        name=config.model_name,
+        bundle_key=key,
+        bundle_digest=bundle_digest(ctx.root_store.get_bytes(f"{key}/{MANIFEST}")),
+        tags=_lineage(ctx, bundle.spec.lineage),
+        scores=scores,
+        tracked_run=Tracker(uri, workspace().artifacts_path).find_run(ctx.run_id),
+    )
     registry = ModelRegistry(uri)
     with registry.exclusive():
-        version = registry.register_version(
-            config.model_name,
-            bundle_uri=join_uri(ctx.root_store.uri, prefix),
-            tags=_lineage(ctx, digest, bundle.spec.lineage),
-            scores=scores,
-            tracked_run=tracked,
-        )
+        version = registry.register_version(new, ctx.root_store)
         version, decision = _promote(registry, version, config)
     model = {
         "name": version.name,
         "version": version.version,
         "aliases": list(version.aliases),
-        "bundle_uri": version.bundle_uri,
-        "bundle_digest": digest,
+        "bundle_key": version.bundle_key,
+        "bundle_digest": version.bundle_digest,
         "promoted": decision.promote,
         "reason": decision.reason,
     }
@@ -67,15 +67,14 @@ def _promote(
         return version, Decision(True, "an earlier attempt of this step promoted it")
     decision = decide(version.scores, champion.scores if champion else None, config)
     if decision.promote:
-        version = registry.promote(f"{version.name}/{version.version}")
+        version = registry.promote(version.ref)
     return version, decision
 
 
-def _lineage(ctx: StepContext, digest: str, parents: dict[str, str]) -> dict[str, str]:
+def _lineage(ctx: StepContext, parents: dict[str, str]) -> dict[str, str]:
     """Return where the model comes from, as tags of its version."""
     return {
         f"{_TAG}/run": ctx.run_id,
-        f"{_TAG}/bundle-digest": digest,
         f"{_TAG}/data-digest": parents["clips"],
         f"{_TAG}/parent.vae": parents["vae"],
         f"{_TAG}/parent.latents": parents["latents"],

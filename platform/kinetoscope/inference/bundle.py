@@ -18,15 +18,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from kinetoscope.core.config_model import Record
-from kinetoscope.core.errors import ConfigError, CorruptError, NotFoundError, UserError
-from kinetoscope.core.hashing import digest_bytes, digest_file
+from kinetoscope.core.errors import ConfigError, CorruptError, UserError
+from kinetoscope.core.hashing import digest_file
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
 from kinetoscope.inference.config import ClipSize
+from kinetoscope.inference.manifest import MANIFEST, bundle_digest, read_manifest
 from kinetoscope.models.choice import AnyTransformer, AnyVideoAutoencoder
 from kinetoscope.models.kinds import unusable_kind
 from kinetoscope.models.text.config import TextEncoderConfig
 from kinetoscope.storage.open import as_local
-from kinetoscope.storage.records import read_record
+from kinetoscope.storage.records import shown_name
 from kinetoscope.storage.store import ObjectStore
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT_VERSION = 1
-MANIFEST = "bundle.json"
 
 _VAE = "vae.safetensors"
 _DIT = "dit.safetensors"
@@ -107,25 +107,16 @@ def write_bundle(store: ObjectStore, prefix: str, bundle: Bundle, scratch: Path)
     return key
 
 
-def bundle_digest(manifest: bytes) -> str:
-    """Return the digest of a bundle from the bytes of its ``bundle.json``."""
-    return digest_bytes(manifest)
-
-
 def read_spec(store: ObjectStore) -> BundleSpec:
     """Read a bundle's ``bundle.json``; errors as in :func:`load_bundle`."""
     try:
-        spec = read_record(store, MANIFEST, BundleSpec)
+        spec = BundleSpec.from_bytes(read_manifest(store), shown_name(store, MANIFEST))
     except CorruptError as error:
         wrong = error.__cause__
         kind = unusable_kind(wrong) if isinstance(wrong, ValidationError) else None
         if kind is not None:
             raise ConfigError(f"{store.uri}: {kind.message}", hint=kind.hint) from None
         raise
-    if spec is None:
-        raise NotFoundError(
-            f"no model bundle at {store.uri}", hint="was the object store moved or cleaned?"
-        )
     if spec.format_version > FORMAT_VERSION:
         raise UserError(
             f"the bundle at {store.uri} has format {spec.format_version}; this version reads "

@@ -69,4 +69,4 @@ def _model(result: StepResult | None) -> dict[str, Any] | None:
     except NotFoundError:
         return {"name": name, "version": version, "aliases": [], "deleted": True}
     aliases = list(found.aliases)
-    return {"name": name, "version": version, "aliases": aliases, "uri": found.bundle_uri}
+    return {"name": name, "version": version, "aliases": aliases, "bundle_key": found.bundle_key}

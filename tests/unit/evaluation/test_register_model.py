@@ -23,8 +23,8 @@ from kinetoscope.evaluation.sampling import CLIP_CRF
 from kinetoscope.inference.bundle import load_bundle
 from kinetoscope.inference.config import ClipRequest, ClipSize, GenerationConfig
 from kinetoscope.inference.pipeline import TextToVideo
+from kinetoscope.inference.registered import open_version
 from kinetoscope.steps.worker import StepContext
-from kinetoscope.storage.open import open_store
 from kinetoscope.tracking.registry import ModelRegistry
 from kinetoscope.tracking.tracker import Tracker
 
@@ -62,7 +62,10 @@ def test_a_model_is_registered_once_promoted_and_generates_from_its_version_alon
     assert told["promoted"]
     assert told["reason"] == "there was no champion"
     assert set(told["aliases"]) == {"candidate", "champion"}
-    assert json.loads(ctx.store.get_bytes("outputs/model/model.json"))["scores"]["vae.psnr"] == 31.0
+    stored = ctx.store.get_bytes("outputs/model/model.json").decode()
+    assert json.loads(stored)["scores"]["vae.psnr"] == 31.0
+    assert json.loads(stored)["bundle_key"].startswith("models/toy/")
+    assert str(tmp_path) not in stored
 
     again = register(ctx)
     assert (again["version"], again["aliases"]) == (told["version"], told["aliases"])
@@ -77,7 +80,7 @@ def test_a_model_is_registered_once_promoted_and_generates_from_its_version_alon
     samples = tmp_path / "objects" / "steps" / "evaluate_dit" / "0" / "outputs" / "samples"
     wanted = (samples / clips[1]["path"]).read_bytes()
     shutil.rmtree(tmp_path / "objects" / "steps")
-    pipeline = TextToVideo(load_bundle(open_store(version.bundle_uri), tmp_path))
+    pipeline = TextToVideo(load_bundle(open_version(version, ctx.root_store), tmp_path))
     request = ClipRequest(prompt=clips[1]["prompt"], seed=clips[1]["seed"])
     write_video(tmp_path / "again.mp4", pipeline.generate(request), models.sample_fps, crf=CLIP_CRF)
     assert (tmp_path / "again.mp4").read_bytes() == wanted

@@ -10,9 +10,8 @@ import typer
 from kinetoscope.cli.verbs.options import Json
 
 if TYPE_CHECKING:
-    from kinetoscope.inference.bundle import Bundle
     from kinetoscope.inference.config import ClipRequest
-    from kinetoscope.tracking.registry import ModelVersion
+    from kinetoscope.tracking.versions import ModelVersion
 
 EXAMPLE = 'Example: kino generate "a red circle moving left" --out circle.mp4'
 
@@ -101,6 +100,7 @@ def generate(
     What is left out is the model's default. The same model, prompt and seed give the same clip.
     """
     from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.registered import find_version
     from kinetoscope.inference.requests import request_from_prompt
 
     request = request_from_prompt(
@@ -120,14 +120,14 @@ def generate(
         loops=loops,
         condition_frames=condition_frames,
     )
-    version = _find_version(model)
+    version = find_version(model)
     out = _file_in(out, request)
     _write_clip(version, request, out)
-    name = f"{version.name}/{version.version}"
     if as_json:
-        emit_json({"path": str(out.resolve()), "model": name, "prompt": prompt, "seed": seed})
+        told = {"path": str(out.resolve()), "model": version.ref, "prompt": prompt, "seed": seed}
+        emit_json(told)
     else:
-        typer.echo(f"{out} ({name}, seed {seed})")
+        typer.echo(f"{out} ({version.ref}, seed {seed})")
 
 
 def _file_in(out: Path, request: ClipRequest) -> Path:
@@ -138,23 +138,10 @@ def _file_in(out: Path, request: ClipRequest) -> Path:
     return out / f"{clip_name(prompt=request.prompt, copy=request.seed)}.mp4"
 
 
-def _find_version(model: str | None) -> ModelVersion:
-    from kinetoscope.core.errors import NotFoundError
-    from kinetoscope.core.settings import tracking_uri
-    from kinetoscope.tracking.registry import ModelRegistry
-
-    registry = ModelRegistry(tracking_uri())
-    if model is None:
-        versions = registry.list_models()
-        if not versions:
-            raise NotFoundError("no model is registered yet", hint="kino run trains one")
-        model = max(versions, key=lambda version: version.created_at).name
-    return registry.get_version(model)
-
-
 def _write_clip(version: ModelVersion, request: ClipRequest, out: Path) -> None:
     import sys
 
+    from kinetoscope.cli.registered import load_version
     from kinetoscope.data.video.files import write_video
     from kinetoscope.evaluation.sampling import CLIP_CRF
     from kinetoscope.inference.pipeline import TextToVideo
@@ -169,14 +156,3 @@ def _write_clip(version: ModelVersion, request: ClipRequest, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     # Compressed as the scored samples are, so that the same request gives the same file.
     write_video(out, clip, request.fps or bundle.spec.fps, crf=CLIP_CRF)
-
-
-def load_version(version: ModelVersion) -> Bundle:
-    """Return a registered version's bundle."""
-    import tempfile
-
-    from kinetoscope.inference.bundle import load_bundle
-    from kinetoscope.storage.open import open_store
-
-    with tempfile.TemporaryDirectory() as scratch:
-        return load_bundle(open_store(version.bundle_uri), Path(scratch))

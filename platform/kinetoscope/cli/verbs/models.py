@@ -11,10 +11,12 @@ from kinetoscope.cli.verbs.options import Json
 
 if TYPE_CHECKING:
     from kinetoscope.inference.released_models import Generation
-    from kinetoscope.tracking.registry import ModelRegistry, ModelVersion
+    from kinetoscope.tracking.versions import ModelVersion
 
 app = typer.Typer(
-    name="models", help="List, show, promote, import and export models.", no_args_is_help=True
+    name="models",
+    help="List, show, promote, import and export models.",
+    no_args_is_help=True,
 )
 
 Reference = Annotated[
@@ -37,15 +39,13 @@ ShardGib = Annotated[float, typer.Option("--shard-gib", min=0, help="Largest wei
 def ls(as_json: Json = False) -> None:
     """List all versions of all registered models."""
     from kinetoscope.cli.output import emit_json, local_time, table
+    from kinetoscope.cli.registered import registry
 
-    versions = _registry().list_models()
+    versions = registry().list_models()
     if as_json:
         emit_json([version.model_dump(mode="json") for version in versions])
         return
-    rows = [
-        (f"{v.name}/{v.version}", ", ".join(v.aliases) or "-", local_time(v.created_at))
-        for v in versions
-    ]
+    rows = [(v.ref, ", ".join(v.aliases) or "-", local_time(v.created_at)) for v in versions]
     typer.echo(table(("model", "aliases", "created"), rows) if rows else "no models yet")
 
 
@@ -53,14 +53,15 @@ def ls(as_json: Json = False) -> None:
 def show(model: Reference, as_json: Json = False) -> None:
     """Show a version's aliases, scores and lineage."""
     from kinetoscope.cli.output import emit_json, local_time
+    from kinetoscope.cli.registered import find_version
 
-    version = _registry().get_version(model)
+    version = find_version(model)
     if as_json:
         emit_json(version.model_dump(mode="json"))
         return
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
-    typer.echo(f"{version.name}/{version.version}{aliases}")
-    typer.echo(f"created {local_time(version.created_at)}\nbundle  {version.bundle_uri}\n")
+    typer.echo(f"{version.ref}{aliases}\ncreated {local_time(version.created_at)}")
+    typer.echo(f"bundle  {_place(version)}\n        {version.bundle_digest}\n")
     for name, value in sorted(version.scores.items()):
         typer.echo(f"{name:<40}{value:.4g}")
     for name, text in sorted(version.tags.items()):
@@ -71,12 +72,13 @@ def show(model: Reference, as_json: Json = False) -> None:
 def promote(model: Reference, as_json: Json = False) -> None:
     """Make a version the champion, which kino generate uses by default."""
     from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.registered import registry
 
-    version = _registry().promote(model)
+    version = registry().promote(model)
     if as_json:
         emit_json(version.model_dump(mode="json"))
     else:
-        typer.echo(f"{version.name}/{version.version} is the champion now")
+        typer.echo(f"{version.ref} is the champion now")
 
 
 @app.command("import", epilog="Example: kino models import sora --from exported")
@@ -102,24 +104,33 @@ def import_(
     if as_json:
         emit_json(version.model_dump(mode="json"))
     else:
-        typer.echo(f"{version.name}/{version.version}")
+        typer.echo(version.ref)
 
 
 @app.command(epilog="Example: kino models export kinetoscope/3 --out exported")
 def export(model: Reference, out: Out, shard_gib: ShardGib = 5.0, as_json: Json = False) -> None:
     """Write a version (its EMA weights) in Open-Sora 1.2's released layout."""
     from kinetoscope.cli.output import emit_json
-    from kinetoscope.cli.verbs.generate import load_version
+    from kinetoscope.cli.registered import find_version, load_version
     from kinetoscope.core.units import GIB
     from kinetoscope.inference.released_models import export_bundle
 
-    version = _registry().get_version(model)
+    version = find_version(model)
     written = export_bundle(load_version(version), out, max_shard_bytes=int(shard_gib * GIB))
-    name = f"{version.name}/{version.version}"
     if as_json:
-        emit_json({"model": name, "files": [str(path.resolve()) for path in written]})
+        emit_json({"model": version.ref, "files": [str(path.resolve()) for path in written]})
     else:
-        typer.echo(f"{name}: {len(written)} files in {out}")
+        typer.echo(f"{version.ref}: {len(written)} files in {out}")
+
+
+def _place(version: ModelVersion) -> str:
+    from kinetoscope.cli.registered import open_bundle
+    from kinetoscope.core.errors import KinetoscopeError
+
+    try:
+        return open_bundle(version).uri
+    except KinetoscopeError as error:
+        return error.message
 
 
 def _generation(folder: Path | None, dit: Path, text_encoder: Path | None) -> Generation:
@@ -139,33 +150,30 @@ def _generation(folder: Path | None, dit: Path, text_encoder: Path | None) -> Ge
 def _import(name: str, dit: Path, vae: Path, generation: Generation) -> ModelVersion:
     import tempfile
 
+    from kinetoscope.cli.registered import registry
     from kinetoscope.core.settings import workspace
-    from kinetoscope.inference.bundle import MANIFEST, bundle_digest, write_bundle
+    from kinetoscope.inference.bundle import write_bundle
+    from kinetoscope.inference.manifest import MANIFEST, bundle_digest
     from kinetoscope.inference.released_models import LAYOUT, import_bundle
-    from kinetoscope.storage.keys import join_uri
     from kinetoscope.storage.open import open_store
+    from kinetoscope.tracking.versions import NewVersion
 
     bundle = import_bundle(dit, vae, generation)
     store = open_store(workspace().store_uri)
     scratch = workspace().scratch_path
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        prefix = write_bundle(store, f"models/{name}", bundle, Path(folder))
-    digest = bundle_digest(store.get_bytes(f"{prefix}/{MANIFEST}"))
-    tags = {
-        "kinetoscope.dev/bundle-digest": digest,
-        "kinetoscope.dev/imported": LAYOUT,
-        "kinetoscope.dev/imported.dit": str(dit.resolve()),
-        "kinetoscope.dev/imported.vae": str(vae.resolve()),
-    }
-    uri = join_uri(store.uri, prefix)
-    registry = _registry()
-    with registry.exclusive():
-        return registry.register_version(name, bundle_uri=uri, tags=tags, scores={})
-
-
-def _registry() -> ModelRegistry:
-    from kinetoscope.core.settings import tracking_uri
-    from kinetoscope.tracking.registry import ModelRegistry
-
-    return ModelRegistry(tracking_uri())
+        key = write_bundle(store, f"models/{name}", bundle, Path(folder))
+    new = NewVersion(
+        name=name,
+        bundle_key=key,
+        bundle_digest=bundle_digest(store.get_bytes(f"{key}/{MANIFEST}")),
+        tags={
+            "kinetoscope.dev/imported": LAYOUT,
+            "kinetoscope.dev/imported.dit": dit.resolve().name,
+            "kinetoscope.dev/imported.vae": vae.resolve().name,
+        },
+    )
+    known = registry()
+    with known.exclusive():
+        return known.register_version(new, store)
