@@ -17,6 +17,7 @@ from kinetoscope.core.errors import StorageError
 from kinetoscope.core.settings import lend_home, workspace
 from kinetoscope.core.uris import sqlite_path
 from kinetoscope.tracking.migrations import find_migrations
+from kinetoscope.tracking.relocation import relocate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     find_migrations()
     for name in ("mlflow.store", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    path, own = sqlite_path(tracking_uri), workspace()
     with exclusive(tracking_uri):
         if sqlite_path(tracking_uri):
             # MLflow's default experiment, which nobody uses, would have artifacts in the current
@@ -57,6 +59,8 @@ def connect(tracking_uri: str) -> MlflowClient:
         # the tables that are missing.
         client = call(MlflowClient, tracking_uri=tracking_uri, registry_uri=tracking_uri)
         call(client.search_registered_models, max_results=1)
+        if path is not None and path == sqlite_path(own.tracking_uri):
+            relocate(path, EXPERIMENT, own.artifacts_path)
     return client
 
 
