@@ -158,6 +158,8 @@ def test_a_version_holds_no_place_but_its_source(
     assert version.bundle_key == "models/placeless/0000000000000001"
     assert version.bundle_digest == f"sha256:{1:064x}"
     assert version.source == f"{store.uri}/{version.bundle_key}"
+    (key,) = [stat.key for stat in store.list("registry/placeless")]
+    assert store.uri not in store.get_bytes(key).decode()
 
 
 @pytest.mark.parametrize(

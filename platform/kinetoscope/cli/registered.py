@@ -28,12 +28,29 @@ def find_version(ref: str | None) -> ModelVersion:
     from kinetoscope.core.errors import NotFoundError
 
     known = registry()
-    if ref is not None:
-        return known.get_version(ref)
-    versions = known.list_models()
-    if not versions:
-        raise NotFoundError("no model is registered yet", hint="kino run trains one")
-    return known.get_version(max(versions, key=lambda version: version.created_at).name)
+    try:
+        if ref is not None:
+            return known.get_version(ref)
+        versions = known.list_models()
+        if not versions:
+            raise NotFoundError("no model is registered yet", hint="kino run trains one")
+        return known.get_version(max(versions, key=lambda version: version.created_at).name)
+    except NotFoundError as error:
+        lost = None if known.list_models() else lost_hint()
+        raise NotFoundError(error.message, hint=lost or error.hint) from error
+
+
+def lost_hint() -> str | None:
+    """Return what to do where nothing is registered, but versions are recorded; else None."""
+    from kinetoscope.core.settings import workspace
+    from kinetoscope.storage.open import open_store
+    from kinetoscope.tracking.version_records import record_keys
+
+    keys = record_keys(open_store(workspace().store_uri))
+    if not keys:
+        return None
+    what = "record of a version" if len(keys) == 1 else "records of versions"
+    return f"the object store has {len(keys)} {what}: `kino models rebuild` registers them again"
 
 
 def open_bundle(version: ModelVersion) -> ObjectStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from kinetoscope.core.errors import CorruptError, NotFoundError
@@ -48,3 +49,20 @@ def verify_manifest(store: ObjectStore, digest: str) -> None:
             f"{store.uri}/{MANIFEST} is not what was registered: its digest is not {digest}",
             hint="bring the bundle back from a copy of the store",
         )
+
+
+def verify_files(store: ObjectStore) -> None:
+    """Read all files of a bundle and compare them with its manifest.
+
+    Args:
+        store: rooted at the bundle.
+
+    Raises:
+        CorruptError: a file is missing or was changed.
+    """
+    files: dict[str, str] = json.loads(read_manifest(store))["files"]
+    for name, digest in files.items():
+        if store.stat(name) is None:
+            raise CorruptError(f"{store.uri}/{name} is missing")
+        if store.digest(name) != digest:
+            raise CorruptError(f"{store.uri}/{name} does not match its digest in {MANIFEST}")

@@ -13,6 +13,7 @@ from kinetoscope.core.errors import NotFoundError
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.store import ObjectStore
 from kinetoscope.tracking.database import call, connect, exclusive
+from kinetoscope.tracking.version_records import VersionRecord, write_record
 from kinetoscope.tracking.versions import ModelVersion, NewVersion, parse_ref, to_tags, to_version
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 CANDIDATE = "candidate"
 CHAMPION = "champion"
 
+# Of a model: one for each version that it ever had, since MLflow tells nothing of deleted ones.
+_HAD_TAG = "kinetoscope.dev/had."
 _PAGE = 100
 
 
@@ -37,9 +40,10 @@ class ModelRegistry:
         return exclusive(self._uri)
 
     def register_version(self, new: NewVersion, store: ObjectStore) -> ModelVersion:
-        """Add a version and give it the alias ``candidate``.
+        """Add a version, give it the alias ``candidate``, and record it beside its weights.
 
-        A version of the same bundle and the same tags is found again instead of made twice.
+        A version of the same bundle and the same tags is found again instead of made twice, and
+        what an attempt that was cut short has left out is added.
 
         Args:
             new: what is registered; its model is created on first use.
@@ -47,7 +51,26 @@ class ModelRegistry:
         """
         found = self.find(new) or self._create(new, store, to_tags(new))
         self.set_alias(new.name, CANDIDATE, found.version)
-        return self.get_version(found.ref)
+        self._remember(new, found)
+        version = self.get_version(found.ref)
+        write_record(store, new, version)
+        return version
+
+    def restore_version(self, record: VersionRecord, store: ObjectStore) -> ModelVersion:
+        """Make a version again from its record, without an alias.
+
+        MLflow counts by itself, deleted versions included: until it comes to the recorded number,
+        what it made is deleted again. Where it is past that number, the version gets another.
+        """
+        run = record.tracked_run if self._has_run(record.tracked_run) else None
+        new = record.model_copy(update={"tracked_run": run})
+        tags = to_tags(new, record.created_at)
+        made = self._create(new, store, tags)
+        while int(made.version) < record.version:
+            call(self._client.delete_model_version, made.name, made.version)
+            made = self._create(new, store, tags)
+        self._remember(record, made)
+        return made
 
     def promote(self, ref: str) -> ModelVersion:
         """Make a version the champion; see :meth:`get_version` for ``ref``."""
@@ -126,6 +149,12 @@ class ModelRegistry:
         model = self._model(name)
         return self._versions(model) if model else []
 
+    def ever_had(self, name: str) -> set[str]:
+        """Return the identities of all versions of a model, those that were deleted included."""
+        model = self._model(name)
+        tags = model.tags if model else {}
+        return {str(key).removeprefix(_HAD_TAG) for key in tags if str(key).startswith(_HAD_TAG)}
+
     def _create(self, new: NewVersion, store: ObjectStore, tags: dict[str, str]) -> ModelVersion:
         self._create_model(new.name)
         created: MlflowVersion = call(
@@ -136,6 +165,23 @@ class ModelRegistry:
             tags=tags,
         )
         return to_version(created, {})
+
+    def _remember(self, new: NewVersion, version: ModelVersion) -> None:
+        tag = f"{_HAD_TAG}{new.identity}"
+        call(self._client.set_registered_model_tag, new.name, tag, version.version)
+
+    def _has_run(self, tracked_run: str | None) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        if tracked_run is None:
+            return False
+        try:
+            call(self._client.get_run, tracked_run)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        return True
 
     def _model(self, name: str) -> RegisteredModel | None:
         from mlflow.exceptions import MlflowException

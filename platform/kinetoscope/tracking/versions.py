@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import UserError
+from kinetoscope.core.hashing import digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,12 @@ class NewVersion(Record):
     scores: dict[str, float] = {}
     tracked_run: str | None = None
     """MLflow's id of the run that made it."""
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits that the same bundle of the same lineage has in every registry."""
+        facts = [self.bundle_key, self.bundle_digest, self.tags]
+        return digest_json(facts).removeprefix("sha256:")[:16]
 
     def is_version(self, version: ModelVersion) -> bool:
         """Tell whether a version is this one: of the same bundle and the same lineage."""

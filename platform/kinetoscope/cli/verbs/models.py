@@ -10,12 +10,15 @@ import typer
 from kinetoscope.cli.verbs.options import Json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kinetoscope.inference.lost_versions import Rebuilt
     from kinetoscope.inference.released_models import Generation
     from kinetoscope.tracking.versions import ModelVersion
 
 app = typer.Typer(
     name="models",
-    help="List, show, promote, import and export models.",
+    help="List, show, promote, import, export and rebuild models.",
     no_args_is_help=True,
 )
 
@@ -32,6 +35,9 @@ TextEncoder = Annotated[
     Path | None, typer.Option("--text-encoder", help="Folder of T5 in transformers' layout.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; new or empty.")]
+DeletedToo = Annotated[
+    bool, typer.Option("--deleted-too", help="Also those that were deleted, with new numbers.")
+]
 ShardGib = Annotated[float, typer.Option("--shard-gib", min=0, help="Largest weight file, GiB.")]
 
 
@@ -39,9 +45,12 @@ ShardGib = Annotated[float, typer.Option("--shard-gib", min=0, help="Largest wei
 def ls(as_json: Json = False) -> None:
     """List all versions of all registered models."""
     from kinetoscope.cli.output import emit_json, local_time, table
-    from kinetoscope.cli.registered import registry
+    from kinetoscope.cli.registered import lost_hint, registry
 
     versions = registry().list_models()
+    lost = None if versions else lost_hint()
+    if lost:
+        typer.echo(f"hint: {lost}", err=True)
     if as_json:
         emit_json([version.model_dump(mode="json") for version in versions])
         return
@@ -79,6 +88,27 @@ def promote(model: Reference, as_json: Json = False) -> None:
         emit_json(version.model_dump(mode="json"))
     else:
         typer.echo(f"{version.ref} is the champion now")
+
+
+@app.command(epilog="Example: kino models rebuild")
+def rebuild(deleted_too: DeletedToo = False, as_json: Json = False) -> None:
+    """Register the versions again that a lost registry had.
+
+    Each registration left a record beside the weights. What is registered stays as it is.
+    """
+    from dataclasses import asdict
+
+    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.registered import registry
+    from kinetoscope.core.settings import workspace
+    from kinetoscope.inference.lost_versions import rebuild as make_again
+    from kinetoscope.storage.open import open_store
+
+    told = make_again(registry(), open_store(workspace().store_uri), deleted_too=deleted_too)
+    if as_json:
+        emit_json(asdict(told))
+    else:
+        typer.echo("\n".join(_tell(told)) or "nothing is missing")
 
 
 @app.command("import", epilog="Example: kino models import sora --from exported")
@@ -131,6 +161,17 @@ def _place(version: ModelVersion) -> str:
         return open_bundle(version).uri
     except KinetoscopeError as error:
         return error.message
+
+
+def _tell(told: Rebuilt) -> Iterator[str]:
+    for ref, recorded in told.made.items():
+        yield f"{ref} is back" + (f"; it was {recorded}" if ref != recorded else "")
+    for ref, reason in told.passed_over.items():
+        yield f"{ref} is passed over: {reason}"
+    for ref in told.deleted:
+        yield f"{ref} was deleted and stays so; --deleted-too registers it again"
+    for name, newest in told.without_champion.items():
+        yield f"{name} has no champion now; to name one: kino models promote {newest}"
 
 
 def _generation(folder: Path | None, dit: Path, text_encoder: Path | None) -> Generation:
