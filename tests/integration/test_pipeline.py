@@ -59,6 +59,15 @@ def test_a_second_run_skips_every_step(smoke: Any, mixed_videos: Path) -> None:
     assert len(smoke.json("ls")) >= 2
 
 
+def test_a_run_goes_on_when_nobody_reads_its_output(smoke: Any, mixed_videos: Path) -> None:
+    process = smoke.start("run", "--recipe", "smoke", "--videos", str(mixed_videos))
+    first = process.stdout.readline()
+    process.stdout.close()
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err
+    assert smoke.json("show", first.split()[1])["state"] == "succeeded"
+
+
 def test_the_model_alone_reproduces_the_scored_clips(smoke: Any, tmp_path: Path) -> None:
     shown = smoke.json("show", "last")
     clips = [json.loads(line) for line in Path(shown["clips"]).read_text().splitlines()]

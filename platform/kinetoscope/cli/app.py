@@ -39,6 +39,9 @@ class KinoGroup(TyperGroup):
             from kinetoscope.cli.failures import report
 
             code = report(error)
+        except SystemExit as end:
+            # Typer and rich end so where nobody reads the help any more (`kino --help | head -1`).
+            code = 0 if isinstance(end.__context__, BrokenPipeError) else end.code
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -57,7 +60,9 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"kinetoscope {version('kinetoscope')}")
+        from kinetoscope.cli.output import say
+
+        say(f"kinetoscope {version('kinetoscope')}")
         raise typer.Exit
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from kinetoscope.cli.live import display
-from kinetoscope.cli.output import emit_json
+from kinetoscope.cli.output import emit_json, say
 from kinetoscope.cli.overview import overview
 from kinetoscope.core.errors import ExitCode, KinetoscopeError
 from kinetoscope.core.settings import workspace
@@ -22,7 +20,7 @@ def follow(run: Run, *, as_json: bool) -> None:
     """
     run_id = run.run_id
     if not as_json:
-        typer.echo(f"run {run_id}")
+        say(f"run {run_id}")
     host = Host(run, workspace())
     with display(run) as shown:
         host.follow(shown.update)
@@ -32,7 +30,7 @@ def follow(run: Run, *, as_json: bool) -> None:
     if as_json:
         emit_json(run_summary(run))
     else:
-        typer.echo(overview(run_summary(run)))
+        say(*overview(run_summary(run)))
 
 
 def _error(run_id: str, end: End | None) -> KinetoscopeError:
@@ -47,7 +45,7 @@ def _error(run_id: str, end: End | None) -> KinetoscopeError:
         return error
     where = f"step {end.step} of run {run_id} failed" if end.step else f"run {run_id} failed"
     after = f"kino logs {run_id} {end.step}".rstrip() + f" shows more; {resume} tries again"
-    hint = f"{end.hint}\n      {after}" if end.hint else after
+    hint = f"{end.hint}\n  {after}" if end.hint else after
     error = KinetoscopeError(f"{where}: {end.reason}", hint=hint)
     if end.code and end.code in list(ExitCode):
         error.exit_code = ExitCode(end.code)

@@ -7,8 +7,8 @@ import time
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import typer
-
+from kinetoscope.cli.output import say
+from kinetoscope.core.text import printable
 from kinetoscope.core.units import format_seconds
 from kinetoscope.runs.records import Run, stop_requested
 from kinetoscope.runs.view import run_status, step_row
@@ -59,7 +59,7 @@ class LineDisplay:
         """Write the lines that are due."""
         if not self._told_of_stop and stop_requested(self._run.store.uri):
             self._told_of_stop = True
-            typer.echo(_STOPPING, err=True)
+            say(_STOPPING, err=True)
         due = time.monotonic() - self._told_at >= _LINE_SECONDS
         for name in self._run.record.steps:
             # A done step changes no more, and reading it again and again would be for nothing.
@@ -69,7 +69,7 @@ class LineDisplay:
             changed = row["state"] not in (self._states.get(name, "pending"), "pending")
             self._states[name] = row["state"]
             if changed or (due and row["state"] == "running"):
-                typer.echo(describe(row), err=True)
+                say(describe(row), err=True)
                 self._told_at = time.monotonic()
 
 
@@ -101,12 +101,15 @@ class LiveDisplay:
 def status_table(status: dict[str, Any]) -> Any:
     """Return a rich table of what ``run_status`` told."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("step", "state", "time", "progress", box=None, title=None, padding=(0, 2, 0, 0))
     for row in status["steps"]:
         style = _STYLES.get(row["state"], "dim")
         spent = format_seconds(row["seconds"]) if row["seconds"] else ""
-        table.add_row(row["name"], f"[{style}]{_state(row)}[/]", spent, progress_text(row))
+        # Texts, not strings: rich would take [red] or :boom: in a name for its own markup.
+        state, told = Text(_state(row), style), Text(printable(progress_text(row)))
+        table.add_row(Text(row["name"]), state, spent, told)
     return table
 
 

@@ -5,24 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from kinetoscope.cli.live import progress_text
-from kinetoscope.cli.output import local_time, table
+from kinetoscope.cli.output import first_of, local_time, table
 from kinetoscope.core.units import format_seconds
 
-_SHOWN_QUARANTINE = 10
 
-
-def overview(summary: dict[str, Any]) -> str:
-    """Return the text of ``kino show`` for what ``run_summary`` told."""
+def overview(summary: dict[str, Any]) -> list[str]:
+    """Return the lines of ``kino show`` for what ``run_summary`` told."""
     parts = [
         f"run {summary['run']} ({summary['name']}): {summary['state']}, "
         f"created {local_time(summary['created_at'])}"
     ]
     if summary.get("reason"):
         parts.append(f"  {summary['reason']}")
-    parts += ["", steps_table(summary["steps"]), ""]
+    parts += ["", *steps_table(summary["steps"]), ""]
     parts += _code_versions(summary["steps"])
     parts += _scores(summary["scores"])
-    parts += _quarantine(summary["quarantine"])
+    if summary["quarantine"]:
+        parts += [*quarantine_lines(summary["quarantine"], summary["quarantine_file"]), ""]
     model = summary["model"]
     if model:
         aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
@@ -32,12 +31,19 @@ def overview(summary: dict[str, Any]) -> str:
             parts.append(f"{key:<8}{summary[key]}")
     if model:
         ref = f"{model['name']}/{model['version']}"
-        parts.append(f"\nkino generate PROMPT --model {ref} makes a clip")
-    return "\n".join(parts)
+        parts += ["", f"kino generate PROMPT --model {ref} makes a clip"]
+    return parts
 
 
-def steps_table(steps: list[dict[str, Any]]) -> str:
-    """Return the rows of ``run_status`` as a table."""
+def quarantine_lines(rows: list[dict[str, Any]], path: str) -> list[str]:
+    """Return the first files that were not used, how many there are, and where all are listed."""
+    lines = [f"{row['path']}: {row['reason']} ({row['detail']})" for row in rows]
+    head = [f"{len(rows)} files in quarantine:"] if rows else []
+    return [*head, *(f"  {line}" for line in first_of(lines, path))]
+
+
+def steps_table(steps: list[dict[str, Any]]) -> list[str]:
+    """Return the rows of ``run_status`` as a table's lines."""
     rows = [
         (
             step["name"],
@@ -62,13 +68,3 @@ def _scores(scores: dict[str, float]) -> list[str]:
     return [f"{name:<28}{value:.4g}" for name, value in sorted(scores.items())] + [""] * bool(
         scores
     )
-
-
-def _quarantine(rows: list[dict[str, Any]]) -> list[str]:
-    if not rows:
-        return []
-    lines = [f"{len(rows)} files in quarantine:"]
-    lines += [f"  {row['path']}: {row['reason']}" for row in rows[:_SHOWN_QUARANTINE]]
-    if len(rows) > _SHOWN_QUARANTINE:
-        lines.append(f"  and {len(rows) - _SHOWN_QUARANTINE} more (--json lists all)")
-    return [*lines, ""]

@@ -111,11 +111,7 @@ def _find(recipe: str, *, beside: Path | None) -> Path:
 def _read(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     if path in seen:
         raise ConfigError(f"recipes extend each other in a circle: {[p.name for p in seen]}")
-    try:
-        # Through JSON: what YAML aliases share must not change together.
-        tree = json.loads(json.dumps(yaml.safe_load(path.read_text())))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    tree = _plain(path)
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds {type(tree).__name__}: a mapping of config keys is needed")
     parent = tree.pop("extends", None)
@@ -125,6 +121,24 @@ def _read(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str,
         tree, origins = _merge(base, tree), base_origins | origins
     _name_kinds(tree)
     return tree, origins
+
+
+def _plain(path: Path) -> Any:
+    """Return what a YAML file holds, as plain values."""
+    try:
+        # Through JSON: what YAML aliases share must not change together.
+        return json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: no valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML text: {error}", hint="save it as UTF-8") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} holds what no config has, e.g. a date, a set or a loop: {error}",
+            hint="put quotes around what shall be text",
+        ) from None
 
 
 def _name_kinds(tree: dict[str, Any]) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from kinetoscope.core.errors import NotFoundError, UserError
 from kinetoscope.core.settings import tracking_uri
+from kinetoscope.core.uris import sqlite_path
 from kinetoscope.inference.manifest import MANIFEST, verify_manifest
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
-from kinetoscope.tracking.database import sqlite_path
 
 if TYPE_CHECKING:
     from kinetoscope.storage.store import ObjectStore

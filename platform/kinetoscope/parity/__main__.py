@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kinetoscope.core.errors import KinetoscopeError
+from kinetoscope.core.text import printable
 from kinetoscope.parity.runner import Row, run_set
 
 _HEADER = ("file", "case", "max error", "tolerance", "ok", "mode")
@@ -27,9 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         rows = list(_shown(run_set(options.directory, options.only), table=not options.json))
     except KinetoscopeError as error:
-        sys.stderr.write(f"error: {error.message}\n")
+        sys.stderr.write(f"error: {printable(error.message)}\n")
         if error.hint:
-            sys.stderr.write(f"hint: {error.hint}\n")
+            sys.stderr.write(f"hint: {printable(error.hint)}\n")
         return int(error.exit_code)
     bad = sum(not row.result.ok for row in rows)
     if options.json:
@@ -68,14 +69,15 @@ def _shown(rows: Iterator[Row], *, table: bool) -> Iterator[Row]:
             ok = "ok" if result.ok else "FAILED"
             sys.stdout.write(_line((row.file, result.case, error, result.tolerance, ok, row.mode)))
             if not result.ok:
-                sys.stdout.write(f"    {result.detail}\n")
+                sys.stdout.write(f"    {printable(result.detail)}\n")
             sys.stdout.flush()
         yield row
 
 
 def _line(cells: Sequence[str]) -> str:
-    padded = (cell.ljust(width) for cell, width in zip(cells[:-1], _WIDTHS, strict=True))
-    return "  ".join((*padded, cells[-1])).rstrip() + "\n"
+    shown = [printable(cell) for cell in cells]
+    padded = (cell.ljust(width) for cell, width in zip(shown[:-1], _WIDTHS, strict=True))
+    return "  ".join((*padded, shown[-1])).rstrip() + "\n"
 
 
 def _as_json(row: Row) -> dict[str, object]:

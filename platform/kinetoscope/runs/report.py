@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from kinetoscope.core.errors import ExitCode, NotFoundError
+from kinetoscope.core.text import printable_value
 from kinetoscope.core.units import format_bytes, format_seconds
 from kinetoscope.runs.records import End, Failure, Run, RunState, open_run, stop_requested
 from kinetoscope.runs.view import run_row, step_results, step_row
@@ -52,6 +53,7 @@ def _render(run: Run, end: End) -> str:
     environment = Environment(
         loader=PackageLoader("kinetoscope.runs"),
         autoescape=select_autoescape(default=True, default_for_string=True),
+        finalize=printable_value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -30,6 +30,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         "report": uri_to_path(f"{run.uri}/report.html") if has_report else None,
         "clips": _output(results.get("evaluate_dit"), "samples", "clips.jsonl"),
         "quarantine": _quarantine(results.get("prepare_data")),
+        "quarantine_file": _quarantine_file(results.get("prepare_data")),
         "scores": scores,
     }
 
@@ -54,6 +55,10 @@ def _quarantine(result: StepResult | None) -> list[dict[str, Any]]:
         return []
     (data,) = read_artifact(result, "quarantine").values()
     return [json.loads(line) for line in data.splitlines()]
+
+
+def _quarantine_file(result: StepResult | None) -> str | None:
+    return uri_to_path(result.artifact_uri("quarantine")) if result else None
 
 
 def _model(result: StepResult | None) -> dict[str, Any] | None:

@@ -51,10 +51,10 @@ def connect(tracking_uri: str) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     path, own = sqlite_path(tracking_uri), workspace()
     with exclusive(tracking_uri):
-        if sqlite_path(tracking_uri):
+        if path is not None:
             # MLflow's default experiment, which nobody uses, would have artifacts in the current
             # folder, whose path MLflow writes into SQL as it is.
-            call(SqlAlchemyStore, tracking_uri, workspace().artifacts_path.as_uri())
+            call(SqlAlchemyStore, tracking_uri, own.artifacts_path.as_uri())
         # Making the client opens the tracking store, the first query the registry's: each creates
         # the tables that are missing.
         client = call(MlflowClient, tracking_uri=tracking_uri, registry_uri=tracking_uri)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from kinetoscope.core.errors import ConfigError, KinetoscopeError, StorageError
 from kinetoscope.core.settings import environment_with_defaults, mlflow_server_variables
+from kinetoscope.core.text import printable
 from kinetoscope.storage.s3.credentials import CredentialsSource
 from kinetoscope.storage.s3.settings import S3Settings
 from kinetoscope.tracking.database import exclusive
@@ -122,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _serve(server_environment(Path(mkdtemp(prefix="mlflow-server-"))))
     except KinetoscopeError as error:
-        hint = f"\nhint: {error.hint}" if error.hint else ""
-        sys.stderr.write(f"error: {error.message}{hint}\n")
+        hint = f"\nhint: {printable(error.hint)}" if error.hint else ""
+        sys.stderr.write(f"error: {printable(error.message)}{hint}\n")
         return int(error.exit_code)
     return 0
 

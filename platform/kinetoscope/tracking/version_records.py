@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from kinetoscope.core.errors import CorruptError, UserError
+from kinetoscope.core.errors import UserError
+from kinetoscope.storage.records import shown_name
 from kinetoscope.tracking.versions import ModelVersion, NewVersion
 
 if TYPE_CHECKING:
@@ -60,13 +59,10 @@ def read_record(store: ObjectStore, key: str) -> VersionRecord:
     """Read a record.
 
     Raises:
-        CorruptError: it can't be read.
+        CorruptError: it was changed.
         UserError: a newer version of Kinetoscope wrote it.
     """
-    try:
-        record = VersionRecord.from_bytes(store.get_bytes(key))
-    except ValidationError as error:
-        raise CorruptError(f"{store.uri}/{key} is no valid record of a version: {error}") from error
+    record = VersionRecord.from_bytes(store.get_bytes(key), shown_name(store, key))
     if record.format_version > FORMAT_VERSION:
         raise UserError(
             f"{store.uri}/{key} has format {record.format_version}; this version reads up to "

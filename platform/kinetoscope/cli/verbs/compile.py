@@ -24,9 +24,13 @@ def compile_(
     image: Image = None,
 ) -> None:
     """Write the Kubeflow pipeline of a recipe as YAML."""
+    from kinetoscope.cli.output import say
     from kinetoscope.config.load import load_config
+    from kinetoscope.core.errors import UserError
     from kinetoscope.pipelines.build import compile_pipeline
 
+    if out.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{out} must end in .yaml", hint="--out pipeline.yaml")
     out.parent.mkdir(parents=True, exist_ok=True)
     compile_pipeline(load_config(recipe, overrides or ()).config, out, image=image)
-    typer.echo(str(out))
+    say(str(out))

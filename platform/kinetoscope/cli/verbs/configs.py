@@ -24,7 +24,7 @@ RecipeName = Annotated[
 @app.command(epilog="Example: kino config show tiny --set seed=7")
 def show(recipe: RecipeName = "tiny", overrides: Overrides = None, as_json: Json = False) -> None:
     """Show every value of a resolved config, and where each was set."""
-    from kinetoscope.cli.output import emit_json, shorten, table
+    from kinetoscope.cli.output import emit_json, say, shorten, table
     from kinetoscope.config.load import load_config
 
     loaded = load_config(recipe, overrides or ())
@@ -32,7 +32,7 @@ def show(recipe: RecipeName = "tiny", overrides: Overrides = None, as_json: Json
         emit_json({"config": loaded.config.to_json(), "origins": loaded.origins})
     else:
         rows = [(path, shorten(value), origin) for path, value, origin in loaded.rows()]
-        typer.echo(table(("key", "value", "set by"), rows))
+        say(*table(("key", "value", "set by"), rows))
 
 
 @app.command(epilog="Example: kino config schema > recipe.schema.json")

@@ -44,6 +44,7 @@ def synth(
     """Write captioned MP4 clips of moving shapes ("a red circle moving left")."""
     from pydantic import ValidationError
 
+    from kinetoscope.cli.output import say
     from kinetoscope.core.errors import ConfigError
     from kinetoscope.data.config import SynthConfig
     from kinetoscope.data.synthetic.draw import synthesize
@@ -63,7 +64,7 @@ def synth(
         raise ConfigError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
     with _Counter("clips") as progress:
         paths = synthesize(out, config, progress)
-    typer.echo(f"{len(paths)} clips and their captions in {out}")
+    say(f"{len(paths)} clips and their captions in {out}")
 
 
 @app.command(epilog="Example: kino data prepare videos --out prepared --recipe smoke")
@@ -77,10 +78,10 @@ def prepare(
     """Prepare a folder of videos as the pipeline's first step would, without a run."""
     from dataclasses import asdict
 
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
     from kinetoscope.config.load import load_config
     from kinetoscope.core.errors import DataError
-    from kinetoscope.data.prepare.prepare import REPORT_KEY, Hooks
+    from kinetoscope.data.prepare.prepare import QUARANTINE_KEY, REPORT_KEY, Hooks
     from kinetoscope.data.prepare.prepare import prepare as prepare_videos
     from kinetoscope.storage.directory import DirectoryStore
 
@@ -95,17 +96,18 @@ def prepare(
             seed=config.seed,
             hooks=Hooks(progress=progress),
         )
-    told = asdict(prepared) | {"report": str(out.resolve() / REPORT_KEY)}
+    files = {"quarantine_file": QUARANTINE_KEY, "report": REPORT_KEY}
+    told = asdict(prepared) | {name: str(out.resolve() / key) for name, key in files.items()}
     if as_json:
         emit_json(told)
     else:
-        typer.echo(_prepared_text(told))
+        say(*_prepared_lines(told))
 
 
 @app.command(epilog="Example: kino data report last")
 def report(run: RunName = "last", as_json: Json = False) -> None:
     """Tell what a run's data preparation kept, dropped and put in quarantine."""
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
     from kinetoscope.core.errors import NotFoundError
     from kinetoscope.core.settings import workspace
     from kinetoscope.runs.records import find_run
@@ -125,25 +127,25 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
         "num_heldout": int(result.metrics["clips.heldout"]),
         "dropped": result.summary["dropped"],
         "quarantine": result.summary["quarantine"],
+        "quarantine_file": uri_to_path(result.artifact_uri("quarantine")),
         "report": uri_to_path(result.artifact_uri("report")),
     }
     if as_json:
         emit_json(told)
     else:
-        typer.echo(_prepared_text(told))
+        say(*_prepared_lines(told))
 
 
-def _prepared_text(told: dict[str, Any]) -> str:
+def _prepared_lines(told: dict[str, Any]) -> list[str]:
+    from kinetoscope.cli.overview import quarantine_lines
+
     lines = [
         f"{told['num_videos']} videos: {told['num_train']} clips to train on, "
         f"{told['num_heldout']} held out"
     ]
     lines += [f"dropped, {reason}: {count}" for reason, count in told["dropped"].items()]
-    lines += [
-        f"quarantine, {row['path']}: {row['reason']} ({row['detail']})"
-        for row in told["quarantine"]
-    ]
-    return "\n".join([*lines, f"report: {told['report']}"])
+    lines += quarantine_lines(told["quarantine"], told["quarantine_file"])
+    return [*lines, f"report: {told['report']}"]
 
 
 class _Counter:
@@ -153,15 +155,14 @@ class _Counter:
         self._unit = unit
 
     def __enter__(self) -> Callable[[int, int], None]:
-        import sys
-
-        self._shown = sys.stderr.isatty()
         return self._show
 
     def __exit__(self, *_: object) -> None:
-        if self._shown:
-            typer.echo(err=True)
+        from kinetoscope.cli.output import end_count
+
+        end_count()
 
     def _show(self, done: int, total: int) -> None:
-        if self._shown:
-            typer.echo(f"\r{done}/{total} {self._unit}", err=True, nl=False)
+        from kinetoscope.cli.output import show_count
+
+        show_count(f"{done}/{total} {self._unit}")

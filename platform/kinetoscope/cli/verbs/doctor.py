@@ -83,11 +83,13 @@ def doctor(
 
 
 def _tell(line: str) -> None:
-    typer.echo(line, err=True)
+    from kinetoscope.cli.output import say
+
+    say(line, err=True)
 
 
 def _show(findings: list[Finding], as_json: bool) -> None:
-    from kinetoscope.cli.output import emit_json, shorten, table
+    from kinetoscope.cli.output import emit_json, say, say_message, shorten, table
     from kinetoscope.core.findings import any_bad, worst_first
 
     findings = worst_first(findings)
@@ -95,9 +97,9 @@ def _show(findings: list[Finding], as_json: bool) -> None:
         emit_json([finding._asdict() for finding in findings])
     else:
         rows = [(f.check, f.state, shorten(f.found)) for f in findings]
-        typer.echo(table(("check", "state", "found"), rows))
+        say(*table(("check", "state", "found"), rows))
         for finding in findings:
             if finding.hint and finding.state != "ok":
-                typer.echo(f"hint: {finding.check}: {finding.hint}", err=True)
+                say_message("hint", f"{finding.check}: {finding.hint}")
     if any_bad(findings):
         raise typer.Exit(1)

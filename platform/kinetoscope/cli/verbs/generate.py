@@ -99,7 +99,7 @@ def generate(
 
     What is left out is the model's default. The same model, prompt and seed give the same clip.
     """
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.registered import find_version
     from kinetoscope.inference.requests import request_from_prompt
 
@@ -127,7 +127,7 @@ def generate(
         told = {"path": str(out.resolve()), "model": version.ref, "prompt": prompt, "seed": seed}
         emit_json(told)
     else:
-        typer.echo(f"{out} ({version.ref}, seed {seed})")
+        say(f"{out} ({version.ref}, seed {seed})")
 
 
 def _file_in(out: Path, request: ClipRequest) -> Path:
@@ -139,8 +139,7 @@ def _file_in(out: Path, request: ClipRequest) -> Path:
 
 
 def _write_clip(version: ModelVersion, request: ClipRequest, out: Path) -> None:
-    import sys
-
+    from kinetoscope.cli.output import end_count, show_count
     from kinetoscope.cli.registered import load_version
     from kinetoscope.data.video.files import write_video
     from kinetoscope.evaluation.sampling import CLIP_CRF
@@ -148,8 +147,9 @@ def _write_clip(version: ModelVersion, request: ClipRequest, out: Path) -> None:
     from kinetoscope.models.device import compute_device
 
     def show_step(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            typer.echo(f"\rstep {done}/{total}", err=True, nl=done == total)
+        show_count(f"step {done}/{total}")
+        if done == total:
+            end_count()
 
     bundle = load_version(version)
     clip = TextToVideo(bundle, device=compute_device()).generate(request, on_step=show_step)

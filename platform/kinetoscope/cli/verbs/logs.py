@@ -24,6 +24,7 @@ def logs(run: RunName = "last", step: StepName = None, follow: Follow = False) -
     """Write the logs of a run or of one of its steps, all attempts and ranks, oldest first."""
     import time
 
+    from kinetoscope.cli.output import reader_has_gone, say
     from kinetoscope.core.settings import workspace
     from kinetoscope.runs.records import find_run
     from kinetoscope.runs.summary import uri_to_path
@@ -39,11 +40,11 @@ def logs(run: RunName = "last", step: StepName = None, follow: Follow = False) -
             # A log in a bucket is fetched as a whole: only once it has grown.
             if log.size_bytes > offsets.get(log.uri, 0):
                 _write_new(uri_to_path(log.uri), log.store.get_bytes(log.key), log.uri, offsets)
-        if not (follow and running):
+        if not (follow and running) or reader_has_gone():
             break
         time.sleep(_POLL_SECONDS)
     if not offsets:
-        typer.echo("nothing was logged yet", err=True)
+        say("nothing was logged yet", err=True)
 
 
 def _write_host_log(run: Run, step: str | None, offsets: dict[str, int]) -> None:
@@ -55,9 +56,11 @@ def _write_host_log(run: Run, step: str | None, offsets: dict[str, int]) -> None
 
 
 def _write_new(shown: str, data: bytes, uri: str, offsets: dict[str, int]) -> None:
+    from kinetoscope.cli.output import say, say_log
+
     new = data[offsets.get(uri, 0) :]
     if new:
         if uri not in offsets:
-            typer.echo(f"==> {shown}")
-        typer.echo(new.decode(errors="replace"), nl=False)
+            say(f"==> {shown}")
+        say_log(new.decode(errors="backslashreplace"))
     offsets[uri] = max(len(data), offsets.get(uri, 0))

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
 from kinetoscope.cli.verbs.options import Json
 
 EXAMPLE = "Example: kino ls --json"
-_SHOWN_DAMAGE = 10
 
 
 def ls(as_json: Json = False) -> None:
     """List the runs, the newest first."""
-    from kinetoscope.cli.output import emit_json, local_time, table
+    from kinetoscope.cli.output import emit_json, local_time, say, table
     from kinetoscope.core.settings import workspace
     from kinetoscope.runs.view import run_rows
 
@@ -22,7 +19,7 @@ def ls(as_json: Json = False) -> None:
     if as_json:
         emit_json(rows)
     elif not rows:
-        typer.echo(f"no runs in {workspace().root}")
+        say(f"no runs in {workspace().root}")
     else:
         cells = [
             (
@@ -34,12 +31,12 @@ def ls(as_json: Json = False) -> None:
             )
             for row in rows
         ]
-        typer.echo(table(("run", "name", "state", "steps", "created"), cells))
+        say(*table(("run", "name", "state", "steps", "created"), cells))
         _tell_damage([row for row in rows if row["state"] == "damaged"])
 
 
 def _tell_damage(rows: list[dict[str, Any]]) -> None:
-    for row in rows[:_SHOWN_DAMAGE]:
-        typer.echo(f"{row['run']}: {row['reason']}; {row['hint']}", err=True)
-    if len(rows) > _SHOWN_DAMAGE:
-        typer.echo(f"and {len(rows) - _SHOWN_DAMAGE} more (--json tells of all)", err=True)
+    from kinetoscope.cli.output import first_of, say
+
+    lines = [f"{row['run']}: {row['reason']}; {row['hint']}" for row in rows]
+    say(*first_of(lines, "kino ls --json"), err=True)

@@ -44,24 +44,24 @@ ShardGib = Annotated[float, typer.Option("--shard-gib", min=0, help="Largest wei
 @app.command(epilog="Example: kino models ls")
 def ls(as_json: Json = False) -> None:
     """List all versions of all registered models."""
-    from kinetoscope.cli.output import emit_json, local_time, table
+    from kinetoscope.cli.output import emit_json, local_time, say, say_message, table
     from kinetoscope.cli.registered import lost_hint, registry
 
     versions = registry().list_models()
     lost = None if versions else lost_hint()
     if lost:
-        typer.echo(f"hint: {lost}", err=True)
+        say_message("hint", lost)
     if as_json:
         emit_json([version.model_dump(mode="json") for version in versions])
         return
     rows = [(v.ref, ", ".join(v.aliases) or "-", local_time(v.created_at)) for v in versions]
-    typer.echo(table(("model", "aliases", "created"), rows) if rows else "no models yet")
+    say(*(table(("model", "aliases", "created"), rows) if rows else ["no models yet"]))
 
 
 @app.command(epilog="Example: kino models show kinetoscope@champion")
 def show(model: Reference, as_json: Json = False) -> None:
     """Show a version's aliases, scores and lineage."""
-    from kinetoscope.cli.output import emit_json, local_time
+    from kinetoscope.cli.output import emit_json, local_time, say
     from kinetoscope.cli.registered import find_version
 
     version = find_version(model)
@@ -69,25 +69,25 @@ def show(model: Reference, as_json: Json = False) -> None:
         emit_json(version.model_dump(mode="json"))
         return
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
-    typer.echo(f"{version.ref}{aliases}\ncreated {local_time(version.created_at)}")
-    typer.echo(f"bundle  {_place(version)}\n        {version.bundle_digest}\n")
+    say(f"{version.ref}{aliases}", f"created {local_time(version.created_at)}")
+    say(f"bundle  {_place(version)}", f"        {version.bundle_digest}", "")
     for name, value in sorted(version.scores.items()):
-        typer.echo(f"{name:<40}{value:.4g}")
+        say(f"{name:<40}{value:.4g}")
     for name, text in sorted(version.tags.items()):
-        typer.echo(f"{name:<40}{text}")
+        say(f"{name:<40}{text}")
 
 
 @app.command(epilog="Example: kino models promote kinetoscope/3")
 def promote(model: Reference, as_json: Json = False) -> None:
     """Make a version the champion, which kino generate uses by default."""
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.registered import registry
 
     version = registry().promote(model)
     if as_json:
         emit_json(version.model_dump(mode="json"))
     else:
-        typer.echo(f"{version.ref} is the champion now")
+        say(f"{version.ref} is the champion now")
 
 
 @app.command(epilog="Example: kino models rebuild")
@@ -98,7 +98,7 @@ def rebuild(deleted_too: DeletedToo = False, as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.registered import registry
     from kinetoscope.core.settings import workspace
     from kinetoscope.inference.lost_versions import rebuild as make_again
@@ -108,7 +108,7 @@ def rebuild(deleted_too: DeletedToo = False, as_json: Json = False) -> None:
     if as_json:
         emit_json(asdict(told))
     else:
-        typer.echo("\n".join(_tell(told)) or "nothing is missing")
+        say(*(list(_tell(told)) or ["nothing is missing"]))
 
 
 @app.command("import", epilog="Example: kino models import sora --from exported")
@@ -124,7 +124,7 @@ def import_(
 
     Give --from, or the released parts with --dit, --vae and --text-encoder.
     """
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
 
     if folder is not None:
         dit, vae = dit or folder / "dit", vae or folder / "vae"
@@ -134,13 +134,13 @@ def import_(
     if as_json:
         emit_json(version.model_dump(mode="json"))
     else:
-        typer.echo(version.ref)
+        say(version.ref)
 
 
 @app.command(epilog="Example: kino models export kinetoscope/3 --out exported")
 def export(model: Reference, out: Out, shard_gib: ShardGib = 5.0, as_json: Json = False) -> None:
     """Write a version (its EMA weights) in Open-Sora 1.2's released layout."""
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.registered import find_version, load_version
     from kinetoscope.core.units import GIB
     from kinetoscope.inference.released_models import export_bundle
@@ -150,7 +150,7 @@ def export(model: Reference, out: Out, shard_gib: ShardGib = 5.0, as_json: Json 
     if as_json:
         emit_json({"model": version.ref, "files": [str(path.resolve()) for path in written]})
     else:
-        typer.echo(f"{version.ref}: {len(written)} files in {out}")
+        say(f"{version.ref}: {len(written)} files in {out}")
 
 
 def _place(version: ModelVersion) -> str:

@@ -42,7 +42,7 @@ CaFile = Annotated[Path | None, typer.Option(help="File with the CA that signed 
 @app.command("list", epilog="Example: kino config profiles list")
 def list_(as_json: Json = False) -> None:
     """List the profiles; a star marks the current one."""
-    from kinetoscope.cli.output import emit_json, table
+    from kinetoscope.cli.output import emit_json, say, table
     from kinetoscope.kube.profiles import load_profiles
 
     profiles = load_profiles()
@@ -54,7 +54,7 @@ def list_(as_json: Json = False) -> None:
         for one in profiles.profiles
     ]
     nothing = "no profiles yet: $KUBECONFIG, ~/.kube/config or the pod's ServiceAccount is used"
-    typer.echo(table(("", "profile", "namespace", "connects by"), rows) if rows else nothing)
+    say(*(table(("", "profile", "namespace", "connects by"), rows) if rows else [nothing]))
 
 
 @app.command(epilog="Example: kino config profiles show lab --json")
@@ -62,7 +62,7 @@ def show(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None, as_json: Json = False
 ) -> None:
     """Show a profile; without a name, the one that would be used now."""
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
     from kinetoscope.kube.profiles import choose_profile
 
     profile = choose_profile(name)
@@ -71,8 +71,8 @@ def show(
         return
     for key, value in profile.to_json().items():
         if value not in (None, False):
-            typer.echo(f"{key:<12}{value}")
-    typer.echo(f"{'connects by':<12}{profile.way}")
+            say(f"{key:<12}{value}")
+    say(f"{'connects by':<12}{profile.way}")
 
 
 @app.command(epilog=ADD_EXAMPLE)
@@ -132,14 +132,14 @@ def _absolute(path: Path | None) -> Path | None:
 
 
 def _save(profiles: Profiles, profile: Profile, what: str, *, as_json: bool) -> None:
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
     from kinetoscope.kube.profiles import save_profiles
 
     path = save_profiles(profiles)
     if as_json:
         emit_json(_to_json(profiles))
     else:
-        typer.echo(f"{profile.name}: {what} ({path})")
+        say(f"{profile.name}: {what} ({path})")
 
 
 def _to_json(profiles: Profiles) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinetoscope.cli.verbs.options import RunName
+
+if TYPE_CHECKING:
+    from kinetoscope.runs.records import Run
 
 EXAMPLE = "Example: kino rm r7k2m9xq --yes"
 
@@ -18,6 +21,7 @@ def rm(run: RunName, yes: Yes = False) -> None:
 
     What other runs use stays, and so do registered models and the run's copy in MLflow.
     """
+    from kinetoscope.cli.output import say
     from kinetoscope.core.settings import workspace
     from kinetoscope.core.units import format_bytes
     from kinetoscope.runs.records import find_run
@@ -26,6 +30,27 @@ def rm(run: RunName, yes: Yes = False) -> None:
     found = find_run(workspace().store_uri, run)
     run_id = found.run_id
     if not yes:
-        typer.confirm(f"delete run {run_id}?", abort=True, err=True)
+        _ask(found)
     freed = remove_run(found, workspace())
-    typer.echo(f"run {run_id} deleted, {format_bytes(freed)} freed")
+    say(f"run {run_id} deleted, {format_bytes(freed)} freed")
+
+
+def _ask(run: Run) -> None:
+    """Raise unless the user says yes."""
+    import sys
+
+    from kinetoscope.cli.output import confirm
+    from kinetoscope.core.errors import UserError
+
+    run_id = run.run_id
+    try:
+        agreed = confirm(f"delete run {run_id}?")
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise UserError(
+            f"nobody answered whether to delete run {run_id}: stdin is no terminal",
+            hint=f"kino rm {run_id} --yes deletes it without asking",
+        ) from None
+    if not agreed:
+        raise typer.Abort

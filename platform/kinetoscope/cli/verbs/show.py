@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from kinetoscope.cli.verbs.options import Json, RunName
 
 EXAMPLE = "Example: kino show last --json"
@@ -11,7 +9,7 @@ EXAMPLE = "Example: kino show last --json"
 
 def show(run: RunName = "last", as_json: Json = False) -> None:
     """Show a run's steps, scores, model version, sample and report."""
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.overview import overview
     from kinetoscope.core.settings import workspace
     from kinetoscope.runs.records import find_run
@@ -21,4 +19,4 @@ def show(run: RunName = "last", as_json: Json = False) -> None:
     if as_json:
         emit_json(summary)
     else:
-        typer.echo(overview(summary))
+        say(*overview(summary))

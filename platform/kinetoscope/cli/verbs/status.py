@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
 from kinetoscope.cli.verbs.options import Json, RunName
 
 EXAMPLE = "Example: kino status last"
@@ -13,7 +11,7 @@ EXAMPLE = "Example: kino status last"
 
 def status(run: RunName = "last", as_json: Json = False) -> None:
     """Show a run's state, its steps and, while one trains, the metrics that it serves."""
-    from kinetoscope.cli.output import emit_json
+    from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.overview import steps_table
     from kinetoscope.core.settings import workspace
     from kinetoscope.runs.records import find_run
@@ -24,14 +22,14 @@ def status(run: RunName = "last", as_json: Json = False) -> None:
     if as_json:
         emit_json(told)
         return
-    typer.echo(f"run {told['run']} ({told['name']}): {told['state']}")
+    say(f"run {told['run']} ({told['name']}): {told['state']}")
     for key in ("reason", "hint"):
         if told[key]:
-            typer.echo(f"  {told[key]}")
-    typer.echo(f"\n{steps_table(told['steps'])}")
+            say(f"  {told[key]}")
+    say("", *steps_table(told["steps"]))
     for name, value in told["metrics"].items():
         if "_bucket{" not in name:  # a histogram's count and sum say enough to a person
-            typer.echo(f"{name:<60}{value:.6g}")
+            say(f"{name:<60}{value:.6g}")
 
 
 def _live_metrics(steps: list[dict[str, Any]]) -> dict[str, float]:

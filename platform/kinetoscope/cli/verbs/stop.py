@@ -20,6 +20,7 @@ def stop(run: RunName = "last", timeout_seconds: Timeout = 180.0) -> None:
     """Ask a run to save and stop, and wait until it has."""
     import time
 
+    from kinetoscope.cli.output import say
     from kinetoscope.core.errors import KinetoscopeError
     from kinetoscope.core.settings import workspace
     from kinetoscope.runs.records import find_run
@@ -27,7 +28,7 @@ def stop(run: RunName = "last", timeout_seconds: Timeout = 180.0) -> None:
     found = find_run(workspace().store_uri, run)
     run_id = found.run_id
     if found.state() != "running":
-        typer.echo(f"run {run_id} does not run: {found.state()}")
+        say(f"run {run_id} does not run: {found.state()}")
         return
     found.request_stop()
     ends_at = time.monotonic() + timeout_seconds
@@ -38,4 +39,6 @@ def stop(run: RunName = "last", timeout_seconds: Timeout = 180.0) -> None:
                 hint=f"kino status {run_id} shows what it does",
             )
         time.sleep(_POLL_SECONDS)
-    typer.echo(f"run {run_id}: {found.state()}; kino resume {run_id} continues it")
+    state = found.state()
+    after = "" if state == "succeeded" else f"; kino resume {run_id} continues it"
+    say(f"run {run_id}: {state}{after}")

@@ -9,6 +9,8 @@ import jinja2
 import markupsafe
 import numpy as np
 
+from kinetoscope.core.text import printable_value
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -85,7 +87,9 @@ def render_report(data: ReportData) -> str:
     """Return the page. It holds no date, so equal data give an equal page."""
     rows = data.rows
     picks = np.unique(np.linspace(0, len(rows) - 1, min(_NUM_THUMBNAILS, len(rows))).astype(int))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, finalize=printable_value
+    )
     return environment.from_string(_TEMPLATE).render(
         num_videos=data.num_videos,
         rows=rows,

@@ -11,6 +11,7 @@ from minio.error import S3Error
 
 from kinetoscope.core.errors import ConfigError, KinetoscopeError
 from kinetoscope.core.settings import given_store_uri
+from kinetoscope.core.text import printable
 from kinetoscope.storage.s3.connection import connect
 from kinetoscope.storage.s3.settings import S3Location, S3Settings
 
@@ -49,8 +50,8 @@ def main() -> int:
             raise ConfigError("KINO_STORE_URI names no bucket", hint="write s3://BUCKET[/PREFIX]")
         fresh = create_bucket(uri)
     except KinetoscopeError as error:
-        hint = f"\nhint: {error.hint}" if error.hint else ""
-        sys.stderr.write(f"error: {error.message}{hint}\n")
+        hint = f"\nhint: {printable(error.hint)}" if error.hint else ""
+        sys.stderr.write(f"error: {printable(error.message)}{hint}\n")
         return int(error.exit_code)
     sys.stdout.write("made the bucket\n" if fresh else "the bucket is there\n")
     return 0

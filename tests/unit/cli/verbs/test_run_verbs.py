@@ -3,93 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
-from tiny.steps import commit
+from tiny.runs import make_run, set_running
 from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
-from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.core.settings import workspace
-from kinetoscope.runs.records import End, Run, RunRecord, Start, StepRecord
-from kinetoscope.steps.attempts import Attempt
-from kinetoscope.steps.contract import RESULT_KEY, STATUS_KEY, Progress, StepStatus
-from kinetoscope.steps.process_identity import ProcessIdentity
+from kinetoscope.steps.contract import RESULT_KEY, STATUS_KEY
 from kinetoscope.storage.open import open_store
 
 runner = CliRunner()
-ATTEMPT = Attempt(
-    generation=1,
-    run_id="x",
-    process=ProcessIdentity(host="x", pid=1, started_at=0.0),
-    code_version="0.1.0+aa",
-).to_bytes()
-
-
-def make_run(run_id: str, *, created_at: float = 1.0, prepared: str = "aa") -> Run:
-    """Write the records of a run whose first step is done and whose second has failed."""
-    root = workspace().store_uri
-    run = Run(root, run_id)
-    names = ["prepare_data", "train_spatial_vae", "train_vae_1"]
-    record = RunRecord(
-        run_id=run_id,
-        name="smoke",
-        created_at=created_at,
-        videos="/videos",
-        videos_digest="sha256:0",
-        config_digest=digest_bytes(b"{}"),
-        steps=names,
-    )
-    run.create(record, b"{}")
-    _write_prepared(run, f"steps/prepare_data/{prepared}")
-    _write_failed(run, f"steps/train_spatial_vae/{run_id}")
-    run.finish(
-        End(state="failed", step="train_spatial_vae", reason="loss is nan", code=77, hint="slower")
-    )
-    return run
-
-
-def _write_prepared(run: Run, key: str) -> None:
-    uri = f"{run.root_uri}/{key}"
-    store = open_store(uri)
-    row = {"path": "a.mp4", "reason": "truncated", "detail": "3 of 9 frames"}
-    store.put_bytes("outputs/quarantine/quarantine.jsonl", json.dumps(row).encode() + b"\n")
-    store.put_bytes("outputs/report/report.html", b"<html>")
-    store.put_bytes("attempts/000001.json", ATTEMPT)
-    commit(
-        uri,
-        {
-            "quarantine": "outputs/quarantine/quarantine.jsonl",
-            "report": "outputs/report/report.html",
-        },
-        {"clips.train": 8.0, "clips.heldout": 2.0},
-        summary={"videos": 11, "dropped": {"too_short": 1}, "quarantine": [row]},
-        seconds=12.0,
-    )
-    run.note_step(StepRecord(name="prepare_data", key=key, cached=True))
-
-
-def _write_failed(run: Run, key: str) -> None:
-    store = open_store(f"{run.root_uri}/{key}")
-    store.put_bytes("attempts/000001.json", ATTEMPT)
-    store.put_bytes("logs/000001/rank-0.log", b"step 7: loss nan\n")
-    status = StepStatus(
-        state="failed",
-        generation=1,
-        code=77,
-        reason="loss is nan",
-        seconds=3.0,
-        progress=Progress(done=7, total=20, unit="steps"),
-    )
-    store.put_bytes(STATUS_KEY, status.to_bytes())
-    run.note_step(StepRecord(name="train_spatial_vae", key=key, cached=False))
-
-
-def set_running(run: Run) -> None:
-    """Note a start by this very process, which runs."""
-    run.begin(Start(process=ProcessIdentity.of(), started_at=time.time()))
 
 
 def test_ls_lists_the_newest_first() -> None:
@@ -207,6 +132,15 @@ def test_rm_asks_first() -> None:
     make_run("raaaaaaa")
     result = runner.invoke(app, ["rm", "raaaaaaa"], input="n\n")
     assert result.exit_code == 130
+    assert open_store(workspace().store_uri).list("runs/raaaaaaa") != []
+
+
+def test_rm_without_a_terminal_says_what_it_needs() -> None:
+    make_run("raaaaaaa")
+    result = runner.invoke(app, ["rm", "raaaaaaa"], input="")
+    assert result.exit_code == 2
+    assert "stdin is no terminal" in result.stderr
+    assert "hint: kino rm raaaaaaa --yes" in result.stderr
     assert open_store(workspace().store_uri).list("runs/raaaaaaa") != []
 
 

@@ -1,0 +1,101 @@
+"""Runs on record, as they leave them; free of torch."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+from tiny.steps import commit
+
+from kinetoscope.core.hashing import digest_bytes
+from kinetoscope.core.settings import workspace
+from kinetoscope.runs.records import End, Run, RunRecord, Start, StepRecord
+from kinetoscope.steps.attempts import Attempt
+from kinetoscope.steps.contract import STATUS_KEY, Progress, StepStatus
+from kinetoscope.steps.process_identity import ProcessIdentity
+from kinetoscope.storage.open import open_store
+
+ATTEMPT = Attempt(
+    generation=1,
+    run_id="x",
+    process=ProcessIdentity(host="x", pid=1, started_at=0.0),
+    code_version="0.1.0+aa",
+).to_bytes()
+
+QUARANTINED = {"path": "a.mp4", "reason": "truncated", "detail": "3 of 9 frames"}
+STEPS = ["prepare_data", "train_spatial_vae", "train_vae_1"]
+
+
+def new_run(run_id: str, *, created_at: float = 1.0, name: str = "smoke") -> Run:
+    """Write the record of a run that has begun no step."""
+    run = Run(workspace().store_uri, run_id)
+    record = RunRecord(
+        run_id=run_id,
+        name=name,
+        created_at=created_at,
+        videos="/videos",
+        videos_digest="sha256:0",
+        config_digest=digest_bytes(b"{}"),
+        steps=STEPS,
+    )
+    run.create(record, b"{}")
+    return run
+
+
+def make_run(
+    run_id: str,
+    *,
+    created_at: float = 1.0,
+    prepared: str = "aa",
+    name: str = "smoke",
+    reason: str = "loss is nan",
+    quarantine: Sequence[dict[str, str]] = (QUARANTINED,),
+) -> Run:
+    """Write the records of a run whose first step is done and whose second has failed."""
+    run = new_run(run_id, created_at=created_at, name=name)
+    _write_prepared(run, f"steps/prepare_data/{prepared}", quarantine)
+    _write_failed(run, f"steps/train_spatial_vae/{run_id}", reason)
+    run.finish(End(state="failed", step=STEPS[1], reason=reason, code=77, hint="slower"))
+    return run
+
+
+def _write_prepared(run: Run, key: str, quarantine: Sequence[dict[str, str]]) -> None:
+    uri = f"{run.root_uri}/{key}"
+    store = open_store(uri)
+    lines = "".join(json.dumps(row) + "\n" for row in quarantine)
+    store.put_bytes("outputs/quarantine/quarantine.jsonl", lines.encode())
+    store.put_bytes("outputs/report/report.html", b"<html>")
+    store.put_bytes("attempts/000001.json", ATTEMPT)
+    commit(
+        uri,
+        {
+            "quarantine": "outputs/quarantine/quarantine.jsonl",
+            "report": "outputs/report/report.html",
+        },
+        {"clips.train": 8.0, "clips.heldout": 2.0},
+        summary={"videos": 11, "dropped": {"too_short": 1}, "quarantine": list(quarantine)},
+        seconds=12.0,
+    )
+    run.note_step(StepRecord(name="prepare_data", key=key, cached=True))
+
+
+def _write_failed(run: Run, key: str, reason: str) -> None:
+    store = open_store(f"{run.root_uri}/{key}")
+    store.put_bytes("attempts/000001.json", ATTEMPT)
+    store.put_bytes("logs/000001/rank-0.log", b"step 7: loss nan\n")
+    status = StepStatus(
+        state="failed",
+        generation=1,
+        code=77,
+        reason=reason,
+        seconds=3.0,
+        progress=Progress(done=7, total=20, unit="steps"),
+    )
+    store.put_bytes(STATUS_KEY, status.to_bytes())
+    run.note_step(StepRecord(name="train_spatial_vae", key=key, cached=False))
+
+
+def set_running(run: Run) -> None:
+    """Note a start by this very process, which runs."""
+    run.begin(Start(process=ProcessIdentity.of(), started_at=time.time()))

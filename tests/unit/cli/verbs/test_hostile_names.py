@@ -1,0 +1,99 @@
+"""What others named reaches the terminal as text alone, and scripts exactly."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny.registry import register
+from tiny.runs import make_run
+from typer.testing import CliRunner
+
+from kinetoscope.cli.app import app
+from kinetoscope.core.settings import workspace
+from kinetoscope.runs.report import finish_run
+from kinetoscope.storage.open import open_store
+from kinetoscope.tracking.versions import NewVersion
+
+runner = CliRunner()
+EVIL = "a\x1b[2J\a\rb\nrzzzzzzz (fine): succeeded\x9b1A\u202e\u200b"
+SHOWN = r"a\x1b[2J\x07\rb\nrzzzzzzz (fine): succeeded\x9b1A\u202e\u200b"
+VERBS = [["show"], ["status"], ["ls"], ["data", "report"]]
+
+
+def _stdout(*arguments: str) -> str:
+    result = runner.invoke(app, list(arguments))
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def _make(text: str) -> None:
+    row = {"path": f"{text}.mp4", "reason": text, "detail": text}
+    make_run("raaaaaaa", name=text, reason=text, quarantine=[row])
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_names_and_reasons_forge_nothing(verb: list[str]) -> None:
+    _make(EVIL)
+    shown = _stdout(*verb)
+    assert SHOWN in shown
+    assert all(char.isprintable() for char in shown.replace("\n", ""))
+    _make("a")
+    assert len(shown.splitlines()) == len(_stdout(*verb).splitlines())
+
+
+def test_json_has_the_names_exactly() -> None:
+    row = {"path": f"{EVIL}.mp4", "reason": "hostile", "detail": EVIL}
+    make_run("raaaaaaa", quarantine=[row])
+    for verb in (["show"], ["data", "report"]):
+        assert json.loads(_stdout(*verb, "--json"))["quarantine"] == [row]
+
+
+def test_a_log_shows_its_lines_and_no_escapes() -> None:
+    run = make_run("raaaaaaa")
+    record = run.step("train_spatial_vae")
+    assert record is not None
+    store = open_store(run.step_uri(record))
+    store.put_bytes(
+        "logs/000001/rank-0.log", b"step 1\nclip \x1b]0;title\x07 \xff\xe7\x8c\xab\nstep 2\n"
+    )
+    text = _stdout("logs", "last", "train_spatial_vae")
+    assert "step 1\nclip \\x1b]0;title\\x07 \\xff\u732b\nstep 2\n" in text
+
+
+def test_an_error_shows_what_was_given_in_its_own_line() -> None:
+    result = runner.invoke(app, ["run", "--videos", "none\nhint: \x1b[31mdo this"])
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 2
+    assert r"none\nhint: \x1b[31mdo this is not a directory" in result.stderr
+
+
+def test_models_and_their_tags_forge_nothing() -> None:
+    new = NewVersion(
+        name="m\x1b[2Jm", bundle_key="models/b", bundle_digest="\x1b", tags={"t": EVIL}, scores={}
+    )
+    register(new)
+    assert r"m\x1b[2Jm/1" in _stdout("models", "ls")
+    shown = _stdout("models", "show", "m\x1b[2Jm")
+    assert SHOWN in shown
+    assert all(char.isprintable() for char in shown.replace("\n", ""))
+
+
+def test_five_thousand_bad_files_are_counted_and_ten_are_shown() -> None:
+    rows = [{"path": f"{i}.mp4", "reason": "unreadable", "detail": "x"} for i in range(5000)]
+    make_run("raaaaaaa", quarantine=rows)
+    listed = workspace().root / "objects/steps/prepare_data/aa/outputs/quarantine/quarantine.jsonl"
+    for verb in (["show"], ["data", "report"]):
+        text = _stdout(*verb)
+        assert "5000 files in quarantine:" in text
+        assert f"  and 4990 more: {listed}" in text
+        assert text.count("unreadable") == 10
+        assert len(json.loads(_stdout(*verb, "--json"))["quarantine"]) == 5000
+
+
+def test_a_page_shows_text_of_others_as_text() -> None:
+    run = make_run("raaaaaaa", name="<b>\x1b[2J\u202e", reason="a\u202eb")
+    finish_run(run.store.uri)
+    page = run.store.get_bytes("report.html").decode()
+    assert r"&lt;b&gt;\x1b[2J\u202e" in page
+    assert not {"\x1b", "\u202e"} & set(page)
