@@ -11,10 +11,12 @@ from typing import Any
 
 import psutil
 import pytest
+from tiny.small_disk import fill, small_disk
 from tiny.steps import start_supervisor, step_spec
 
 from kinetoscope.core.errors import (
     DataError,
+    DiskFullError,
     KinetoscopeError,
     NotFoundError,
     PreemptedError,
@@ -51,6 +53,12 @@ def main(ctx):
             raise DataError("no clip is usable", hint="give other videos")
         if what == "bug":
             raise ValueError("seven")
+        if what == "stopped_early":
+            os._exit(75)
+        if what == "fill_scratch":
+            (ctx.scratch / "big").write_bytes(bytes(4 << 20))
+        if what == "fill_store":
+            ctx.store.put_bytes("big", bytes(4 << 20))
         if what == "hang":
             time.sleep(600)
         if ctx.rank == 0:
@@ -73,6 +81,7 @@ def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSpec:
     paths = [str(tmp_path), str(ROOT / "platform"), str(ROOT / "components")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("KINO_STORE_URI", (tmp_path / "objects").as_uri())
 
     def make(run_id: str = "raaaaaaa", **given: Any) -> StepSpec:
         runtime = RuntimeConfig(**given.pop("runtime", {}))
@@ -139,6 +148,39 @@ def test_a_bug_is_tried_again_within_the_budget(make_spec: MakeSpec) -> None:
         execute(spec)
     assert num_attempts(open_store(spec.uri)) == 2
     assert "seven" in open_store(spec.uri).get_bytes("logs/000002/rank-0.log").decode()
+
+
+@pytest.mark.parametrize(("what", "where"), [("fill_scratch", "scratch"), ("fill_store", "store")])
+def test_a_full_disk_is_told_and_not_tried_again(
+    make_spec: MakeSpec, tmp_path: Path, what: str, where: str
+) -> None:
+    folder = tmp_path / "objects" if where == "store" else tmp_path / "workspace" / "scratch"
+    with small_disk(folder):
+        spec = make_spec(what=what)
+        with pytest.raises(DiskFullError, match=rf"the disk of {tmp_path}\S+ is full") as caught:
+            execute(spec)
+        assert "kino rm old runs" in (caught.value.hint or "")
+        assert num_attempts(open_store(spec.uri)) == 1
+        assert (_status(spec).state, _status(spec).code) == ("failed", 74)
+
+
+def test_a_disk_that_others_fill_ends_the_step_with_a_code_that_says_so(
+    make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "objects") as disk:
+        spec = make_spec(what="slow", parts=500)
+        supervisor = start_supervisor(spec)
+        _wait_for_parts(spec, 1)
+        fill(disk)
+        assert supervisor.wait(60) == DiskFullError.exit_code
+
+
+def test_a_rank_that_is_stopped_before_it_can_say_so_is_told_to_be_stopped(
+    make_spec: MakeSpec,
+) -> None:
+    spec = make_spec(what="stopped_early", runtime={"max_restarts": 0})
+    with pytest.raises(PreemptedError, match="told to stop; what was saved before is kept"):
+        execute(spec)
 
 
 def test_a_step_that_makes_no_progress_is_stopped_with_its_stacks(make_spec: MakeSpec) -> None:

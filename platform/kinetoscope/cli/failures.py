@@ -51,6 +51,11 @@ def _usage(error: Exception) -> tuple[str, str, int]:
 
 def _unforeseen(error: Exception) -> tuple[str, str, int]:
     """Tell what no code of ours foresaw: the system's word, a stored file's, or a bug."""
+    from kinetoscope.core.full_disk import disk_full_error
+
+    full = disk_full_error(error)
+    if full is not None:
+        return full.message, full.hint or "", int(full.exit_code)
     first = str(error).strip().partition("\n")[0]
     kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).mro()}
     if isinstance(error, OSError):

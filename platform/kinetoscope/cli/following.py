@@ -10,6 +10,7 @@ from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.local import Host
 from kinetoscope.runs.records import End, Run
 from kinetoscope.runs.summary import run_summary
+from kinetoscope.runs.view import interruption
 
 
 def follow(run: Run, *, as_json: bool) -> None:
@@ -23,9 +24,11 @@ def follow(run: Run, *, as_json: bool) -> None:
         say(f"run {run_id}")
     host = Host(run, workspace())
     with display(run) as shown:
-        host.follow(shown.update)
+        code = host.follow(shown.update)
     end = run.end()
-    if end is None or end.state != "succeeded":
+    if end is None:
+        raise _interrupted(run, code)
+    if end.state != "succeeded":
         raise _error(run_id, end)
     if as_json:
         emit_json(run_summary(run))
@@ -33,10 +36,13 @@ def follow(run: Run, *, as_json: bool) -> None:
         say(*overview(run_summary(run)))
 
 
-def _error(run_id: str, end: End | None) -> KinetoscopeError:
+def _interrupted(run: Run, code: int) -> KinetoscopeError:
+    why = interruption(run, disk_was_full=code == ExitCode.DISK_FULL)
+    return type(why)(f"run {run.record.run_id} was interrupted: {why.message}", hint=why.hint)
+
+
+def _error(run_id: str, end: End) -> KinetoscopeError:
     resume = f"kino resume {run_id}"
-    if end is None:
-        return KinetoscopeError(f"run {run_id} was interrupted", hint=f"{resume} continues it")
     if end.state == "stopped":
         error = KinetoscopeError(
             f"run {run_id} was stopped; its finished work is saved", hint=f"{resume} continues it"

@@ -7,7 +7,8 @@
     |   |-- NotFoundError            2   a run, a model or an object that was named does not exist
     |   +-- GateError                2   a quality gate was not passed
     |-- StorageError                 1   the object store did not do what it was asked
-    |   +-- CorruptError             1   stored data does not match its manifest
+    |   |-- CorruptError             1   stored data does not match its manifest
+    |   +-- DiskFullError           74   a disk that is written to is full
     |-- ClusterError                 1   the Kubernetes API did not do what it was asked
     |-- SupersededError              1   a later attempt of the same step has taken over
     |-- PreemptedError              75   told to stop; the state is saved
@@ -28,6 +29,7 @@ class ExitCode(IntEnum):
     DONE = 0
     FAILED = 1
     USER_ERROR = 2
+    DISK_FULL = 74
     PREEMPTED = 75
     STALLED = 76
     DIVERGED = 77
@@ -77,6 +79,12 @@ class StorageError(KinetoscopeError):
 
 class CorruptError(StorageError):
     """Stored data does not match its manifest."""
+
+
+class DiskFullError(StorageError):
+    """A disk that is written to is full; where no reason can be written, the code tells it."""
+
+    exit_code = ExitCode.DISK_FULL
 
 
 class ClusterError(KinetoscopeError):

@@ -15,6 +15,7 @@ import psutil
 
 from kinetoscope.config.load import LoadedConfig
 from kinetoscope.core.errors import ConfigError, DataError
+from kinetoscope.core.full_disk import MAKE_ROOM
 from kinetoscope.core.hashing import canonical_json, digest_bytes
 from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.machine_limits import disk_space
@@ -71,7 +72,7 @@ def check_disk(workspace: Workspace) -> None:
         raise ConfigError(
             f"{format_bytes(free)} are free at {workspace.root}; "
             f"{format_bytes(_MIN_FREE_BYTES)} are needed",
-            hint="free some space, kino rm old runs, or set KINO_WORKSPACE to another disk",
+            hint=MAKE_ROOM,
         )
 
 

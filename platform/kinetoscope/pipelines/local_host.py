@@ -13,6 +13,7 @@ import sys
 import threading
 
 from kinetoscope.config.run import RunConfig
+from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.build import build_pipeline
 from kinetoscope.pipelines.local_command import quote_interpreter
@@ -39,10 +40,17 @@ def host(run_uri: str) -> int:
         _run_pipeline(run_uri, config)
     except Exception:  # kfp raises RuntimeError for a failed task; the run's records say why
         _log.exception("the pipeline did not run to its end")
-    end = run.end()
-    if end is None:  # the exit handler itself could not run
-        finish_run(run_uri)
-    mirror.finish()
+    try:
+        if run.end() is None:  # the exit handler itself could not run
+            finish_run(run_uri)
+    except OSError as error:
+        full = disk_full_error(error)
+        if full is None:
+            raise
+        _log.error("%s", full.message)
+        return full.exit_code  # all that can be said where not even the end can be written
+    finally:
+        mirror.finish()
     return 0 if run.state() == "succeeded" else 1
 
 

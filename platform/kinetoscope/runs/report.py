@@ -9,12 +9,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from kinetoscope.core.errors import ExitCode, NotFoundError
+from kinetoscope.core.errors import CorruptError, ExitCode, NotFoundError
+from kinetoscope.core.full_disk import full_disk
 from kinetoscope.core.text import printable_value
 from kinetoscope.core.units import format_bytes, format_seconds
 from kinetoscope.runs.records import End, Failure, Run, RunState, open_run, stop_requested
 from kinetoscope.runs.view import run_row, step_results, step_row
-from kinetoscope.steps.contract import StepResult
+from kinetoscope.steps.attempts import num_attempts
+from kinetoscope.steps.contract import StepResult, read_status
+from kinetoscope.steps.endings import OFTEN_MEMORY
 from kinetoscope.storage.open import open_store
 
 _MAX_EMBEDDED_BYTES = 8 << 20
@@ -26,26 +29,48 @@ def finish_run(run_uri: str) -> str:
     """Note how the run ended and write ``report.html`` beside its records; return the state."""
     run = open_run(run_uri)
     end = _end(run)
-    run.store.put_bytes("report.html", _render(run, end).encode())
-    run.finish(end)
+    try:
+        run.store.put_bytes("report.html", _render(run, end).encode())
+    finally:  # a report that can't be written leaves no run without an end
+        run.finish(end)
     return end.state
 
 
 def _end(run: Run) -> End:
-    done = step_results(run)
     failure = run.failure()
-    state: RunState = "failed"
+    try:
+        done = step_results(run)
+    except CorruptError as error:
+        done, failure = {}, failure or Failure.of("", error)
     if failure is None and len(done) == len(run.record.steps):
         return End(state="succeeded", finished_at=time.time())
-    if failure is None:
-        failure = Failure(
-            step=next(name for name in run.record.steps if name not in done),
-            code=ExitCode.FAILED,
-            reason="the step never began; the run's own log may say why",
-        )
-    if failure.code == ExitCode.PREEMPTED or stop_requested(run.uri):
+    told = failure or _untold(run, next(name for name in run.record.steps if name not in done))
+    state: RunState = "failed"
+    if told.code == ExitCode.PREEMPTED or stop_requested(run.uri):
         state = "stopped"
-    return End(state=state, finished_at=time.time(), **failure.model_dump())
+        told = told.model_copy(update={"hint": f"kino resume {run.run_id} continues it"})
+    return End(state=state, finished_at=time.time(), **told.model_dump())
+
+
+def _untold(run: Run, step: str) -> Failure:
+    """Return what is known of a step whose process in the pipeline ended without saying why."""
+    run_id, record = run.run_id, run.step(step)
+    status = read_status(run.step_uri(record)) if record is not None else None
+    # A step that stopped though nobody asked noticed that the process which ran it was gone.
+    if status and status.code and (status.state == "failed" or stop_requested(run.uri)):
+        reason, hint = status.reason, status.hint
+        return Failure(step=step, code=status.code, reason=reason, hint=hint)
+    full = full_disk()
+    if full is not None:
+        return Failure.of(step, full)
+    if record is None:
+        reason = "the step never began"
+        hint = f"kino logs {run_id} shows the run's own log, which may say why"
+    else:
+        attempt = num_attempts(open_store(run.step_uri(record)))
+        reason = f"the step began, and what ran attempt {attempt} of it ended without a word"
+        hint = f"kino logs {run_id} {step} shows how far it came; {OFTEN_MEMORY}"
+    return Failure(step=step, code=ExitCode.FAILED, reason=reason, hint=hint)
 
 
 def _render(run: Run, end: End) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kinetoscope.core.errors import KinetoscopeError, PreemptedError
+from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.runs.checks import check_plans
 from kinetoscope.runs.pins import pinned_spec
 from kinetoscope.runs.records import Failure, open_run, stop_requested
@@ -34,4 +35,10 @@ def run_step(run_uri: str, name: str, inputs: dict[str, str]) -> str:
     except KinetoscopeError as error:
         run.note_failure(Failure.of(name, error))
         raise
+    except OSError as error:
+        full = disk_full_error(error)
+        if full is None:
+            raise
+        run.note_failure(Failure.of(name, full))
+        raise full from error
     return spec.uri

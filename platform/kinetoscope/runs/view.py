@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kinetoscope.core.errors import CorruptError, NotFoundError
+from kinetoscope.core.errors import CorruptError, DiskFullError, KinetoscopeError, NotFoundError
+from kinetoscope.core.full_disk import a_disk_was_full, full_disk
 from kinetoscope.runs.records import Run, list_runs
 from kinetoscope.steps.attempts import code_versions, num_attempts
 from kinetoscope.steps.contract import StepResult, StepStatus, read_result, read_status
@@ -48,9 +49,29 @@ def _row_or_damage(run: Run) -> dict[str, Any]:
 def run_status(run: Run) -> dict[str, Any]:
     """Return a run's live state: ``run_row`` with every step's row."""
     steps = [step_row(run, name) for name in run.record.steps]
-    end = run.end()
+    row, end = run_row(run), run.end()
     told = {"reason": end.reason, "hint": end.hint} if end else {"reason": "", "hint": ""}
-    return {**run_row(run), **told, "steps": steps}
+    if row["state"] == "interrupted":
+        error = interruption(run)
+        told = {"reason": error.message, "hint": error.hint or ""}
+    return {**row, **told, "steps": steps}
+
+
+def interruption(run: Run, *, disk_was_full: bool = False) -> KinetoscopeError:
+    """Return what is known of a run whose processes are gone without having noted an end.
+
+    Args:
+        run: the run.
+        disk_was_full: whether the exit code of its host told so; else the disk is looked at.
+    """
+    resume = f"kino resume {run.record.run_id} continues it"
+    full = a_disk_was_full() if disk_was_full else full_disk()
+    if full is not None:
+        return DiskFullError(full.message, hint=f"{full.hint}; then {resume}")
+    hint = f"{resume}; kino logs {run.record.run_id} may say more"
+    rows = [step_row(run, name) for name in run.record.steps]
+    told = [f"step {row['name']} failed: {row['reason']}" for row in rows if row["reason"]]
+    return KinetoscopeError((told or ["its processes are gone without a word"])[-1], hint=hint)
 
 
 def step_row(run: Run, name: str) -> dict[str, Any]:
@@ -78,10 +99,12 @@ def step_row(run: Run, name: str) -> dict[str, Any]:
     row["cached"] = record.cached
     uri = run.step_uri(record)
     store = open_store(uri)
-    row |= {"attempts": num_attempts(store), "code_versions": list(code_versions(store))}
+    row["attempts"] = num_attempts(store)
     result = read_result(uri)
     if result is not None:
-        return row | {"state": "done", "seconds": result.seconds}
+        versions = list(result.code_versions)
+        return row | {"state": "done", "seconds": result.seconds, "code_versions": versions}
+    row["code_versions"] = list(code_versions(store))
     status = read_status(uri)
     if status is None:
         return row | {"state": "waiting" if run.is_running() else "interrupted"}

@@ -8,6 +8,7 @@ import sys
 import time
 
 from kinetoscope.core.errors import (
+    DiskFullError,
     DivergedError,
     ExitCode,
     KinetoscopeError,
@@ -23,10 +24,12 @@ from kinetoscope.steps.contract import (
     stop_requested,
     write_spec,
 )
+from kinetoscope.steps.endings import untold_end
 
 _RESTART_SECONDS = 1.0
 _ERRORS: dict[int, type[KinetoscopeError]] = {
     ExitCode.USER_ERROR: UserError,
+    ExitCode.DISK_FULL: DiskFullError,
     ExitCode.PREEMPTED: PreemptedError,
     ExitCode.STALLED: StalledError,
     ExitCode.DIVERGED: DivergedError,
@@ -67,7 +70,9 @@ def _supervise(spec_uri: str) -> int:
 
 def _error(spec: StepSpec, code: int) -> KinetoscopeError:
     status = read_status(spec.uri)
-    reason = status.reason if status and status.reason else f"ended with exit code {code}"
-    hint = status.hint if status else ""
+    if status and status.reason:
+        reason, hint = status.reason, status.hint
+    else:
+        reason, hint = untold_end(code, f"ended with exit code {code} and no word of why")
     kind = _ERRORS.get(code, KinetoscopeError)
     return kind(reason, hint=hint or None)

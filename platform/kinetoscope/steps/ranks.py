@@ -19,6 +19,7 @@ from kinetoscope.steps.rank_environment import RankEnvironment
 _WORST_FIRST = (
     ExitCode.USER_ERROR,
     ExitCode.DIVERGED,
+    ExitCode.DISK_FULL,
     ExitCode.STALLED,
     ExitCode.FAILED,
     ExitCode.PREEMPTED,

@@ -13,14 +13,17 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from kinetoscope.core.errors import (
+    DiskFullError,
     ExitCode,
     KinetoscopeError,
     PreemptedError,
     SupersededError,
 )
+from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.core.settings import workspace
 from kinetoscope.steps.attempts import acquire, check_generation
 from kinetoscope.steps.contract import (
@@ -33,6 +36,7 @@ from kinetoscope.steps.contract import (
     read_spec,
     stop_requested,
 )
+from kinetoscope.steps.endings import untold_end
 from kinetoscope.steps.rank_environment import one_node
 from kinetoscope.steps.ranks import Ranks
 from kinetoscope.steps.watch import watch
@@ -78,6 +82,7 @@ class Supervisor:
         self._path.mkdir(parents=True, exist_ok=True)
         self._write_status("running")
         ranks = self._start_ranks()
+        full: DiskFullError | None = None
         try:
             code = watch(
                 ranks,
@@ -91,9 +96,16 @@ class Supervisor:
         except SupersededError as error:
             _log.error("%s", error.message)
             return error.exit_code
+        except OSError as error:
+            full = disk_full_error(error)
+            if full is None:
+                raise
+            code = full.exit_code
         finally:
             ranks.close()
             shutil.rmtree(self._path, ignore_errors=True)
+        if full is not None:  # told now that the attempt's own files are gone: there may be room
+            self._write_disk_full(full)
         return code
 
     def _start_ranks(self) -> Ranks:
@@ -178,10 +190,16 @@ class Supervisor:
         if code == ExitCode.STALLED:
             reason = f"no progress for {self._spec.runtime.stall_seconds:.0f} s"
             hint = "the ranks' logs hold their stacks"
-        elif code not in (ExitCode.DONE, ExitCode.PREEMPTED) and not told:
-            reason = f"the ranks ended with {codes} (a negative number is a signal)"
-            hint = "see the log; -9 is often a lack of memory"
+        elif code != ExitCode.DONE and not told:
+            known = f"the ranks ended with {codes} (a negative number is a signal)"
+            reason, hint = untold_end(code, known)
         self._write_status(_STATES.get(code, "failed"), code=int(code), reason=reason, hint=hint)
+
+    def _write_disk_full(self, full: DiskFullError) -> None:
+        _log.error("%s", full.message)
+        code, hint = int(full.exit_code), full.hint or ""
+        with suppress(OSError):
+            self._write_status("failed", code=code, reason=full.message, hint=hint)
 
 
 def _is_alive(pid: int) -> bool:
@@ -205,6 +223,12 @@ def main(spec_uri: str) -> ExitCode:
     except KinetoscopeError as error:
         _log.error("%s", error.message)
         return error.exit_code
+    except OSError as error:
+        full = disk_full_error(error)
+        if full is None:
+            raise
+        _log.error("%s", full.message)
+        return full.exit_code
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kinetoscope.core.errors import ExitCode, KinetoscopeError, StorageError
+from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.core.settings import rank_variables
 from kinetoscope.steps.attempts import check_generation, code_versions
 from kinetoscope.steps.contract import (
@@ -142,8 +144,9 @@ class StepContext:
             self.log.warning("the step has a committed result already: keeping that")
 
     def leave_report(self, report: Report) -> None:
-        """Leave the reason of a failure for the supervisor."""
-        self._leave(f"report-{self.rank}.json", report.to_bytes())
+        """Leave the reason of a failure for the supervisor; on a full disk the code tells it."""
+        with suppress(OSError):
+            self._leave(f"report-{self.rank}.json", report.to_bytes())
 
     def _leave(self, name: str, data: bytes) -> None:
         partial = self._attempt_path / f".{name}-{self.rank}"
@@ -194,10 +197,11 @@ def _run(ctx: StepContext, main: Callable[[StepContext], Outputs | None]) -> int
         ctx.leave_report(Report(code=error.exit_code, reason=error.message, hint=error.hint or ""))
         return error.exit_code
     except Exception as error:  # the boundary of the process: told, logged, turned into a code
-        traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}"
-        ctx.leave_report(Report(code=ExitCode.FAILED, reason=reason))
-        return ExitCode.FAILED
+        told = disk_full_error(error) or KinetoscopeError(f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # the log, too, lies on some disk
+            traceback.print_exc()
+        ctx.leave_report(Report(code=told.exit_code, reason=told.message, hint=told.hint or ""))
+        return told.exit_code
     return ExitCode.DONE
 
 

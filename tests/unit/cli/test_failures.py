@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tiny.runs import make_run
+from tiny.small_disk import small_disk
 from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
@@ -92,6 +93,14 @@ def test_a_broken_database_sends_to_the_doctor() -> None:
     assert code == 1
     assert "the model registry did not answer: " in error
     assert "kino doctor" in hint
+
+
+def test_a_full_disk_says_so_in_every_verb(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        code, error, hint = _lines("data", "synth", "--out", str(disk / "v"), "--clips", "2000")
+    assert code == 74
+    assert "is full: " in error
+    assert "KINO_WORKSPACE" in hint
 
 
 @pytest.mark.parametrize(
