@@ -244,7 +244,7 @@ def test_each_filter_drops_with_its_reason(
 
 
 def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no video \(.*\.mp4"):
+    with pytest.raises(DataError, match=r"no video in .*ends in .*\.mp4"):
         run(tmp_path, tmp_path / "out")
 
 

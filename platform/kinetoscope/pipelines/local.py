@@ -14,19 +14,20 @@ from pathlib import Path
 import psutil
 
 from kinetoscope.config.load import LoadedConfig
-from kinetoscope.core.errors import ConfigError, DataError
+from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.full_disk import MAKE_ROOM
 from kinetoscope.core.hashing import canonical_json, digest_bytes
 from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
-from kinetoscope.data.prepare.sources import videos_digest
+from kinetoscope.data.prepare.sources import list_videos, videos_digest
 from kinetoscope.runs.identity import code_version, modules_of_step, weights_digests
 from kinetoscope.runs.records import Run, RunRecord, Start
 from kinetoscope.runs.steps import planned_steps
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.storage.open import portable_path
+from kinetoscope.storage.open import open_store, portable_path
+from kinetoscope.storage.own_folders import MARKER, STORE_FOLDERS, WORKSPACE_FOLDERS, mark_own
 
 _POLL_SECONDS = 0.5
 # A laptop run's checkpoints, latents and samples; what a big model needs, it finds out later.
@@ -37,15 +38,12 @@ def create_run(loaded: LoadedConfig, videos: Path, workspace: Workspace) -> Run:
     """Check the machine and the input, and write the records of a new run.
 
     Raises:
-        DataError: when the directory of videos is missing.
+        DataError: when the directory of videos is missing, or has no video.
         ConfigError: when the disk is too full, or weights that the config names are missing.
     """
-    if not videos.is_dir():
-        raise DataError(
-            f"{videos} is not a directory of videos",
-            hint="kino data synth --out DIR makes a small set",
-        )
+    list_videos(videos)
     check_disk(workspace)
+    _mark(workspace)
     run = Run(workspace.store_uri, new_run_id())
     steps = planned_steps(loaded.config)
     config_json = canonical_json(loaded.config.to_json()).encode()
@@ -74,6 +72,14 @@ def check_disk(workspace: Workspace) -> None:
             f"{format_bytes(_MIN_FREE_BYTES)} are needed",
             hint=MAKE_ROOM,
         )
+
+
+def _mark(workspace: Workspace) -> None:
+    """Note what is ours before the videos are listed, who may lie around or beside it."""
+    mark_own(workspace.root, WORKSPACE_FOLDERS)
+    marker = open_store(workspace.store_uri).local_path(MARKER)
+    if marker is not None:
+        mark_own(marker.parent, STORE_FOLDERS)
 
 
 class Host:

@@ -86,6 +86,16 @@ def test_run_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
     assert "is not a directory of videos" in result.stderr
 
 
+def test_run_refuses_a_folder_without_videos_before_it_writes_anything(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "notes.md").write_text("no video")
+    result = runner.invoke(app, ["run", "--recipe", "smoke", "--videos", str(tmp_path / "videos")])
+    assert result.exit_code == 2
+    assert "no video in" in result.stderr
+    assert ".mp4" in result.stderr
+    assert not (tmp_path / "workspace").exists()
+
+
 def test_an_unknown_key_is_refused_by_name(tmp_path: Path) -> None:
     arguments = ["run", "--recipe", "smoke", "--videos", str(tmp_path), "--set", "sede=3"]
     result = runner.invoke(app, arguments)
@@ -134,3 +144,14 @@ def test_synth_then_prepare_makes_a_clip_table_and_a_report(tmp_path: Path) -> N
     assert told["num_train"] + told["num_heldout"] == 12
     assert [row["path"] for row in told["quarantine"]] == ["broken.mp4"]
     assert Path(told["report"]).is_file()
+
+
+def test_what_prepare_wrote_is_no_video_and_no_caption_the_next_time(tmp_path: Path) -> None:
+    runner.invoke(app, ["data", "synth", "--out", str(tmp_path), "--clips", "8"])
+    arguments = ["data", "prepare", str(tmp_path), "--out", str(tmp_path / "out")]
+    arguments += ["--recipe", "smoke", "--set", "prepare_data.num_workers=1"]
+    first, second = (json.loads(runner.invoke(app, [*arguments, "--json"]).stdout) for _ in "12")
+    assert second["videos_digest"] == first["videos_digest"]
+    assert (first["num_left_out"], second["num_left_out"]) == (0, 2)
+    assert "left out: 2 folder(s)" in Path(second["report"]).read_text()
+    assert "left out: 2 folder(s)" in runner.invoke(app, arguments).stdout

@@ -80,14 +80,20 @@ def prepare(
 
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.config.load import load_config
-    from kinetoscope.core.errors import DataError
-    from kinetoscope.data.prepare.prepare import QUARANTINE_KEY, REPORT_KEY, Hooks
+    from kinetoscope.data.prepare.prepare import (
+        OUTPUT_FOLDERS,
+        QUARANTINE_KEY,
+        REPORT_KEY,
+        Hooks,
+    )
     from kinetoscope.data.prepare.prepare import prepare as prepare_videos
+    from kinetoscope.data.prepare.sources import list_videos
     from kinetoscope.storage.directory import DirectoryStore
+    from kinetoscope.storage.own_folders import mark_own
 
-    if not videos.is_dir():
-        raise DataError(f"{videos} is not a folder", hint="kino data synth makes a small set")
     config = load_config(recipe, overrides or ()).config
+    list_videos(videos)  # told before a folder is made
+    mark_own(out, OUTPUT_FOLDERS)
     with _Counter("videos") as progress:
         prepared = prepare_videos(
             videos,
@@ -125,6 +131,7 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
         "num_videos": result.summary["videos"],
         "num_train": int(result.metrics["clips.train"]),
         "num_heldout": int(result.metrics["clips.heldout"]),
+        "num_left_out": result.summary.get("left_out", 0),
         "dropped": result.summary["dropped"],
         "quarantine": result.summary["quarantine"],
         "quarantine_file": uri_to_path(result.artifact_uri("quarantine")),
@@ -138,12 +145,15 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
 
 def _prepared_lines(told: dict[str, Any]) -> list[str]:
     from kinetoscope.cli.overview import quarantine_lines
+    from kinetoscope.data.prepare.sources import told_left_out
 
     lines = [
         f"{told['num_videos']} videos: {told['num_train']} clips to train on, "
         f"{told['num_heldout']} held out"
     ]
     lines += [f"dropped, {reason}: {count}" for reason, count in told["dropped"].items()]
+    if told["num_left_out"]:
+        lines.append(told_left_out(told["num_left_out"]))
     lines += quarantine_lines(told["quarantine"], told["quarantine_file"])
     return [*lines, f"report: {told['report']}"]
 

@@ -26,12 +26,7 @@ from kinetoscope.data.prepare.decode import timeout_detail
 from kinetoscope.data.prepare.guarded_pool import Casualty, GuardedPool
 from kinetoscope.data.prepare.report import QuarantineRow, ReportData, render_report
 from kinetoscope.data.prepare.selection import Selection, select_clips
-from kinetoscope.data.prepare.sources import (
-    VIDEO_SUFFIXES,
-    SourceListing,
-    digest_listing,
-    list_sources,
-)
+from kinetoscope.data.prepare.sources import SourceListing, digest_listing, list_videos
 from kinetoscope.storage.records import read_record
 from kinetoscope.storage.store import ObjectStore
 
@@ -39,6 +34,7 @@ CLIPS_KEY = "outputs/clips"
 CLIP_TABLE_NAME = "clips.parquet"
 REPORT_KEY = "outputs/report/report.html"
 QUARANTINE_KEY = "outputs/quarantine/quarantine.jsonl"
+OUTPUT_FOLDERS = frozenset({"outputs", "parts"})
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +76,7 @@ class Prepared:
         num_train: clips to train on; likewise ``num_heldout``.
         dropped: clips dropped, by reason.
         quarantine: files not used.
+        num_left_out: folders that Kinetoscope made, not looked into.
     """
 
     videos_digest: str
@@ -88,6 +85,7 @@ class Prepared:
     num_heldout: int
     dropped: dict[str, int]
     quarantine: list[QuarantineRow] = field(default_factory=list)
+    num_left_out: int = 0
 
     def metrics(self) -> dict[str, float]:
         """Return the counts under their metric names."""
@@ -115,12 +113,10 @@ def prepare(
     what it found out about each video. Equal input gives equal bytes.
 
     Raises:
-        DataError: no usable clip (names what was dropped and why), or too few to split.
+        DataError: no video, no usable clip (names what was dropped and why), or too few to split.
         PreemptedError: told to stop; a later call goes on from there.
     """
-    listing = list_sources(directory)
-    if not listing.videos:
-        raise DataError(f"no video ({', '.join(sorted(VIDEO_SUFFIXES))}) in {directory}")
+    listing = list_videos(directory)
     captions = read_captions(listing)
     digests = _digests(listing)
     hooks = hooks or Hooks()
@@ -137,6 +133,7 @@ def prepare(
         thumbnails={clip.clip_id: clip.scene.thumbnail for clip in selection.candidates},
         dropped=dict(selection.dropped),
         quarantine=quarantine,
+        num_left_out=listing.num_left_out,
     )
     _write(store, report)
     num_train = sum(row.split == "train" for row in rows)
@@ -147,6 +144,7 @@ def prepare(
         num_heldout=len(rows) - num_train,
         dropped=dict(sorted(selection.dropped.items())),
         quarantine=quarantine,
+        num_left_out=listing.num_left_out,
     )
 
 

@@ -10,6 +10,7 @@ import markupsafe
 import numpy as np
 
 from kinetoscope.core.text import printable_value
+from kinetoscope.data.prepare.sources import told_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,8 @@ svg text { font-size: 11px }
 <h1>Prepared clips</h1>
 <p>{{ num_videos }} videos, {{ rows|length }} clips kept ({{ num_train }} to train on,
 {{ rows|length - num_train }} held out) in {{ num_groups }} groups of near-duplicates.</p>
-<h2>Dropped clips</h2>
+{% if left_out %}<p class="note">{{ left_out }}.</p>
+{% endif %}<h2>Dropped clips</h2>
 {% if dropped %}<table><tr><th>reason</th><th>clips</th></tr>
 {% for reason, count in dropped %}<tr><td>{{ reason }}</td><td class="n">{{ count }}</td></tr>
 {% endfor %}</table>{% else %}<p>None.</p>{% endif %}
@@ -74,6 +76,7 @@ class ReportData:
         thumbnails: base64 JPEGs by clip id.
         dropped: clips dropped, by reason.
         quarantine: files not used.
+        num_left_out: folders that Kinetoscope made, not looked into.
     """
 
     num_videos: int
@@ -81,6 +84,7 @@ class ReportData:
     thumbnails: dict[str, str]
     dropped: dict[str, int]
     quarantine: Sequence[QuarantineRow]
+    num_left_out: int = 0
 
 
 def render_report(data: ReportData) -> str:
@@ -92,6 +96,7 @@ def render_report(data: ReportData) -> str:
     )
     return environment.from_string(_TEMPLATE).render(
         num_videos=data.num_videos,
+        left_out=told_left_out(data.num_left_out) if data.num_left_out else "",
         rows=rows,
         num_train=sum(row.split == "train" for row in rows),
         num_groups=len({row.group for row in rows}),

@@ -11,9 +11,12 @@ from kinetoscope.core.errors import DataError
 from kinetoscope.core.file_digests import FileDigests
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.uris import is_text
+from kinetoscope.storage.own_folders import own_folders
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 SIDECAR_SUFFIXES = frozenset({".csv", ".jsonl", ".txt"})
+
+_MAKE_SOME = "kino data synth --out DIR makes a small set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +36,54 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class SourceListing:
-    """What a directory holds, each list sorted by name."""
+    """What a directory holds, each list sorted by name.
+
+    Attributes:
+        videos: by suffix.
+        sidecars: files that may hold captions.
+        num_left_out: folders that Kinetoscope made, e.g. of a workspace inside; not looked into.
+    """
 
     videos: tuple[SourceFile, ...]
     sidecars: tuple[SourceFile, ...]
+    num_left_out: int = 0
+
+
+def list_videos(directory: Path) -> SourceListing:
+    """List the sources of a directory that must have a video that may be opened.
+
+    Raises:
+        DataError: the directory does not exist, or has none.
+    """
+    listing = list_sources(directory)
+    suffixes = " ".join(sorted(VIDEO_SUFFIXES))
+    if not listing.videos:
+        left_out = f"; {told_left_out(listing.num_left_out)}" if listing.num_left_out else ""
+        raise DataError(
+            f"no video in {directory}: no file, there or in its folders, ends in {suffixes}"
+            f"{left_out}",
+            hint=_MAKE_SOME,
+        )
+    if all(video.refused for video in listing.videos):
+        first = listing.videos[0]
+        raise DataError(
+            f"none of {len(listing.videos)} videos in {directory} may be opened, "
+            f"e.g. {first.name}: {first.refused}",
+            hint=_MAKE_SOME,
+        )
+    return listing
+
+
+def told_left_out(num_folders: int) -> str:
+    """Return what is told of folders that were not looked into."""
+    return f"left out: {num_folders} folder(s) that Kinetoscope itself made there"
 
 
 def list_sources(directory: Path) -> SourceListing:
     """List videos and sidecar files, recursively; hidden files and folders are left out.
+
+    So are the folders that Kinetoscope made itself: else a workspace in the directory would turn
+    each run's samples into the next one's videos.
 
     Links to folders are not followed. A link that leaves the directory, a pipe, a device and a name
     that is not UTF-8 are listed as refused.
@@ -49,7 +92,7 @@ def list_sources(directory: Path) -> SourceListing:
         DataError: the directory does not exist, or its path is no text.
     """
     if not directory.is_dir():
-        raise DataError(f"no directory of videos at {directory}")
+        raise DataError(f"{directory} is not a directory of videos", hint=_MAKE_SOME)
     root = directory.resolve()
     if not is_text(root):
         raise DataError(
@@ -57,8 +100,11 @@ def list_sources(directory: Path) -> SourceListing:
             hint="rename it, or give a copy of it",
         )
     files: dict[bool, list[SourceFile]] = {True: [], False: []}
+    num_left_out = 0
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        own = own_folders(Path(folder), folders)
+        num_left_out += len(own)
+        folders[:] = sorted({name for name in folders if not name.startswith(".")} - own)
         for name in names:
             path = Path(folder, name)
             suffix = path.suffix.lower()
@@ -67,7 +113,7 @@ def list_sources(directory: Path) -> SourceListing:
     videos, sidecars = (
         tuple(sorted(files[key], key=lambda file: file.name)) for key in (True, False)
     )
-    return SourceListing(videos, sidecars)
+    return SourceListing(videos, sidecars, num_left_out)
 
 
 def videos_digest(directory: Path, cache: Path) -> str:

@@ -44,6 +44,7 @@ def main(ctx: StepContext) -> Outputs | None:
             "videos": prepared.num_videos,
             "dropped": prepared.dropped,
             "quarantine": [asdict(row) for row in prepared.quarantine],
+            "left_out": prepared.num_left_out,
         },
     )
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from kinetoscope.core.errors import DataError
-from kinetoscope.data.prepare.sources import list_sources, videos_digest
+from kinetoscope.data.prepare.sources import list_sources, list_videos, videos_digest
+from kinetoscope.storage.own_folders import (
+    MARKER,
+    STORE_FOLDERS,
+    WORKSPACE_FOLDERS,
+    mark_own,
+    own_folders,
+)
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def test_what_is_no_file_of_the_directory_is_refused(videos: Path, tmp_path: Pat
 
 
 def test_a_missing_directory_is_a_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no directory of videos"):
+    with pytest.raises(DataError, match="is not a directory of videos"):
         list_sources(tmp_path / "nowhere")
 
 
@@ -92,3 +99,82 @@ def test_a_directory_whose_path_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no UTF-8 path") as told:
         list_sources(folder)
     told.value.message.encode()
+
+
+def _fill(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def _workspace(folder: Path) -> None:
+    _fill(folder, "objects/steps/evaluate_dit/0/sample.mp4", "objects/runs/r1/run.json")
+    _fill(folder, "scratch/a.mp4", "mlartifacts/1/sample.mp4", "mlflow.db", "mine/own.mp4")
+
+
+@pytest.mark.parametrize("where", ["", "ws", "sub/deep/ws"])
+@pytest.mark.parametrize("marked", [True, False], ids=["marked", "made before the marker"])
+def test_a_workspace_inside_gives_no_videos(
+    videos: Path, tmp_path: Path, where: str, marked: bool
+) -> None:
+    _fill(videos / where, "mine/own.mp4")
+    digest = videos_digest(videos, tmp_path / "cache.json")
+    workspace = videos / where
+    _workspace(workspace)
+    if marked:
+        mark_own(workspace, WORKSPACE_FOLDERS)
+    listing = list_sources(videos)
+    mine = (Path(where) / "mine/own.mp4").as_posix()
+    assert {video.name for video in listing.videos} == {"a.MKV", "b.mp4", "sub/c.webm", mine}
+    assert listing.num_left_out == 3
+    assert videos_digest(videos, tmp_path / "cache.json") == digest
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["marked", "made before the marker"])
+def test_a_store_elsewhere_gives_no_videos(videos: Path, marked: bool) -> None:
+    _fill(videos / "store", "steps/x/0/sample.mp4", "runs/r1/run.json", "models/m/a.mp4", "a.mp4")
+    _fill(videos / "ws", "mlartifacts/1/sample.mp4", "mlflow.db")
+    if marked:
+        mark_own(videos / "store", STORE_FOLDERS)
+    listing = list_sources(videos)
+    assert {video.name for video in listing.videos if "/" in video.name} == {
+        "store/a.mp4",
+        "sub/c.webm",
+    }
+    assert listing.num_left_out == 4
+
+
+def test_folders_of_a_user_s_by_the_same_names_are_looked_into(videos: Path) -> None:
+    _fill(videos, "runs/a.mp4", "objects/b.mp4", "models/c.mp4", "logs/d.mp4", "steps/e.mp4")
+    listing = list_sources(videos)
+    assert len(listing.videos) == 8
+    assert listing.num_left_out == 0
+
+
+def test_a_hostile_marker_hangs_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / MARKER)
+    assert own_folders(tmp_path, ["objects"]) == frozenset()
+
+
+def test_markers_of_a_store_and_a_workspace_in_one_folder_add_up(tmp_path: Path) -> None:
+    mark_own(tmp_path, {"objects"})
+    mark_own(tmp_path, {"steps"})
+    assert own_folders(tmp_path, ["objects", "steps", "mine"]) == {"objects", "steps"}
+    assert [path.name for path in tmp_path.iterdir()] == [MARKER]
+
+
+def test_no_video_is_told_with_what_is_looked_for_and_left_out(tmp_path: Path) -> None:
+    _fill(tmp_path, "notes.md", "film.ogv")
+    _workspace(tmp_path / "ws")
+    (tmp_path / "ws/mine/own.mp4").unlink()
+    wanted = r"ends in \.avi .*\.webm; left out: 3 folder"
+    with pytest.raises(DataError, match=wanted) as caught:
+        list_videos(tmp_path)
+    assert "kino data synth" in (caught.value.hint or "")
+
+
+def test_videos_that_may_not_be_opened_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").symlink_to("nowhere.mp4")
+    with pytest.raises(DataError, match=r"none of 1 videos .*a\.mp4: a broken link"):
+        list_videos(tmp_path)
