@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import BaseModel
 
 from kinetoscope.artifacts.clips import open_clips
 from kinetoscope.artifacts.files import read_artifact
@@ -131,6 +132,6 @@ def _equal(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(_equal, one, other))
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if hasattr(one, "__slots__") and not hasattr(one, "model_fields"):
+    if hasattr(one, "__slots__") and not isinstance(one, BaseModel):
         return all(_equal(getattr(one, name), getattr(other, name)) for name in one.__slots__)
     return bool(one == other)

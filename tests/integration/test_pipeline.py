@@ -110,7 +110,7 @@ def test_mlflow_has_the_run_its_steps_curves_and_lineage(smoke: Any) -> None:
     assert (
         nested["train_dit_1"]
         .data.tags["kinetoscope.dev/input.vae"]
-        .endswith(Path(nested["train_vae_3"].data.tags["kinetoscope.dev/step-uri"]).name)
+        .endswith(Path(nested["train_vae_3"].data.tags["kinetoscope.dev/step-key"]).name)
     )
     version = client.get_model_version_by_alias("smoke", "champion")
     assert version.tags
