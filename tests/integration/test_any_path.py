@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from kinetoscope.core.uris import sqlite_uri
+from kinetoscope.tracking.database import connect
 from kinetoscope.tracking.database_check import examine_database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,7 +121,7 @@ def test_a_run_ends_well_at_any_path_in_a_bare_environment(
     # Nothing fell beside the workspace.
     assert sorted([*tmp_path.iterdir(), *here.iterdir()]) == before
 
-    client = MlflowClient(sqlite_uri(workspace / "mlflow.db"))
+    client = connect(sqlite_uri(workspace / "mlflow.db"))
     experiment = client.get_experiment_by_name("kinetoscope")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], "tags.`kinetoscope.dev/run` != ''")
