@@ -12,6 +12,7 @@ from tiny.registry import new_version, register
 from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
+from kinetoscope.core.errors import CorruptError
 from kinetoscope.core.settings import workspace
 from kinetoscope.inference.lost_versions import Rebuilt, rebuild
 from kinetoscope.storage.open import open_store
@@ -198,3 +199,21 @@ def test_a_version_that_a_run_made_names_the_run_where_mlflow_has_it(tmp_path: P
     assert set(rebuild(registry, own_store()).made) == {"kept/1", "gone/1"}
     assert registry._client.get_model_version("kept", "1").run_id == run
     assert not registry._client.get_model_version("gone", "1").run_id
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "header"])
+def test_a_damaged_database_is_told_in_one_line_and_moved_away_by_the_user(
+    three: dict[str, ModelVersion], lose_database: Callable[[], Path], damage: str
+) -> None:
+    whole = lose_database().read_bytes()
+    path = workspace().root / "mlflow.db"
+    flipped = bytes(byte ^ 0xFF for byte in whole[:32]) + whole[32:]
+    path.write_bytes({"text": b"?" * 5000, "cut": whole[:9000], "header": flipped}[damage])
+    error = kino("models", "ls", code=1)
+    assert error.startswith(f"error: MLflow's database {path} is damaged: ")
+    assert "kino models rebuild" in error
+    assert len(error.splitlines()) == 2
+    with pytest.raises(CorruptError):
+        Tracker(workspace().tracking_uri, workspace().artifacts_path)
+    path.rename(path.with_name("damaged.db"))
+    assert len(kino("models", "rebuild")["made"]) == len(three)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kinetoscope.core.errors import StorageError
 from kinetoscope.core.settings import lend_home, workspace
 from kinetoscope.core.uris import sqlite_path
+from kinetoscope.tracking.damage import refuse_damaged, sqlite_error
 from kinetoscope.tracking.migrations import find_migrations
 from kinetoscope.tracking.relocation import relocate
 
@@ -38,7 +39,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     """Return a client of the tracking store and registry; a fresh sqlite file gets its tables.
 
     Raises:
-        StorageError: the store can't be opened.
+        StorageError: the store can't be opened; ``CorruptError`` where its file is damaged.
     """
     # Read when mlflow is imported; a laptop run uses no network.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -52,6 +53,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     path, own = sqlite_path(tracking_uri), workspace()
     with exclusive(tracking_uri):
         if path is not None:
+            refuse_damaged(path)
             # MLflow's default experiment, which nobody uses, would have artifacts in the current
             # folder, whose path MLflow writes into SQL as it is.
             call(SqlAlchemyStore, tracking_uri, own.artifacts_path.as_uri())
@@ -84,18 +86,21 @@ def call(function: Callable[..., T], *args: object, **kwargs: object) -> T:
     """Call a client's method, and again while sqlite says that another process holds the database.
 
     Raises:
-        StorageError: still locked after a minute.
+        StorageError: still locked after a minute, or sqlite can't use the database's file.
     """
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DatabaseError
 
     pause = 0.05
     give_up_at = time.monotonic() + _GIVE_UP_SECONDS
     while True:
         try:
             return function(*args, **kwargs)
-        except (MlflowException, OperationalError) as error:
+        except (MlflowException, DatabaseError) as error:
             if not any(text in str(error) for text in _BUSY):
+                trouble = sqlite_error(str(error), _database_of(function))
+                if trouble is not None:
+                    raise trouble from error
                 raise
             if time.monotonic() > give_up_at:
                 raise StorageError(
@@ -104,6 +109,12 @@ def call(function: Callable[..., T], *args: object, **kwargs: object) -> T:
                 ) from error
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _database_of(function: Callable[..., object]) -> Path | None:
+    """Return the embedded store's file, from a method of a client of it."""
+    client = getattr(function, "__self__", None)
+    return sqlite_path(getattr(client, "tracking_uri", ""))
 
 
 def experiment_id(client: MlflowClient, tracking_uri: str, artifacts_path: Path | None) -> str:

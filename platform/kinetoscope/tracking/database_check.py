@@ -94,4 +94,7 @@ def _explain(error: str) -> str:
         return "another process holds it: look for a run that hangs (kino ls), or try again"
     if "readonly" in error or "unable to open" in error:
         return "give yourself the right to write to the file and its folder"
-    return "restore it from a copy, or move it away: the next run makes a new one, without history"
+    return (
+        "restore it from a copy, or move it away: the next run makes a new one, and kino models "
+        "rebuild brings the models back"
+    )
