@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from tiny.registry import register
 from tiny.runs import make_run
 from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
-from kinetoscope.core.settings import workspace
+from kinetoscope.core.settings import tracking_uri, workspace
 from kinetoscope.runs.report import finish_run
 from kinetoscope.storage.open import open_store
-from kinetoscope.tracking.versions import NewVersion
+from kinetoscope.tracking.database import connect
 
 runner = CliRunner()
 EVIL = "a\x1b[2J\a\rb\nrzzzzzzz (fine): succeeded\x9b1A\u202e\u200b"
@@ -69,10 +68,10 @@ def test_an_error_shows_what_was_given_in_its_own_line() -> None:
 
 
 def test_models_and_their_tags_forge_nothing() -> None:
-    new = NewVersion(
-        name="m\x1b[2Jm", bundle_key="models/b", bundle_digest="\x1b", tags={"t": EVIL}, scores={}
-    )
-    register(new)
+    # As another program registered it.
+    client = connect(tracking_uri())
+    client.create_registered_model("m\x1b[2Jm")
+    client.create_model_version("m\x1b[2Jm", source="file:///b\x1b", tags={"t": EVIL})
     assert r"m\x1b[2Jm/1" in _stdout("models", "ls")
     shown = _stdout("models", "show", "m\x1b[2Jm")
     assert SHOWN in shown
