@@ -22,7 +22,7 @@ LOCK_IMAGE := $(COMPILE) pyproject.toml requirements/images.in --extra pipelines
 
 # Test processes at once. Tests that share what they build stay in one of them (tests/conftest.py).
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 ENGINE ?= docker
 IMAGE_PREFIX ?= ghcr.io/kinetoscope

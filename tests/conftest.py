@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 _CLEARED_PREFIXES = ("KINO_", "MLFLOW_", "AWS_")
 # Says which servers and images tests may use.
 _KEPT_PREFIX = "KINO_TEST_"
+# They look at one finished run of the pipeline (the fixture `smoke`), which takes two minutes.
+_OF_ONE_RUN = {
+    "test_flipped_bits.py",
+    "test_moved_run.py",
+    "test_pipeline.py",
+    "test_second_kind.py",
+}
 _CLEARED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -34,14 +42,21 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path / "workspace"))
 
 
-# First: pytest-xdist reads the groups in the same hook.
-@pytest.hookimpl(tryfirst=True)
+class _Scheduling(LoadFileScheduling):  # type: ignore[misc] # it has no types
+    """Tests of one file stay in one process, and so do those of all files that share a run."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "one run" if file.rpartition("/")[2] in _OF_ONE_RUN else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+    """Say which tests go to one process (pytest-xdist)."""
+    return _Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests in one process that share what they build; skip what needs a GPU without one."""
-    for item in items:
-        # A file's tests; and those of all files that look at one finished run.
-        shared = "smoke" if "smoke" in getattr(item, "fixturenames", ()) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(shared))
+    """Skip tests that need a GPU where there is none, saying so."""
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if wanting:
         import torch

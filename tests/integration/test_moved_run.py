@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.minio_server import MinioServer
+
+from kinetoscope.storage.open import open_store
 
 
 @pytest.fixture
@@ -52,6 +55,38 @@ def test_it_shows_generates_resumes_serves_a_new_run_and_is_removed(
     assert moved.json("ls") == []
     assert list((moved.workspace / "objects" / "steps").rglob("result.json")) == []
     moved("generate", "a red circle", "--model", model, "--out", str(clip))
+
+
+def test_it_works_from_a_bucket(
+    smoke: Any,
+    minio: MinioServer,
+    mixed_videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kino = type(smoke)(tmp_path / "elsewhere")
+    shutil.copytree(smoke.workspace, kino.workspace, ignore=shutil.ignore_patterns("objects"))
+    for name, value in minio.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KINO_STORE_URI", f"s3://{minio.bucket}/moved here")
+    bucket = open_store(f"s3://{minio.bucket}/moved here")
+    objects = smoke.workspace / "objects"
+    for path in objects.rglob("*"):
+        if path.is_file():
+            bucket.put_file(path.relative_to(objects).as_posix(), path)
+    shown = kino.json("show", "last")
+    assert shown["state"] == "succeeded"
+    assert shown["report"].startswith(f"s3://{minio.bucket}/moved here/runs/")
+    again = kino.json("run", "--recipe", "smoke", "--videos", str(mixed_videos))
+    assert all(step["cached"] for step in again["steps"])
+    assert kino.json("resume", "last")["state"] == "succeeded"
+    clip = tmp_path / "clip.mp4"
+    kino("generate", "a red circle", "--out", str(clip))
+    assert clip.stat().st_size > 0
+    for run in (again["run"], shown["run"]):
+        kino("rm", run, "--yes")
+    assert bucket.list("steps") == []
+    assert bucket.list("models")
 
 
 def test_a_run_removed_in_a_copy_stays_in_the_original(smoke: Any, tmp_path: Path) -> None:

@@ -158,4 +158,6 @@ def test_a_database_that_others_share_keeps_its_places(
 def test_a_place_that_the_user_chose_stays(tmp_path: Path) -> None:
     Tracker(workspace().tracking_uri, tmp_path / "chosen")
     Tracker(workspace().tracking_uri, workspace().artifacts_path)
-    assert places(workspace().root / "mlflow.db") == {(tmp_path / "chosen").as_uri()}
+    chosen = (tmp_path / "chosen").as_uri()
+    default = f"{workspace().artifacts_path.as_uri()}/0"  # of MLflow's own first experiment
+    assert places(workspace().root / "mlflow.db") == {chosen, default}

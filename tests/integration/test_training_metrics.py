@@ -16,7 +16,8 @@ from tiny.steps import ranks, start_supervisor, step_spec
 
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import ExitCode, KinetoscopeError
-from kinetoscope.steps.contract import StepSpec, read_status
+from kinetoscope.steps.contract import STEPS, StepSpec, read_status
+from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.scrape import scrape
 
@@ -54,9 +55,10 @@ def step(path: Path, clips: str, **loop: object) -> StepSpec:
     return step_spec(
         "train_spatial_vae",
         "kinetoscope.training.vae.train_spatial_vae",
-        (path / "objects").as_uri(),
+        split_uri(clips, STEPS)[0],
         {**CONFIG, "loop": {**LOOP, **loop}},
         inputs={"clips": clips},
+        fingerprint=path.name,
         runtime=ranks(2),
     )
 

@@ -30,11 +30,13 @@ def step_spec(
 ) -> StepSpec:
     """Return a step of run ``raaaaaaa``; it lives at ``steps/<name>/0``.
 
-    ``inputs`` are URIs, by name; the videos lie in ``videos`` beside the store.
+    ``inputs`` are URIs in the same store, by name; the videos lie in ``videos`` beside it.
     """
     values: dict[str, Any] = {"run_id": "raaaaaaa", "seed": 5, "fingerprint": "0"}
     values |= {"videos": "../videos"} | changes
-    inputs = {k: split_uri(uri, STEPS)[1] for k, uri in values.pop("inputs", {}).items()}
+    given = {name: split_uri(uri, STEPS) for name, uri in values.pop("inputs", {}).items()}
+    assert {root for root, _ in given.values()} <= {root_uri}
+    inputs = {name: key for name, (_, key) in given.items()}
     return StepSpec(
         name=name, worker=worker, root_uri=root_uri, config=config, inputs=inputs, **values
     )

@@ -101,6 +101,11 @@ def test_a_changed_line_changes_the_version_of_just_what_reaches_it(
     (tmp_path / "c.py").write_text("x = 2\n")
     changed = [old != new for old, new in zip(before, all_versions(), strict=True)]
     assert changed == [True, True, True, True, False]
+    # Data counts for what lies beside it.
+    (tmp_path / "sizes.json").write_text("[1]")
+    with_data = all_versions()
+    (tmp_path / "sizes.json").write_text("[2]")
+    assert all(old != new for old, new in zip(with_data, all_versions(), strict=True))
     with pytest.raises(ConfigError, match=r"kinetoscope\.zzz"):
         versions.code_digest("kinetoscope.zzz")
 

@@ -25,10 +25,14 @@ from kinetoscope.steps.attempts import Attempt
 from kinetoscope.steps.contract import StepResult, read_result, read_spec, read_status
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.records import read_record
+from kinetoscope.tracking.version_records import read_record as read_version_record
 
 FLIPS = 200
-# What people read, and what is looked at while a step runs: logs, rows of metrics, caches, pages.
-_EXCUSED = re.compile(r"/(logs|metrics|parts)/|report\.html$|/fresh\.json$|/digests\.json$")
+# What people read, and what is looked at while a step runs: logs, rows of metrics, caches, pages;
+# and the list of folders that are ours, which are known by their shape as well.
+_EXCUSED = re.compile(
+    r"/(logs|metrics|parts)/|report\.html$|/digests\.json$|/\.kinetoscope-folders$"
+)
 
 
 @pytest.fixture
@@ -73,6 +77,8 @@ def _reader(objects: Path, key: str, scratch: Path) -> Callable[[], Any] | None:
         return _run_reader(Run(root, parts[0]), "/".join(parts[1:]))
     if top == "models":
         return lambda: load_bundle(open_store(f"{root}/models/{parts[0]}/{parts[1]}"), scratch)
+    if top == "registry":
+        return lambda: read_version_record(open_store(root), key)
     if top == "steps":
         uri = f"{root}/steps/{parts[0]}/{parts[1]}"
         return _step_reader(uri, "/".join(parts[2:]))
