@@ -27,7 +27,6 @@ from kinetoscope.storage.open import open_store
 from kinetoscope.storage.records import read_record
 from kinetoscope.tracking.version_records import read_record as read_version_record
 
-FLIPS = 200
 # What people read, and what is looked at while a step runs: logs, rows of metrics, caches, pages;
 # and the list of folders that are ours, which are known by their shape as well.
 _EXCUSED = re.compile(
@@ -41,7 +40,10 @@ def objects(smoke: Any, tmp_path: Path) -> Path:
     return tmp_path / "objects"
 
 
-def test_every_flipped_bit_is_told_by_name_or_harmless(objects: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flips", [30, pytest.param(200, marks=pytest.mark.slow)])
+def test_every_flipped_bit_is_told_by_name_or_harmless(
+    objects: Path, tmp_path: Path, flips: int
+) -> None:
     draw = random.Random(0)  # noqa: S311 - places to damage, no secret
     silent, unread = [], []
     for path in sorted(path for path in objects.rglob("*") if path.is_file()):
@@ -53,7 +55,7 @@ def test_every_flipped_bit_is_told_by_name_or_harmless(objects: Path, tmp_path: 
             unread.append(key)
             continue
         whole, expected = path.read_bytes(), read()
-        for _ in range(min(FLIPS, 8 * len(whole))):
+        for _ in range(min(flips, 8 * len(whole))):
             position = draw.randrange(8 * len(whole))
             flipped = bytearray(whole)
             flipped[position // 8] ^= 1 << position % 8

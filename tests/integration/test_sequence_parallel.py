@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -209,11 +211,19 @@ def run_rank(rank: int, world_size: int, folder: Path) -> None:
 Results = list[dict[str, dict[str, Tensor]]]
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Results:
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Results]:
+    """What each of so many processes computed: once, whatever order the tests come in."""
+    return cache(lambda world_size: _compute(world_size, tmp_path_factory.mktemp("ranks")))
+
+
+@pytest.fixture(params=[2, 4])
+def ranks(request: pytest.FixtureRequest, computed: Callable[[int], Results]) -> Results:
     """What each of 2 or 4 processes computed."""
-    world_size: int = request.param
-    folder = tmp_path_factory.mktemp("ranks")
+    return computed(request.param)
+
+
+def _compute(world_size: int, folder: Path) -> Results:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
