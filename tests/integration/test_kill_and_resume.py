@@ -16,7 +16,8 @@ import pytest
 from kinetoscope.core.settings import Workspace
 from kinetoscope.data.config import SynthConfig
 from kinetoscope.data.synthetic.draw import synthesize
-from kinetoscope.runs.records import Run, find_run
+from kinetoscope.runs.find import find_run
+from kinetoscope.runs.records import Run
 from kinetoscope.runs.view import run_status, step_results
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

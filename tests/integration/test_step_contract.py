@@ -23,7 +23,7 @@ from kinetoscope.core.errors import (
     UserError,
 )
 from kinetoscope.core.hashing import digest_json
-from kinetoscope.runs.records import open_run
+from kinetoscope.runs.find import open_run
 from kinetoscope.steps.attempts import num_attempts
 from kinetoscope.steps.contract import RuntimeConfig, StepSpec, StepStatus, read_result, read_status
 from kinetoscope.steps.execute import execute

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 from kinetoscope.cli.output import say
 from kinetoscope.core.text import printable
 from kinetoscope.core.units import format_seconds
-from kinetoscope.runs.records import Run, stop_requested
+from kinetoscope.runs.records import Run
 from kinetoscope.runs.view import run_status, step_row
 
 _LINE_SECONDS = 30.0
@@ -57,7 +57,7 @@ class LineDisplay:
 
     def update(self) -> None:
         """Write the lines that are due."""
-        if not self._told_of_stop and stop_requested(self._run.store.uri):
+        if not self._told_of_stop and self._run.stop_requested():
             self._told_of_stop = True
             say(_STOPPING, err=True)
         due = time.monotonic() - self._told_at >= _LINE_SECONDS
@@ -94,7 +94,7 @@ class LiveDisplay:
         """Draw the table anew."""
         from rich.console import Group
 
-        note = [_STOPPING] if stop_requested(self._run.store.uri) else []
+        note = [_STOPPING] if self._run.stop_requested() else []
         self._live.update(Group(status_table(run_status(self._run)), *note), refresh=True)
 
 

@@ -17,8 +17,9 @@ from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.build import build_pipeline
 from kinetoscope.pipelines.local_command import quote_interpreter
+from kinetoscope.runs.find import open_run
 from kinetoscope.runs.mirror import Mirror
-from kinetoscope.runs.records import Run, open_run
+from kinetoscope.runs.records import Run
 from kinetoscope.runs.report import finish_run
 from kinetoscope.telemetry.logging_setup import setup_logging
 

@@ -25,7 +25,7 @@ from kinetoscope.core.errors import ConfigError, CorruptError, KinetoscopeError,
 from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.steps.contract import STEPS
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.storage.keys import join_uri, split_uri
+from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store, resolve_path
 from kinetoscope.storage.records import R, damage_hint, read_record, shown_name
 
@@ -33,7 +33,7 @@ RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
 
 RUNS = "runs"
 STOP_KEY = "stop.json"
-_RECORD_KEY = "run.json"
+RECORD_KEY = "run.json"
 _CONFIG_KEY = "config.json"
 _END_KEY = "end.json"
 _FAILURE_KEY = "failure.json"
@@ -124,7 +124,7 @@ class Run:
     @property
     def record(self) -> RunRecord:
         """The run itself; raises ``NotFoundError``."""
-        record = self._read(_RECORD_KEY, RunRecord)
+        record = self._read(RECORD_KEY, RunRecord)
         if record is None:
             raise NotFoundError(f"no run {self.run_id!r} in {self.root_uri}")
         return record
@@ -162,7 +162,7 @@ class Run:
     def create(self, record: RunRecord, config_json: bytes) -> None:
         """Write a new run; its record last, since a run is there when its record is."""
         self.store.put_bytes(_CONFIG_KEY, config_json)
-        self.store.put_bytes(_RECORD_KEY, record.to_bytes())
+        self.store.put_bytes(RECORD_KEY, record.to_bytes())
 
     def begin(self, start: Start) -> None:
         """Note a start; forgets an earlier stop and end."""
@@ -210,6 +210,10 @@ class Run:
         """Ask the run's steps to save and stop."""
         self.store.put_bytes(STOP_KEY, b"{}")
 
+    def stop_requested(self) -> bool:
+        """Tell whether somebody asked the run to stop."""
+        return self.store.stat(STOP_KEY) is not None
+
     def note_step(self, record: StepRecord) -> None:
         """Note where a step lives."""
         self.store.put_bytes(f"{STEPS}/{record.name}.json", record.to_bytes())
@@ -241,50 +245,3 @@ class Run:
     def _read(self, key: str, kind: type[R]) -> R | None:
         with damage_hint(self._way_out):
             return read_record(self.store, key, kind)
-
-
-def open_run(run_uri: str) -> Run:
-    """Open the records at a run's URI."""
-    root_uri, key = split_uri(run_uri, RUNS)
-    return Run(root_uri, key.removeprefix(f"{RUNS}/"))
-
-
-def stop_requested(run_uri: str) -> bool:
-    """Tell whether somebody asked the run to stop."""
-    return open_store(run_uri).stat(STOP_KEY) is not None
-
-
-def list_runs(root_uri: str) -> list[Run]:
-    """Return all runs, the newest first; those whose record is damaged come last."""
-    runs = [Run(root_uri, run_id) for run_id in _run_ids(root_uri)]
-    return sorted(runs, key=_created_at, reverse=True)
-
-
-def find_run(root_uri: str, name: str) -> Run:
-    """Return a run by its id, a unique prefix of it, or ``last``; raises ``NotFoundError``."""
-    if name == "last":
-        runs = list_runs(root_uri)
-        if runs:
-            return runs[0]
-    ids = _run_ids(root_uri)
-    found = [name] if name in ids else [run_id for run_id in ids if run_id.startswith(name)]
-    if len(found) == 1:
-        return Run(root_uri, found[0])
-    told = ", ".join((found or ids)[:10])
-    what = f"{len(found)} runs match" if found else "there is no run"
-    raise NotFoundError(
-        f"{what} {name!r} in {root_uri}",
-        hint=f"runs: {told}" if told else "start one with kino run",
-    )
-
-
-def _run_ids(root_uri: str) -> list[str]:
-    keys = [stat.key.split("/") for stat in open_store(root_uri).list(RUNS)]
-    return [parts[1] for parts in keys if parts[2:] == [_RECORD_KEY]]
-
-
-def _created_at(run: Run) -> float:
-    try:
-        return run.record.created_at
-    except CorruptError:
-        return 0.0

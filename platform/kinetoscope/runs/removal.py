@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kinetoscope.core.errors import CorruptError, UserError
 from kinetoscope.core.settings import Workspace
-from kinetoscope.runs.records import RUNS, Run, list_runs
+from kinetoscope.runs.find import list_runs
+from kinetoscope.runs.records import RUNS, Run
 from kinetoscope.steps.contract import RESULT_KEY, STEPS
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore

@@ -13,7 +13,8 @@ from kinetoscope.core.errors import CorruptError, ExitCode, NotFoundError
 from kinetoscope.core.full_disk import full_disk
 from kinetoscope.core.text import printable_value
 from kinetoscope.core.units import format_bytes, format_seconds
-from kinetoscope.runs.records import End, Failure, Run, RunState, open_run, stop_requested
+from kinetoscope.runs.find import open_run
+from kinetoscope.runs.records import End, Failure, Run, RunState
 from kinetoscope.runs.view import run_row, step_results, step_row
 from kinetoscope.steps.attempts import num_attempts
 from kinetoscope.steps.contract import StepResult, read_status
@@ -46,7 +47,7 @@ def _end(run: Run) -> End:
         return End(state="succeeded", finished_at=time.time())
     told = failure or _untold(run, next(name for name in run.record.steps if name not in done))
     state: RunState = "failed"
-    if told.code == ExitCode.PREEMPTED or stop_requested(run.uri):
+    if told.code == ExitCode.PREEMPTED or run.stop_requested():
         state = "stopped"
         told = told.model_copy(update={"hint": f"kino resume {run.run_id} continues it"})
     return End(state=state, finished_at=time.time(), **told.model_dump())
@@ -57,7 +58,7 @@ def _untold(run: Run, step: str) -> Failure:
     run_id, record = run.run_id, run.step(step)
     status = read_status(run.step_uri(record)) if record is not None else None
     # A step that stopped though nobody asked noticed that the process which ran it was gone.
-    if status and status.code and (status.state == "failed" or stop_requested(run.uri)):
+    if status and status.code and (status.state == "failed" or run.stop_requested()):
         reason, hint = status.reason, status.hint
         return Failure(step=step, code=status.code, reason=reason, hint=hint)
     full = full_disk()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from kinetoscope.core.errors import KinetoscopeError, PreemptedError
 from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.runs.checks import check_plans
+from kinetoscope.runs.find import open_run
 from kinetoscope.runs.pins import pinned_spec
-from kinetoscope.runs.records import Failure, open_run, stop_requested
+from kinetoscope.runs.records import Failure
 from kinetoscope.steps.execute import execute
 from kinetoscope.telemetry.logging_setup import setup_logging
 
@@ -26,7 +27,7 @@ def run_step(run_uri: str, name: str, inputs: dict[str, str]) -> str:
     run = open_run(run_uri)
     try:
         config = run.config
-        if stop_requested(run_uri):
+        if run.stop_requested():
             raise PreemptedError(f"run {run.run_id} was stopped before step {name}")
         spec = pinned_spec(run, config, name, inputs)
         result = execute(spec)

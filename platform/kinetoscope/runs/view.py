@@ -7,7 +7,8 @@ from typing import Any
 
 from kinetoscope.core.errors import CorruptError, DiskFullError, KinetoscopeError, NotFoundError
 from kinetoscope.core.full_disk import a_disk_was_full, full_disk
-from kinetoscope.runs.records import Run, list_runs
+from kinetoscope.runs.find import list_runs
+from kinetoscope.runs.records import Run
 from kinetoscope.steps.attempts import code_versions, num_attempts
 from kinetoscope.steps.contract import StepResult, StepStatus, read_result, read_status
 from kinetoscope.storage.keys import join_uri

@@ -116,7 +116,7 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.core.errors import NotFoundError
     from kinetoscope.core.settings import workspace
-    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.find import find_run
     from kinetoscope.runs.summary import uri_to_path
     from kinetoscope.runs.view import step_results
 

@@ -26,7 +26,7 @@ def logs(run: RunName = "last", step: StepName = None, follow: Follow = False) -
 
     from kinetoscope.cli.output import reader_has_gone, say
     from kinetoscope.core.settings import workspace
-    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.find import find_run
     from kinetoscope.runs.summary import uri_to_path
     from kinetoscope.runs.view import log_objects
 

@@ -29,7 +29,7 @@ def resume(run: RunName = "last", fresh: Fresh = None, as_json: Json = False) ->
     from kinetoscope.core.errors import UserError
     from kinetoscope.core.settings import workspace
     from kinetoscope.pipelines.local import check_disk
-    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.find import find_run
 
     found = find_run(workspace().store_uri, run)
     if found.is_running():

@@ -24,7 +24,7 @@ def rm(run: RunName, yes: Yes = False) -> None:
     from kinetoscope.cli.output import say
     from kinetoscope.core.settings import workspace
     from kinetoscope.core.units import format_bytes
-    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.find import find_run
     from kinetoscope.runs.removal import remove_run
 
     found = find_run(workspace().store_uri, run)

@@ -12,7 +12,7 @@ def show(run: RunName = "last", as_json: Json = False) -> None:
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.overview import overview
     from kinetoscope.core.settings import workspace
-    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.find import find_run
     from kinetoscope.runs.summary import run_summary
 
     summary = run_summary(find_run(workspace().store_uri, run))

@@ -14,7 +14,7 @@ def status(run: RunName = "last", as_json: Json = False) -> None:
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.overview import steps_table
     from kinetoscope.core.settings import workspace
-    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.find import find_run
     from kinetoscope.runs.view import run_status
 
     told = run_status(find_run(workspace().store_uri, run))

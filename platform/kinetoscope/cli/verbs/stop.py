@@ -23,7 +23,7 @@ def stop(run: RunName = "last", timeout_seconds: Timeout = 180.0) -> None:
     from kinetoscope.cli.output import say
     from kinetoscope.core.errors import KinetoscopeError
     from kinetoscope.core.settings import workspace
-    from kinetoscope.runs.records import find_run
+    from kinetoscope.runs.find import find_run
 
     found = find_run(workspace().store_uri, run)
     run_id = found.run_id

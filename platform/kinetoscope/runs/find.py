@@ -1,0 +1,50 @@
+"""Finding runs: by URI, by name, or all of them."""
+
+from __future__ import annotations
+
+from kinetoscope.core.errors import CorruptError, NotFoundError
+from kinetoscope.runs.records import RECORD_KEY, RUNS, Run
+from kinetoscope.storage.keys import split_uri
+from kinetoscope.storage.open import open_store
+
+
+def open_run(run_uri: str) -> Run:
+    """Open the records at a run's URI."""
+    root_uri, key = split_uri(run_uri, RUNS)
+    return Run(root_uri, key.removeprefix(f"{RUNS}/"))
+
+
+def list_runs(root_uri: str) -> list[Run]:
+    """Return all runs, the newest first; those whose record is damaged come last."""
+    runs = [Run(root_uri, run_id) for run_id in _run_ids(root_uri)]
+    return sorted(runs, key=_created_at, reverse=True)
+
+
+def find_run(root_uri: str, name: str) -> Run:
+    """Return a run by its id, a unique prefix of it, or ``last``; raises ``NotFoundError``."""
+    if name == "last":
+        runs = list_runs(root_uri)
+        if runs:
+            return runs[0]
+    ids = _run_ids(root_uri)
+    found = [name] if name in ids else [run_id for run_id in ids if run_id.startswith(name)]
+    if len(found) == 1:
+        return Run(root_uri, found[0])
+    told = ", ".join((found or ids)[:10])
+    what = f"{len(found)} runs match" if found else "there is no run"
+    raise NotFoundError(
+        f"{what} {name!r} in {root_uri}",
+        hint=f"runs: {told}" if told else "start one with kino run",
+    )
+
+
+def _run_ids(root_uri: str) -> list[str]:
+    keys = [stat.key.split("/") for stat in open_store(root_uri).list(RUNS)]
+    return [parts[1] for parts in keys if parts[2:] == [RECORD_KEY]]
+
+
+def _created_at(run: Run) -> float:
+    try:
+        return run.record.created_at
+    except CorruptError:
+        return 0.0
