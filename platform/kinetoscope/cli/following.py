@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from kinetoscope.cli.live import display
 from kinetoscope.cli.output import emit_json, say
 from kinetoscope.cli.overview import overview
-from kinetoscope.core.errors import ExitCode, KinetoscopeError
+from kinetoscope.core.errors import CorruptError, ExitCode, KinetoscopeError
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.local import Host
 from kinetoscope.runs.records import End, Run
@@ -24,7 +26,13 @@ def follow(run: Run, *, as_json: bool) -> None:
         say(f"run {run_id}")
     host = Host(run, workspace())
     with display(run) as shown:
-        code = host.follow(shown.update)
+
+        def update() -> None:
+            # What is damaged, the run itself tells at its end.
+            with suppress(CorruptError):
+                shown.update()
+
+        code = host.follow(update)
     end = run.end()
     if end is None:
         raise _interrupted(run, code)

@@ -86,8 +86,11 @@ def first_of(lines: Sequence[str], rest: str) -> list[str]:
 
 
 def local_time(seconds: float) -> str:
-    """Return e.g. ``2026-11-23 18:05`` in the local time zone."""
-    moment = datetime.fromtimestamp(seconds, tz=UTC).astimezone()
+    """Return e.g. ``2026-11-23 18:05`` in the local time zone; ``?`` for what is no date."""
+    try:
+        moment = datetime.fromtimestamp(seconds, tz=UTC).astimezone()
+    except (ValueError, OverflowError, OSError):  # no date of ours
+        return "?"
     return f"{moment:%Y-%m-%d %H:%M}"
 
 

@@ -80,11 +80,11 @@ def signed_json(value: dict[str, Any]) -> bytes:
 def _verified(data: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptError(f"{name} is damaged: it is no JSON ({error})") from None
     if not isinstance(value, dict) or RECORD_DIGEST not in value:
         raise CorruptError(
-            f"{name} has no digest of itself: it is damaged, or of Kinetoscope before 0.2",
+            f"{name} has no digest of itself: it is damaged, or was written by an earlier version",
             hint="what an earlier version wrote, only that version reads; start in a new "
             "KINO_WORKSPACE, and take models along with kino models export and import",
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,8 @@ class FileDigests:
         """Return a file's digest, or a folder's: of its files by name; raises ``OSError``."""
         if not path.is_dir():
             return self._of_file(path)
-        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*")}
-        return digest_json({k: self._of_file(file) for k, file in files.items() if file.is_file()})
+        files = {file.relative_to(path).as_posix(): file for file in _files_in(path, set())}
+        return digest_json({name: self._of_file(file) for name, file in files.items()})
 
     def save(self) -> None:
         """Keep what was learned."""
@@ -42,7 +44,8 @@ class FileDigests:
         self._cache.parent.mkdir(parents=True, exist_ok=True)
         partial = self._cache.with_name(f"{self._cache.name}.{os.getpid()}.partial")
         partial.write_text(json.dumps(merged), encoding="utf-8")
-        partial.replace(self._cache)
+        with suppress(IsADirectoryError):
+            partial.replace(self._cache)
 
     def _of_file(self, path: Path) -> str:
         status = path.stat()
@@ -56,10 +59,22 @@ class FileDigests:
         return str(entry[2])
 
 
+def _files_in(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Yield the files of a folder and of all below it, linked ones too; each folder once."""
+    real = folder.resolve()
+    if real in seen:
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _files_in(path, seen | {real})
+        else:
+            yield path
+
+
 def _read(cache: Path) -> dict[str, list[Any]]:
     try:
         value = json.loads(cache.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     good = isinstance(value, dict) and all(_is_entry(entry) for entry in value.values())
     return value if good else {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from kinetoscope.core.errors import CorruptError, NotFoundError, UserError
+from kinetoscope.core.errors import CorruptError, NotFoundError, StorageError, UserError
 from kinetoscope.inference.manifest import verify_files, verify_manifest
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
@@ -85,11 +85,11 @@ def _missing(
 
 
 def _is_whole(store: ObjectStore, record: VersionRecord, told: Rebuilt) -> bool:
-    bundle = open_store(join_uri(store.uri, record.bundle_key))
     try:
+        bundle = open_store(join_uri(store.uri, record.bundle_key))
         verify_manifest(bundle, record.bundle_digest)
         verify_files(bundle)
-    except (NotFoundError, CorruptError) as error:
+    except (NotFoundError, StorageError) as error:
         told.passed_over[record.ref] = error.message
         return False
     return True

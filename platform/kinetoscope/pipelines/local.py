@@ -99,7 +99,8 @@ class Host:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | {"KINO_WORKSPACE": str(workspace.root)},
+                env=os.environ
+                | {"KINO_WORKSPACE": str(workspace.root), "KINO_STARTER_PID": str(os.getpid())},
             )
         run.begin(Start(process=ProcessIdentity.of(self._process.pid), started_at=time.time()))
 

@@ -75,7 +75,8 @@ def _run_pipeline(run_uri: str, config: RunConfig) -> None:
 
 
 def _stop_when_orphaned(run: Run) -> None:
-    parent = os.getppid()
+    # Told, since it may be gone before we came to ask who it is.
+    parent = int(os.environ.get("KINO_STARTER_PID") or os.getppid())
     ended = threading.Event()
 
     def watch() -> None:

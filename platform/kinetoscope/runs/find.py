@@ -7,6 +7,9 @@ from kinetoscope.runs.records import RECORD_KEY, RUNS, Run
 from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
 
+_OF_A_RUN = (RECORD_KEY, "starts", "steps")
+_NAME_IT = "name the run that you mean: kino ls lists them"
+
 
 def open_run(run_uri: str) -> Run:
     """Open the records at a run's URI."""
@@ -22,12 +25,11 @@ def list_runs(root_uri: str) -> list[Run]:
 
 def find_run(root_uri: str, name: str) -> Run:
     """Return a run by its id, a unique prefix of it, or ``last``; raises ``NotFoundError``."""
-    if name == "last":
-        runs = list_runs(root_uri)
-        if runs:
-            return runs[0]
     ids = _run_ids(root_uri)
-    found = [name] if name in ids else [run_id for run_id in ids if run_id.startswith(name)]
+    if name == "last" and ids:
+        return _last(root_uri, ids)
+    matching = [run_id for run_id in ids if name and run_id.startswith(name)]
+    found = [name] if name in ids else matching
     if len(found) == 1:
         return Run(root_uri, found[0])
     told = ", ".join((found or ids)[:10])
@@ -38,9 +40,18 @@ def find_run(root_uri: str, name: str) -> Run:
     )
 
 
+def _last(root_uri: str, ids: list[str]) -> Run:
+    try:
+        return max((Run(root_uri, run_id) for run_id in ids), key=lambda run: run.record.created_at)
+    except CorruptError as error:
+        told = f"which run is the last can't be told: {error.message}"
+        raise CorruptError(told, hint=_NAME_IT) from error
+
+
 def _run_ids(root_uri: str) -> list[str]:
+    """Return the ids of all runs: also of those that have lost their record."""
     keys = [stat.key.split("/") for stat in open_store(root_uri).list(RUNS)]
-    return [parts[1] for parts in keys if parts[2:] == [RECORD_KEY]]
+    return sorted({parts[1] for parts in keys if len(parts) > 2 and parts[2] in _OF_A_RUN})  # noqa: PLR2004
 
 
 def _created_at(run: Run) -> float:

@@ -109,7 +109,7 @@ def weights_digests(configs: list[Config], cache: Path) -> dict[str, str]:
         cache: file that remembers digests of files that did not change.
 
     Raises:
-        ConfigError: one is missing.
+        ConfigError: one is missing, or its path is relative.
     """
     known = FileDigests(cache)
     paths = sorted(set().union(*(_weights_in(config) for config in configs)))
@@ -122,6 +122,11 @@ def weights_digests(configs: list[Config], cache: Path) -> dict[str, str]:
                 f"the config names weights at {path!r}, which can't be read ({error.strerror})",
                 hint="give the path of a file or folder on this machine",
             ) from None
+        if not Path(path).is_absolute():
+            raise ConfigError(
+                f"the config names weights at {path!r}, a path that depends on the current folder",
+                hint=f"give {Path(path).absolute()}",
+            )
     known.save()
     return digests
 

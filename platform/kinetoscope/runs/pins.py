@@ -53,13 +53,21 @@ def _pin(run: Run, name: str, identity: Identity) -> str:
         key = _reserve(run, name, identity.fingerprint)
     elif pin is not None and pin.inputs == identity.inputs:
         _tell_of_changes(run, pin, identity)
+        run.note_step(pin.model_copy(update={"start": run.num_starts()}))
         return pin.key
     else:
         key = step_key(name, identity.fingerprint)
     done = read_result(f"{run.root_uri}/{key}") is not None
     earlier = tuple(dict.fromkeys(place for place in before if place != key))
     run.note_step(
-        StepRecord(name=name, key=key, cached=done, inputs=identity.inputs, before=earlier)
+        StepRecord(
+            name=name,
+            key=key,
+            cached=done,
+            start=run.num_starts(),
+            inputs=identity.inputs,
+            before=earlier,
+        )
     )
     run.forget_fresh(name)
     return key
@@ -98,12 +106,12 @@ def _check_weights(record: RunRecord) -> None:
     known = FileDigests(workspace().digests_path)
     for path, expected in record.weights.items():
         try:
-            found = known.digest(Path(path))
-        except OSError as error:
-            found = f"it can't be read ({error.strerror})"
-        if found != expected:
+            same = known.digest(Path(path)) == expected
+        except OSError:  # it is gone
+            same = False
+        if not same:
             raise ConfigError(
-                f"the weights at {path} are others than when run {record.run_id} began",
+                f"the weights at {path} are others than when run {record.run_id} began, or gone",
                 hint="put the files back, or start a new run with kino run",
             )
     known.save()

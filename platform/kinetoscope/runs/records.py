@@ -15,8 +15,11 @@ Nothing here holds a URI: a store can be moved, copied, and put into a bucket.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from kinetoscope.config.load import read_resolved
 from kinetoscope.config.run import RunConfig
@@ -26,7 +29,7 @@ from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.steps.contract import STEPS
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.keys import join_uri
-from kinetoscope.storage.open import open_store, resolve_path
+from kinetoscope.storage.open import open_store, place_of, resolve_path
 from kinetoscope.storage.records import R, damage_hint, read_record, shown_name
 
 RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
@@ -37,6 +40,7 @@ RECORD_KEY = "run.json"
 _CONFIG_KEY = "config.json"
 _END_KEY = "end.json"
 _FAILURE_KEY = "failure.json"
+_START = re.compile(r"starts/(\d{6})\.json")
 
 
 class RunRecord(Record):
@@ -52,7 +56,7 @@ class RunRecord(Record):
     """Of the bytes of ``config.json``."""
     weights: dict[str, str] = {}
     """Digests of the files of weights that the config names, by path."""
-    steps: list[str]
+    steps: list[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]]
     """Names of its steps, in the pipeline's order."""
     code_version: str = ""
 
@@ -62,6 +66,8 @@ class Start(Record):
 
     process: ProcessIdentity
     started_at: float
+    place: str = ""
+    """Which copy of the store it began in (`storage.open.place_of`)."""
 
 
 class StepRecord(Record):
@@ -69,12 +75,22 @@ class StepRecord(Record):
 
     name: str
     key: str
-    """Below the root."""
+    """Below the root: ``steps/<name>/<fingerprint>``."""
     cached: bool
+    start: int = 0
+    """Number of the latest start that came to it."""
     inputs: dict[str, str] = {}
     """Digests of the upstream results that it works on, by input name."""
     before: tuple[str, ...] = ()
     """Where the run had this step earlier: kept as long as the run is."""
+
+    @model_validator(mode="after")
+    def _names_a_step(self) -> Self:
+        for key in (self.key, *self.before):
+            folder, name, *rest = key.split("/")
+            if (folder, name, len(rest)) != (STEPS, self.name, 1) or rest[0] in ("", ".", ".."):
+                raise ValueError(f"{key!r} is no place of a step {self.name!r}")
+        return self
 
 
 class FreshRequest(Record):
@@ -123,10 +139,12 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """The run itself; raises ``NotFoundError``."""
+        """The run itself."""
         record = self._read(RECORD_KEY, RunRecord)
-        if record is None:
-            raise NotFoundError(f"no run {self.run_id!r} in {self.root_uri}")
+        if record is None or record.run_id != self.run_id:
+            what = "is missing" if record is None else f"is of run {record.run_id}"
+            name = shown_name(self.store, RECORD_KEY)
+            raise CorruptError(f"{name} {what}", hint=self._way_out)
         return record
 
     @property
@@ -168,8 +186,8 @@ class Run:
         """Note a start; forgets an earlier stop and end."""
         for key in (STOP_KEY, _END_KEY, _FAILURE_KEY):
             self.store.delete(key)
-        number = len(self.store.list("starts")) + 1
-        self.store.put_bytes(f"starts/{number:06d}.json", start.to_bytes())
+        begun = start.model_copy(update={"place": place_of(self.root_uri)})
+        self.store.put_bytes(f"starts/{self.num_starts() + 1:06d}.json", begun.to_bytes())
 
     def finish(self, end: End) -> None:
         """Note how this start ended."""
@@ -185,12 +203,18 @@ class Run:
 
     def end(self) -> End | None:
         """Return how the latest start ended, or None while it has not."""
-        return self._read(_END_KEY, End)
+        with damage_hint(f"kino resume {self.run_id} writes it anew"):
+            return read_record(self.store, _END_KEY, End)
+
+    def num_starts(self) -> int:
+        """Return how often the run was started or resumed."""
+        found = (_START.fullmatch(stat.key) for stat in self.store.list("starts"))
+        return max((int(match[1]) for match in found if match), default=0)
 
     def latest_start(self) -> Start | None:
         """Return the latest start."""
-        stats = self.store.list("starts")
-        return self._read(stats[-1].key, Start) if stats else None
+        number = self.num_starts()
+        return self._read(f"starts/{number:06d}.json", Start) if number else None
 
     def state(self) -> RunState:
         """Return the run's state; a run whose process is gone without an end was interrupted."""
@@ -204,7 +228,9 @@ class Run:
         if self.store.stat(_END_KEY) is not None:
             return False
         start = self.latest_start()
-        return start is not None and not start.process.is_known_dead()
+        # In a copy of the workspace, or after a move, nobody runs what began elsewhere.
+        here = start is not None and start.place == place_of(self.root_uri)
+        return here and start is not None and not start.process.is_known_dead()
 
     def request_stop(self) -> None:
         """Ask the run's steps to save and stop."""
@@ -220,7 +246,11 @@ class Run:
 
     def step(self, name: str) -> StepRecord | None:
         """Return a step's record, or None when the run has not come to it."""
-        return self._read(f"{STEPS}/{name}.json", StepRecord)
+        record = self._read(f"{STEPS}/{name}.json", StepRecord)
+        if record is not None and record.name != name:
+            shown = shown_name(self.store, f"{STEPS}/{name}.json")
+            raise CorruptError(f"{shown} is of step {record.name}", hint=self._way_out)
+        return record
 
     def step_uri(self, record: StepRecord) -> str:
         """Return where a step lives."""

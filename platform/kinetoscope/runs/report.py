@@ -43,14 +43,23 @@ def _end(run: Run) -> End:
         done = step_results(run)
     except CorruptError as error:
         done, failure = {}, failure or Failure.of("", error)
-    if failure is None and len(done) == len(run.record.steps):
+    open_steps = [
+        name for name in run.record.steps if name not in done or not _was_reached(run, name)
+    ]
+    if failure is None and not open_steps:
         return End(state="succeeded", finished_at=time.time())
-    told = failure or _untold(run, next(name for name in run.record.steps if name not in done))
+    told = failure or _untold(run, open_steps[0])
     state: RunState = "failed"
     if told.code == ExitCode.PREEMPTED or run.stop_requested():
         state = "stopped"
         told = told.model_copy(update={"hint": f"kino resume {run.run_id} continues it"})
     return End(state=state, finished_at=time.time(), **told.model_dump())
+
+
+def _was_reached(run: Run, step: str) -> bool:
+    """Tell whether the latest start came to a step, which may have been done long before."""
+    record = run.step(step)
+    return record is not None and record.start == run.num_starts()
 
 
 def _untold(run: Run, step: str) -> Failure:

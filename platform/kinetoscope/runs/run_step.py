@@ -36,10 +36,11 @@ def run_step(run_uri: str, name: str, inputs: dict[str, str]) -> str:
     except KinetoscopeError as error:
         run.note_failure(Failure.of(name, error))
         raise
-    except OSError as error:
-        full = disk_full_error(error)
-        if full is None:
-            raise
-        run.note_failure(Failure.of(name, full))
-        raise full from error
+    except Exception as error:  # the boundary of the component: the run must know why it ended
+        full = disk_full_error(error) if isinstance(error, OSError) else None
+        told = full or KinetoscopeError(
+            f"{type(error).__name__}: {error}", hint="see the run's log"
+        )
+        run.note_failure(Failure.of(name, told))
+        raise told from error
     return spec.uri

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from kinetoscope.storage.store import ObjectStore
 # A holder whose heartbeat does not change for so long is dead; it beats every 2 s.
 LEASE_SECONDS = 20.0
 _POLL_SECONDS = 0.5
+_ATTEMPT = re.compile(r"attempts/(\d{6})\.json")
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +34,7 @@ class Attempt(Record):
 
 def num_attempts(store: ObjectStore) -> int:
     """Return how many attempts a step has had: the number of the latest generation."""
-    stats = store.list("attempts")
-    return int(stats[-1].key.removeprefix("attempts/").removesuffix(".json")) if stats else 0
+    return max(_numbers(store), default=0)
 
 
 def check_generation(store: ObjectStore, generation: int) -> None:
@@ -47,7 +48,7 @@ def check_generation(store: ObjectStore, generation: int) -> None:
 
 def code_versions(store: ObjectStore) -> tuple[str, ...]:
     """Return the versions of the code that worked on a step, oldest first."""
-    attempts = (_read(store, stat.key, Attempt) for stat in store.list("attempts"))
+    attempts = [_read(store, _key(number), Attempt) for number in sorted(_numbers(store))]
     return tuple(dict.fromkeys(a.code_version for a in attempts if a and a.code_version))
 
 
@@ -80,6 +81,11 @@ def acquire(store: ObjectStore, spec: StepSpec, should_stop: Callable[[], bool])
         if store.put_bytes_if_absent(_key(attempt.generation), attempt.to_bytes()):
             return attempt.generation
     return None
+
+
+def _numbers(store: ObjectStore) -> list[int]:
+    found = (_ATTEMPT.fullmatch(stat.key) for stat in store.list("attempts"))
+    return [int(match[1]) for match in found if match]
 
 
 def _key(generation: int) -> str:

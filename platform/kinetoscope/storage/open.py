@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.uris import file_path
 from kinetoscope.storage.directory import DirectoryStore
 from kinetoscope.storage.store import ObjectStore
@@ -59,6 +60,13 @@ def portable_path(root_uri: str, path: Path, home: Path) -> str:
     root = file_path(root_uri)
     along = root is not None and root.is_relative_to(home) and path.is_relative_to(home)
     return os.path.relpath(path, root) if along else str(path)
+
+
+def place_of(root_uri: str) -> str:
+    """Return 16 hex digits that tell a store from its copies, and from where it was before."""
+    root = file_path(root_uri)
+    inode = root.stat().st_ino if root is not None and root.exists() else 0
+    return digest_json([root_uri, inode]).removeprefix("sha256:")[:16]
 
 
 def resolve_path(root_uri: str, text: str) -> Path:

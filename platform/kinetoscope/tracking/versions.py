@@ -112,12 +112,20 @@ def to_version(version: MlflowVersion, aliases: Mapping[str, object]) -> ModelVe
         source=str(version.source),
         tags=lineage,
         scores={
-            key.removeprefix(_SCORE_PREFIX): float(value)
+            key.removeprefix(_SCORE_PREFIX): score
             for key, value in tags.items()
-            if key.startswith(_SCORE_PREFIX)
+            if key.startswith(_SCORE_PREFIX) and (score := _number(value)) is not None
         },
-        created_at=float(tags.get(_CREATED_TAG) or (version.creation_timestamp or 0) / 1000),
+        created_at=_number(tags.get(_CREATED_TAG)) or (version.creation_timestamp or 0) / 1000,
     )
+
+
+def _number(text: str | None) -> float | None:
+    """Return the number in a tag, or None: anybody may have written it."""
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
 
 
 def parse_ref(ref: str) -> tuple[str, str, str]:

@@ -38,17 +38,19 @@ def resume(run: RunName = "last", fresh: Fresh = None, as_json: Json = False) ->
             hint=f"kino status {found.run_id} shows it, kino stop stops it",
         )
     check_disk(workspace())
-    for name in fresh or ():
-        _ask_fresh(found, name)
+    _ask_fresh(found, fresh or [])
     follow(found, as_json=as_json)
 
 
-def _ask_fresh(run: Run, name: str) -> None:
+def _ask_fresh(run: Run, names: list[str]) -> None:
+    """Note which steps are to be made anew, once all of them can be."""
     from kinetoscope.core.errors import NotFoundError
 
-    if name not in run.record.steps:
-        raise NotFoundError(
-            f"run {run.run_id} has no step {name!r}",
-            hint=f"its steps are {', '.join(run.record.steps)}",
-        )
-    run.request_fresh(name)
+    run.config  # noqa: B018 - what can't be read is told before anything is noted
+    steps = run.record.steps
+    for name in names:
+        if name not in steps:
+            hint = f"its steps are {', '.join(steps)}"
+            raise NotFoundError(f"run {run.run_id} has no step {name!r}", hint=hint)
+    for name in names:
+        run.request_fresh(name)
