@@ -11,8 +11,10 @@ import os
 import shutil
 import sys
 import threading
+import time
 
 from kinetoscope.config.run import RunConfig
+from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.build import build_pipeline
@@ -24,6 +26,7 @@ from kinetoscope.runs.report import finish_run
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 _LOOK_SECONDS = 1.0
+_START_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ def host(run_uri: str) -> int:
     config = run.config
     os.environ["KINO_HOST_PID"] = str(os.getpid())
     _stop_when_orphaned(run)
+    _await_start(run)
     mirror = Mirror(run, config)
     mirror.start()
     try:
@@ -53,6 +57,17 @@ def host(run_uri: str) -> int:
     finally:
         mirror.finish()
     return 0 if run.state() == "succeeded" else 1
+
+
+def _await_start(run: Run) -> None:
+    """Wait until our start is on record: steps note which start came to them."""
+    give_up_at = time.monotonic() + _START_SECONDS
+    while time.monotonic() < give_up_at:
+        start = run.latest_start()
+        if start is not None and start.process.pid == os.getpid():
+            return
+        time.sleep(_LOOK_SECONDS / 20)
+    raise KinetoscopeError(f"nobody noted the start of run {run.run_id}", hint="start it again")
 
 
 def _run_pipeline(run_uri: str, config: RunConfig) -> None:

@@ -27,7 +27,7 @@ def ls(as_json: Json = False) -> None:
                 row["name"],
                 row["state"],
                 f"{row['steps_done']}/{row['num_steps']}",
-                local_time(row["created_at"]),
+                local_time(row["created_at"]) if row["created_at"] else "-",
             )
             for row in rows
         ]
