@@ -33,7 +33,10 @@ class ProcessIdentity(Record):
         if self.host != socket.gethostname():
             return False
         try:
-            started_at = psutil.Process(self.pid).create_time()
+            process = psutil.Process(self.pid)
+            started_at = process.create_time()
+            if process.status() == psutil.STATUS_ZOMBIE:  # ended, and nobody has taken note yet
+                return True
         except psutil.NoSuchProcess:
             return True
         return abs(started_at - self.started_at) > _SAME_START_SECONDS

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+
+import psutil
 
 from kinetoscope.steps.process_identity import ProcessIdentity
 
@@ -24,6 +27,17 @@ def test_an_ended_process_and_a_later_one_with_its_number_are_told_from_it() -> 
     assert identity.is_known_dead()
     reused = ProcessIdentity.of().model_copy(update={"started_at": 1.0})
     assert reused.is_known_dead()
+
+
+def test_an_ended_process_of_which_nobody_took_note_is_dead() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = ProcessIdentity.of(process.pid)
+    assert not identity.is_known_dead()
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert identity.is_known_dead()
+    process.communicate()
 
 
 def test_of_another_machine_nothing_is_known() -> None:
