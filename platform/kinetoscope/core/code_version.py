@@ -61,11 +61,16 @@ def reachable_modules(*modules: str) -> set[str]:
 
 def _digest(modules: set[str]) -> str:
     digests = {module: digest_bytes(_source(module)) for module in modules}
-    folders = {path.parent for path in map(_path, modules) if path is not None}
-    for folder in folders:
+    paths = {module: path for module in modules if (path := _path(module)) is not None}
+    # By the package's whole name: two folders may have the same last one.
+    folders = {
+        module if path.name == "__init__.py" else module.rpartition(".")[0]: path.parent
+        for module, path in paths.items()
+    }
+    for package, folder in folders.items():
         for path in folder.iterdir():
             if path.is_file() and path.suffix not in _NO_DATA:
-                digests[f"{folder.name}/{path.name}"] = digest_bytes(path.read_bytes())
+                digests[f"{package}/{path.name}"] = digest_bytes(path.read_bytes())
     return digest_json(digests)
 
 

@@ -6,12 +6,12 @@ import errno
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from kinetoscope.core.errors import DiskFullError
 from kinetoscope.core.machine_limits import Space, disk_space, existing
 from kinetoscope.core.settings import workspace
 from kinetoscope.core.units import MIB, format_bytes
+from kinetoscope.core.uris import file_path
 
 MAKE_ROOM = "free some space, kino rm old runs, or set KINO_WORKSPACE to another disk"
 
@@ -65,8 +65,8 @@ def _folder(place: Path) -> Path:
 def _places() -> list[Path]:
     """Return the folders that runs write to."""
     own = workspace()
-    store = urlsplit(own.store_uri)
-    stored = [Path(unquote(store.path))] if store.scheme == "file" else []
+    store = file_path(own.store_uri)
+    stored = [store] if store is not None else []
     return [own.root, own.scratch_path, *stored, Path(tempfile.gettempdir())]
 
 

@@ -203,3 +203,21 @@ def test_a_user_without_a_home_has_no_files_there(
     assert (kubeconfig(), profiles_path()) == ("/a/b", tmp_path / "profiles.yaml")
     with pytest.raises(ConfigError, match="a home that is not known"):
         make_profile(name="far", kubeconfig=Path("~/config"))
+
+
+def test_data_of_two_folders_of_one_name_counts_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("one/sizes", "two/sizes")
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "table.py").write_text("")
+        (tmp_path / name / "table.json").write_text("[1]")
+    monkeypatch.setattr(versions, "_ROOT", tmp_path)
+    modules = [f"kinetoscope.{name.replace('/', '.')}.table" for name in names]
+    digests = {versions.code_digest(*modules)}
+    for name in names:
+        (tmp_path / name / "table.json").write_text("[2]")
+        digests.add(versions.code_digest(*modules))
+        (tmp_path / name / "table.json").write_text("[1]")
+    assert len(digests) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,18 +9,6 @@ import pytest
 from kinetoscope.core.errors import CorruptError, StorageError
 from kinetoscope.tracking.damage import refuse_damaged
 from kinetoscope.tracking.database import call, connect
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    connect(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def database(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(whole, tmp_path / "mlflow.db"))
 
 
 def overwrite(path: Path, offset: int, data: bytes) -> None:

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from kinetoscope.tracking.database import connect
 from kinetoscope.tracking.database_check import examine_database, known_revisions
-
-
-@pytest.fixture(scope="module")
-def made_by_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    connect(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def database(made_by_mlflow: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(made_by_mlflow, tmp_path / "mlflow.db"))
 
 
 def _set_version(path: Path, version: str) -> None:
