@@ -38,7 +38,7 @@ def test_a_whole_run_in_a_bucket(
     assert all(step["cached"] for step in kino.json("status", "last")["steps"])
     for row in kino.json("ls"):
         kino("rm", row["run"], "--yes")
-    assert {stat.key.split("/")[0] for stat in open_store(root).list()} == {"models"}
+    assert {stat.key.split("/")[0] for stat in open_store(root).list()} == {"models", "registry"}
 
 
 def test_a_child_process_has_connections_of_its_own(

@@ -13,13 +13,14 @@ from uuid import uuid4
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.core.hashing import digest_file
 from kinetoscope.storage.keys import check_key
-from kinetoscope.storage.store import ObjectStat, check_range
+from kinetoscope.storage.store import ObjectStat, ReplacedError, check_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Unfinished writes lie beside their target under this prefix and are never listed.
 _PARTIAL = ".partial-"
+_COPY_BYTES = 1 << 20
 
 
 class DirectoryStore:
@@ -55,10 +56,12 @@ class DirectoryStore:
             _sync_folder(target.parent)
         return True
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Create or replace an object with the content of a local file."""
+    def put_file(self, key: str, path: Path, *, digest: str = "") -> None:
+        """Create or replace an object with the content of a local file; see ``ObjectStore``."""
         with self._partial(key) as (partial, target):
             shutil.copyfile(path, partial)
+            if digest and digest_file(partial) != digest:
+                raise ReplacedError(f"the content of {path} is not {digest}")
             _sync(partial)
             partial.replace(target)
             _sync_folder(target.parent)
@@ -77,10 +80,16 @@ class DirectoryStore:
             # No more than there is: the buffer is made as large as what is asked for.
             return file.read(min(length, size_bytes - start))
 
-    def get_file(self, key: str, path: Path) -> None:
-        """Write the content to a local file; raises ``NotFoundError``."""
-        with self._object(key) as file:
-            shutil.copyfile(file, path)
+    def get_file(self, key: str, path: Path, *, etag: str = "") -> None:
+        """Write the content to a local file; see ``ObjectStore``."""
+        with self._object(key) as name, name.open("rb") as file:
+            found = _etag(os.fstat(file.fileno()))
+            with path.open("wb") as copy:
+                shutil.copyfileobj(file, copy, _COPY_BYTES)
+            # Written in place meanwhile: what was copied is of two moments.
+            changed = _etag(os.fstat(file.fileno())) != found
+        if etag and (changed or found != etag):
+            raise ReplacedError(f"object {key!r} in {self.uri} is another one than {etag}")
 
     def digest(self, key: str) -> str:
         """Return the sha256 of the content; raises ``NotFoundError``."""
@@ -94,23 +103,23 @@ class DirectoryStore:
     def stat(self, key: str) -> ObjectStat | None:
         """Describe an object, or return None when there is none."""
         path = self._path(key)
-        return ObjectStat(key, path.stat().st_size) if path.is_file() else None
+        return _describe(key, path.stat()) if path.is_file() else None
 
     def list(self, prefix: str = "") -> list[ObjectStat]:
         """Return the object named ``prefix`` and all below ``prefix/``, sorted by key."""
         top = self._path(prefix) if prefix else self._root
         if top.is_file():
-            return [ObjectStat(prefix, top.stat().st_size)]
+            return [_describe(prefix, top.stat())]
         found = []
         for folder, _, names in os.walk(top):
             for name in names:
                 if not name.startswith(_PARTIAL):
                     path = Path(folder, name)
                     try:
-                        size = path.stat().st_size
+                        status = path.stat()
                     except FileNotFoundError:  # deleted meanwhile
                         continue
-                    found.append(ObjectStat(path.relative_to(self._root).as_posix(), size))
+                    found.append(_describe(path.relative_to(self._root).as_posix(), status))
         return sorted(found, key=lambda stat: stat.key)
 
     def delete(self, key: str) -> None:
@@ -145,6 +154,14 @@ class DirectoryStore:
             yield partial, target
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _describe(key: str, status: os.stat_result) -> ObjectStat:
+    return ObjectStat(key, status.st_size, _etag(status))
+
+
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from kinetoscope.core.errors import StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +15,12 @@ class ObjectStat:
 
     key: str
     size_bytes: int
+    etag: str = field(default="", compare=False)
+    """Another one after every replacement; empty where the server gives none."""
+
+
+class ReplacedError(StorageError):
+    """An object is another one than the one that was asked for."""
 
 
 class ObjectStore(Protocol):
@@ -35,8 +43,17 @@ class ObjectStore(Protocol):
         """Create an object; return False, and change nothing, when it exists."""
         ...
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Create or replace an object with the content of a local file."""
+    def put_file(self, key: str, path: Path, *, digest: str = "") -> None:
+        """Create or replace an object with the content of a local file.
+
+        Args:
+            key: of the object.
+            path: of the file.
+            digest: that the content must have; empty: any.
+
+        Raises:
+            ReplacedError: the file's content has another digest; nothing was written.
+        """
         ...
 
     def get_bytes(self, key: str) -> bytes:
@@ -54,8 +71,18 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def get_file(self, key: str, path: Path) -> None:
-        """Write the content to a local file; raises ``NotFoundError``."""
+    def get_file(self, key: str, path: Path, *, etag: str = "") -> None:
+        """Write the content to a local file.
+
+        Args:
+            key: of the object.
+            path: of the file.
+            etag: that the object must have, as `stat` and `list` told it; empty: any.
+
+        Raises:
+            NotFoundError: there is no such object.
+            ReplacedError: it has another ETag.
+        """
         ...
 
     def digest(self, key: str) -> str:

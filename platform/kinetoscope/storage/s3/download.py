@@ -17,6 +17,7 @@ from kinetoscope.storage.s3.connection import Message, S3Connection
 from kinetoscope.storage.s3.errors import GarbledError, RequestError
 from kinetoscope.storage.s3.ranges import check_place, no_ranges, ranged_answer, whole_size
 from kinetoscope.storage.s3.upload import NUM_THREADS, PART_BYTES, SHA256_HEADER
+from kinetoscope.storage.store import ReplacedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,12 +67,19 @@ def read(connection: S3Connection, key: str) -> bytes:
     return connection.call(get, doing="read", key=key)
 
 
-def download(connection: S3Connection, key: str, path: Path) -> None:
+def download(connection: S3Connection, key: str, path: Path, *, etag: str = "") -> None:
     """Write the content of an object to a file, which appears whole.
 
     Memory: about 1 MiB for each of ``NUM_THREADS`` threads, however large the object.
 
+    Args:
+        connection: to the bucket.
+        key: the object.
+        path: of the file.
+        etag: that the object must have, without quotes; empty: any.
+
     Raises:
+        ReplacedError: it has another ETag.
         RequestError: among others, that it is missing.
         CorruptError: what arrives does not match the digest that its writer noted.
     """
@@ -79,8 +87,12 @@ def download(connection: S3Connection, key: str, path: Path) -> None:
     for _ in range(_MAX_STARTS):
         with _partial(path) as (partial_path, descriptor):
             try:
-                whole = _download(connection, key, descriptor)
+                whole = _download(connection, key, descriptor, etag)
             except _ReplacedError:
+                if etag:
+                    raise ReplacedError(
+                        f"s3://{connection.bucket}/{key} is another object than {etag}"
+                    ) from None
                 continue
             if whole:
                 partial_path.replace(path)
@@ -95,9 +107,11 @@ def download(connection: S3Connection, key: str, path: Path) -> None:
     )
 
 
-def _download(connection: S3Connection, key: str, descriptor: int) -> bool:
+def _download(connection: S3Connection, key: str, descriptor: int, etag: str) -> bool:
     """Fill the file; return whether it matches the digest, where there is one."""
     version = _fetch_first(connection, key, descriptor)
+    if etag and version.etag.strip('"') != etag:
+        raise _ReplacedError
     sha = hashlib.sha256()
     hashed = min(PART_BYTES, version.size_bytes)
     _hash(sha.update, descriptor, 0, hashed)
@@ -137,7 +151,8 @@ def _fetch_first(connection: S3Connection, key: str, descriptor: int) -> _Versio
     except RequestError as error:
         if error.code != "InvalidRange":
             raise
-    return _Version(0, "", None)  # only an empty object has no first byte
+    # Only an empty object has no first byte.
+    return _Version(0, (connection.head(key) or {}).get("ETag", ""), None)
 
 
 def _fetch(

@@ -13,7 +13,7 @@ from kinetoscope.storage.s3.errors import RequestError
 from kinetoscope.storage.store import ObjectStat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _AT_ONCE = 1000  # the most that S3 lists or deletes in one request
 
@@ -34,8 +34,13 @@ def list_tree(connection: S3Connection, top: str) -> Iterator[ObjectStat]:
     # Perhaps most of a thousand are neighbours: asked for exactly.
     headers = connection.head(top)
     if headers is not None:
-        yield ObjectStat(top, int(headers["Content-Length"]))
+        yield describe(top, headers)
     yield from _pages(connection, f"{top}/")
+
+
+def describe(key: str, headers: Mapping[str, str]) -> ObjectStat:
+    """Return what the headers of an object say of it."""
+    return ObjectStat(key, int(headers["Content-Length"]), headers.get("ETag", "").strip('"'))
 
 
 def delete_all(connection: S3Connection, keys: Sequence[str]) -> None:
@@ -96,7 +101,7 @@ def _page(
     )
     objects, more, next_token, _ = parse_list_objects(answer)
     stats = [
-        ObjectStat(found.object_name, found.size or 0)
+        ObjectStat(found.object_name, found.size or 0, found.etag or "")
         for found in objects
         # The placeholder of a folder, as consoles make it, is no object of ours.
         if found.object_name and not found.is_dir

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from kinetoscope.storage.s3.conditional import TRIAL_PREFIX, create, require_con
 from kinetoscope.storage.s3.connection import S3Connection, connect
 from kinetoscope.storage.s3.download import download, read
 from kinetoscope.storage.s3.errors import RequestError
-from kinetoscope.storage.s3.listing import delete, delete_all, list_tree
+from kinetoscope.storage.s3.listing import delete, delete_all, describe, list_tree
 from kinetoscope.storage.s3.ranges import read_range
 from kinetoscope.storage.s3.settings import S3Location, S3Settings
 from kinetoscope.storage.s3.upload import SHA256_HEADER, BytesSource, file_source, upload
@@ -67,13 +68,14 @@ class S3Store:
         require_conditional_writes(self._connection, self._root)
         return create(self._connection, name, data)
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Create or replace an object with the content of a local file.
+    def put_file(self, key: str, path: Path, *, digest: str = "") -> None:
+        """Create or replace an object with the content of a local file; see ``ObjectStore``.
 
-        The file may grow meanwhile (what comes later is left out), but must not change otherwise.
+        The file may grow meanwhile (what comes later is left out). That it does not change
+        otherwise is looked after where a digest is given.
         """
         name = self._name(key)
-        with file_source(path) as source:
+        with file_source(path, digest) as source:
             upload(self._connection, name, source)
 
     def get_bytes(self, key: str) -> bytes:
@@ -95,10 +97,10 @@ class S3Store:
         except RequestError as error:
             raise self._explained(key, error) from None
 
-    def get_file(self, key: str, path: Path) -> None:
-        """Write the content to a local file, which appears whole; raises ``NotFoundError``."""
+    def get_file(self, key: str, path: Path, *, etag: str = "") -> None:
+        """Write the content to a local file, which appears whole; see ``ObjectStore``."""
         try:
-            download(self._connection, self._name(key), path)
+            download(self._connection, self._name(key), path, etag=etag)
         except RequestError as error:
             raise self._explained(key, error) from None
 
@@ -121,7 +123,7 @@ class S3Store:
     def stat(self, key: str) -> ObjectStat | None:
         """Describe an object, or return None when there is none."""
         headers = self._connection.head(self._name(key))
-        return None if headers is None else ObjectStat(key, int(headers["Content-Length"]))
+        return None if headers is None else describe(key, headers)
 
     def list(self, prefix: str = "") -> list[ObjectStat]:
         """Return the object named ``prefix`` and all below ``prefix/``, sorted by key."""
@@ -144,7 +146,7 @@ class S3Store:
     def _tree(self, prefix: str) -> Iterator[ObjectStat]:
         top = self._name(prefix) if prefix else self._root
         for stat in list_tree(self._connection, top):
-            yield ObjectStat(stat.key.removeprefix(self._root), stat.size_bytes)
+            yield replace(stat, key=stat.key.removeprefix(self._root))
 
     def _not_found(self, key: str) -> NotFoundError:
         return NotFoundError(f"no object {key!r} in {self.uri}")

@@ -19,6 +19,7 @@ from kinetoscope.core.units import MIB
 from kinetoscope.storage.parallel import in_order
 from kinetoscope.storage.s3.connection import Message, S3Connection
 from kinetoscope.storage.s3.errors import GarbledError, RequestError
+from kinetoscope.storage.store import ReplacedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,15 +67,48 @@ class BytesSource:
 
 
 class FileSource:
-    """A file as long as it was when it was opened: it may grow meanwhile, as logs do."""
+    """A file as long as it was when it was opened: it may grow meanwhile, as logs do.
 
-    def __init__(self, file: io.FileIO, path: Path) -> None:
+    Args:
+        file: opened.
+        path: of the file.
+        digest: that its content must have; then each chunk is compared with what it was when that
+            was found out. Empty: any content.
+    """
+
+    def __init__(self, file: io.FileIO, path: Path, digest: str = "") -> None:
         self._file = file
         self._path = path
         self.size_bytes = os.fstat(file.fileno()).st_size
+        self._chunks: list[bytes] = []
+        if digest:
+            self._chunks = self._digest_chunks(digest)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return exactly so many bytes; raises ``StorageError`` when the file shrank."""
+        """Return exactly so many bytes, from a multiple of a MiB on.
+
+        Raises:
+            StorageError: the file shrank.
+            ReplacedError: its content is another one.
+        """
+        data = self._read(offset, length)
+        for at in range(0, len(data) if self._chunks else 0, _CHUNK_BYTES):
+            found = hashlib.sha256(memoryview(data)[at : at + _CHUNK_BYTES]).digest()
+            if found != self._chunks[(offset + at) // _CHUNK_BYTES]:
+                raise ReplacedError(f"{self._path} changed while it was uploaded")
+        return data
+
+    def _digest_chunks(self, digest: str) -> list[bytes]:
+        whole, chunks = hashlib.sha256(), []
+        for offset in range(0, self.size_bytes, _CHUNK_BYTES):
+            data = self._read(offset, min(_CHUNK_BYTES, self.size_bytes - offset))
+            whole.update(data)
+            chunks.append(hashlib.sha256(data).digest())
+        if f"sha256:{whole.hexdigest()}" != digest:
+            raise ReplacedError(f"the content of {self._path} is not {digest}")
+        return chunks
+
+    def _read(self, offset: int, length: int) -> bytes:
         pieces = []
         while length:
             piece = os.pread(self._file.fileno(), length, offset)
@@ -86,10 +120,10 @@ class FileSource:
 
 
 @contextmanager
-def file_source(path: Path) -> Iterator[FileSource]:
-    """Open a file for an upload."""
+def file_source(path: Path, digest: str = "") -> Iterator[FileSource]:
+    """Open a file for an upload, whose content must have a digest where one is given."""
     with io.FileIO(path) as file:
-        yield FileSource(file, path)
+        yield FileSource(file, path, digest)
 
 
 class _UploadLostError(Exception):
@@ -147,7 +181,8 @@ def _upload_in_parts(
     upload_id = connection.call(
         lambda: _upload_id(connection.send(begin)), doing="begin to write", key=key
     )
-    part_bytes = max(PART_BYTES, -(-source.size_bytes // _MAX_PARTS))
+    chunks = -(-source.size_bytes // (_MAX_PARTS * _CHUNK_BYTES))
+    part_bytes = max(PART_BYTES, chunks * _CHUNK_BYTES)
     offsets = range(0, source.size_bytes, part_bytes)
     tasks = [
         partial(_upload_part, connection, key, source, (upload_id, number), (offset, part_bytes))
