@@ -10,7 +10,7 @@ from kinetoscope.runs.identity import modules_of_step
 from kinetoscope.runs.steps import planned_steps
 
 BASE = {"core", "steps", "storage", "storage.s3", "telemetry"}
-CLIPS = BASE | {"artifacts", "data", "data.video"}
+CLIPS = BASE | {"artifacts", "data", "data.sources", "data.video"}
 VAE = {"models", "models.conv", "models.vae"}
 TRAINING = CLIPS | {
     "checkpoints",
@@ -23,7 +23,8 @@ TRAINING = CLIPS | {
 MODELS = {"checkpoints", "diffusion", "models.text", "models.weights"}
 TRANSFORMER = MODELS | {"models.layers", "models.stdit", "models.weights.open_sora"}
 ROOMS = {
-    "prepare_data": BASE | {"data", "data.prepare", "data.prepare.scorers", "data.text"},
+    "prepare_data": BASE
+    | {"data", "data.prepare", "data.prepare.scorers", "data.sources", "data.text"},
     # Weights of others (layouts) only where a stage can start from them.
     "train_spatial_vae": TRAINING | VAE | {"models.vae.adversarial", "training.vae"},
     "train_vae_1": TRAINING
@@ -40,7 +41,8 @@ ROOMS = {
     "register_model": BASE
     | VAE
     | TRANSFORMER
-    | {"artifacts", "data", "data.latents", "evaluation", "inference", "tracking"},
+    | {"artifacts", "data", "data.latents", "data.sources"}
+    | {"evaluation", "inference", "tracking"},
 }
 
 

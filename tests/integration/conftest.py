@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 from integration.minio_server import MinioServer
-from tiny.clips import synthetic_rows
+from tiny.clips import synthetic_rows, write_clips
 from tiny.steps import commit
 
-from kinetoscope.data.clip_table import write_clip_table
 from kinetoscope.data.video.files import write_video
-from kinetoscope.storage.open import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -134,8 +132,6 @@ def minio(new_minio: Callable[..., MinioServer]) -> MinioServer:
 
 def _commit_clips(path: Path) -> str:
     rows = synthetic_rows(path / "videos", num_clips=8, num_frames=12, heldout=range(7, 8))
-    uri = f"{(path / 'objects').as_uri()}/steps/prepare_data/0"
-    write_clip_table(path / "clips.parquet", rows)
-    open_store(uri).put_file("outputs/clips/clips.parquet", path / "clips.parquet")
-    commit(uri, {"clips": "outputs/clips"})
-    return uri
+    step = path / "objects/steps/prepare_data/0"
+    commit(step.as_uri(), write_clips(step, path / "videos", rows))
+    return step.as_uri()

@@ -19,6 +19,7 @@ from kinetoscope.artifacts.latents import open_latents
 from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.data.latents.format import ShardRecord
+from kinetoscope.data.sources.listing import SourceListing
 from kinetoscope.inference.bundle import load_bundle
 from kinetoscope.runs.records import Run
 from kinetoscope.steps.attempts import Attempt
@@ -93,10 +94,16 @@ def _run_reader(run: Run, key: str) -> Callable[[], Any] | None:
         "run.json": lambda: run.record,
         "config.json": lambda: run.config,
         "end.json": run.end,
+        "videos.jsonl": lambda: _listing(run),
         f"starts/{name}.json": run.latest_start,
         f"steps/{name}.json": lambda: run.step(name),
     }
     return readers.get(key)
+
+
+def _listing(run: Run) -> SourceListing:
+    data = run.store.get_bytes("videos.jsonl")
+    return SourceListing.from_bytes(data, run.record.videos.digest, "videos.jsonl")
 
 
 def _step_reader(uri: str, key: str) -> Callable[[], Any] | None:
@@ -120,7 +127,7 @@ def _artifact_reader(result: StepResult, key: str) -> Callable[[], Any] | None:
         return lambda: read_checkpoint(store, prefix)
     name = next(name for name, artifact in result.artifacts.items() if key.startswith(artifact.key))
     if name == "clips":
-        return lambda: list(open_clips(result, Path()))
+        return lambda: list(open_clips(result))
     if name == "latents":
         if "/shards/" in key and key.endswith(".json"):
             return lambda: read_record(store, key, ShardRecord)

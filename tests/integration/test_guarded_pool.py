@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,21 @@ if __name__ == "__main__":
 """
 
 
-def results(pool: GuardedPool[Any, Any], tasks: list[Any]) -> dict[int, Any]:
+def results(pool: GuardedPool[Any, Any], tasks: Iterable[Any]) -> dict[Any, Any]:
     return dict(done for done in pool.run(tasks) if done is not None)
 
 
 def test_every_task_has_its_result() -> None:
     pool: GuardedPool[int, int] = GuardedPool(abs, 2, 60.0)
     with pool:
-        assert results(pool, [-1, 2, -3, 4, -5]) == {0: 1, 1: 2, 2: 3, 3: 4, 4: 5}
+        assert results(pool, [-1, 2, -3, 4, -5]) == {-1: 1, 2: 2, -3: 3, 4: 4, -5: 5}
     assert not [child for child in psutil.Process().children() if "spawn_main" in str(child)]
+
+
+def test_a_worker_waits_for_tasks_that_come_late() -> None:
+    pool: GuardedPool[int, int] = GuardedPool(abs, 2, 60.0)
+    with pool:
+        assert results(pool, [None, -1, None, None, -2, None]) == {-1: 1, -2: 2}
 
 
 def _exit(code: int) -> None:
@@ -43,14 +50,14 @@ def test_a_worker_that_dies_costs_one_task() -> None:
     pool: GuardedPool[int, Any] = GuardedPool(_exit, 1, 60.0)
     with pool:
         outcomes = results(pool, [3, 4])
-    assert outcomes == {0: Casualty(False, 3), 1: Casualty(False, 4)}
+    assert outcomes == {3: Casualty(False, 3), 4: Casualty(False, 4)}
 
 
 def test_a_task_that_hangs_is_killed() -> None:
     started = time.monotonic()
     with GuardedPool(time.sleep, 1, 1.0) as pool:
         outcomes = results(pool, [60.0, 0.0])
-    assert outcomes == {0: Casualty(True, -signal.SIGKILL), 1: None}
+    assert outcomes == {60.0: Casualty(True, -signal.SIGKILL), 0.0: None}
     assert time.monotonic() - started < 30
 
 

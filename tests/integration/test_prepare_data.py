@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -18,12 +19,13 @@ from tiny.steps import start_supervisor, step_spec
 from kinetoscope.core.errors import DataError, ExitCode, PreemptedError
 from kinetoscope.data.clip_table import ClipTable, read_clip_table
 from kinetoscope.data.config import FiltersConfig, PrepareDataConfig, SynthConfig
-from kinetoscope.data.prepare.prepare import Hooks, Prepared, prepare
-from kinetoscope.data.prepare.sources import videos_digest
+from kinetoscope.data.prepare.prepare import Hooks, Prepared, Source, prepare
+from kinetoscope.data.sources.directory import DirectoryPlace
+from kinetoscope.data.sources.place import with_versions
 from kinetoscope.data.synthetic import vocabulary as shapes
 from kinetoscope.data.synthetic.draw import synthesize
 from kinetoscope.data.video.files import write_video
-from kinetoscope.steps.contract import read_result, read_status
+from kinetoscope.steps.contract import VideosInput, read_result, read_status
 from kinetoscope.storage.open import open_store
 
 IN_PROCESS = PrepareDataConfig(num_workers=1)
@@ -40,7 +42,10 @@ def real_clips() -> Path:
 def run(
     videos: Path, out: Path, config: PrepareDataConfig = IN_PROCESS, hooks: Hooks | None = None
 ) -> Prepared:
-    return prepare(videos, open_store(out.as_uri()), config, seed=0, hooks=hooks)
+    place = DirectoryPlace(videos)
+    source = Source(place, place.list())
+    store = open_store(out.as_uri())
+    return prepare(source, store, config, seed=0, scratch=out / "scratch", hooks=hooks)
 
 
 def table(out: Path) -> ClipTable:
@@ -147,7 +152,9 @@ def test_equal_input_gives_equal_bytes_with_any_number_of_workers(
     prepared = run(videos, tmp_path / "again")
     assert prepared.quarantine == []
     assert outputs(tmp_path / "again")[0] == outputs(out)[0]
-    assert prepared.videos_digest == videos_digest(videos, tmp_path / "cache.json")
+    place = DirectoryPlace(videos)
+    listing = with_versions(place, place.list(), tmp_path / "cache.json")
+    assert prepared.videos_digest == listing.digest
 
 
 @pytest.fixture
@@ -195,10 +202,12 @@ def test_a_stopped_preparation_goes_on_where_it_was(synthetic: Path, tmp_path: P
     hooks = Hooks(lambda count, _: done.append(count), lambda: len(done) > 10)
     with pytest.raises(PreemptedError, match="of 30 videos"):
         run(synthetic, tmp_path / "out", hooks=hooks)
-    stopped_at = done[-1]
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/parts").iterdir()}
+    assert done[-1] == len(kept) > 5
     again: list[int] = []
     run(synthetic, tmp_path / "out", hooks=Hooks(lambda count, _: again.append(count)))
-    assert again == list(range(stopped_at, 31))
+    assert (again, again[-1]) == (sorted(again), 30)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
     run(synthetic, tmp_path / "other")
     assert outputs(tmp_path / "out") == outputs(tmp_path / "other")
 
@@ -287,8 +296,7 @@ def test_a_file_that_hangs_the_decoder_is_quarantined_alone(
 
 def test_the_step_commits_what_it_prepared(synthetic: Path, tmp_path: Path) -> None:
     (synthetic / "empty.mp4").touch()
-    digest = videos_digest(synthetic, tmp_path / "digests.json")
-    assert run_step(tmp_path / "one", synthetic, digest) == ExitCode.DONE
+    assert run_step(tmp_path / "one", listed(tmp_path / "one", synthetic)) == ExitCode.DONE
     result = read_result((tmp_path / "one" / "steps" / "prepare_data" / "f00").as_uri())
     assert result is not None
     assert (result.metrics["clips.total"], result.metrics["clips.quarantined"]) == (30, 1)
@@ -298,17 +306,48 @@ def test_the_step_commits_what_it_prepared(synthetic: Path, tmp_path: Path) -> N
     assert clips == outputs(tmp_path / "plain")[0]
 
 
-def test_the_step_refuses_videos_that_changed(synthetic: Path, tmp_path: Path) -> None:
-    assert run_step(tmp_path / "two", synthetic, "sha256:0") == ExitCode.USER_ERROR
+def _replace(path: Path) -> None:
+    write_moving(path, 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [(_replace, "was changed"), (Path.unlink, "is gone")],
+    ids=["replaced", "deleted"],
+)
+@pytest.mark.parametrize("name", ["00003.mp4", "captions.csv"])
+def test_the_step_refuses_by_name_what_is_not_as_it_was(
+    synthetic: Path, tmp_path: Path, name: str, change: Callable[[Path], None], told: str
+) -> None:
+    videos = listed(tmp_path / "two", synthetic)
+    name = next(path.name for path in sorted(synthetic.glob(f"*{name}")))
+    change(synthetic / name)
+    assert run_step(tmp_path / "two", videos) == ExitCode.USER_ERROR
     status = read_status((tmp_path / "two" / "steps" / "prepare_data" / "f00").as_uri())
     assert status is not None
-    assert "changed after the run was planned" in status.reason
+    assert f"{name} in {synthetic} {told} since the run was planned" in status.reason
 
 
-def run_step(root: Path, videos: Path, digest: str) -> int:
+def test_the_step_takes_no_notice_of_what_came_later(synthetic: Path, tmp_path: Path) -> None:
+    videos = listed(tmp_path / "three", synthetic)
+    write_moving(synthetic / "later.mp4", 20)
+    assert run_step(tmp_path / "three", videos) == ExitCode.DONE
+    result = read_result((tmp_path / "three" / "steps" / "prepare_data" / "f00").as_uri())
+    assert result is not None
+    assert result.metrics["clips.total"] == 30
+
+
+def listed(root: Path, videos: Path) -> VideosInput:
+    """List the videos as a run does that begins."""
+    place = DirectoryPlace(videos)
+    listing = with_versions(place, place.list(), root / "digests.json")
+    open_store(root.as_uri()).put_bytes("runs/r/videos.jsonl", listing.to_bytes())
+    return VideosInput(place=str(videos), digest=listing.digest, list_key="runs/r/videos.jsonl")
+
+
+def run_step(root: Path, videos: VideosInput) -> int:
     """Run the step under the supervisor, as a run does."""
-    config = IN_PROCESS.to_json() | {"videos_digest": digest}
     worker = "kinetoscope.data.prepare.step"
-    where = {"videos": str(videos), "seed": 0, "fingerprint": "f00"}
-    spec = step_spec("prepare_data", worker, root.as_uri(), config, **where)
+    where = {"videos": videos, "seed": 0, "fingerprint": "f00"}
+    spec = step_spec("prepare_data", worker, root.as_uri(), IN_PROCESS.to_json(), **where)
     return start_supervisor(spec).wait()

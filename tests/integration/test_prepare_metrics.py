@@ -7,21 +7,24 @@ from functools import partial
 from pathlib import Path
 
 from kinetoscope.data.config import PrepareDataConfig
-from kinetoscope.data.prepare.prepare import Hooks, prepare
+from kinetoscope.data.prepare.prepare import Hooks, Source, prepare
 from kinetoscope.data.prepare.step import count_clips
+from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.scrape import scrape
 from kinetoscope.telemetry.step_metrics import DataMetrics
 
 
 def test_clips_are_counted_by_what_became_of_them(mixed_videos: Path, tmp_path: Path) -> None:
+    place = DirectoryPlace(mixed_videos)
     with DataMetrics("r", "prepare_data") as metrics:
         url = metrics.serve()
         prepared = prepare(
-            mixed_videos,
+            Source(place, place.list()),
             open_store(tmp_path.as_uri()),
             PrepareDataConfig(num_workers=1),
             seed=0,
+            scratch=tmp_path / "scratch",
             hooks=Hooks(selected=partial(count_clips, metrics)),
         )
         values = scrape(url)

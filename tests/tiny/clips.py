@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kinetoscope.data.clip_table import ClipRow
-from kinetoscope.data.config import SynthConfig
+from kinetoscope.core.hashing import digest_file
+from kinetoscope.data.clip_table import ClipRow, write_clip_table
+from kinetoscope.data.config import LimitsConfig, SynthConfig
+from kinetoscope.data.prepare.decode import probe
+from kinetoscope.data.sources.blocks import digest_blocks
+from kinetoscope.data.sources.cache import BlockCache
+from kinetoscope.data.sources.directory import DirectoryPlace, LocalBytes
+from kinetoscope.data.sources.index import IndexedVideo, read_index, write_index
+from kinetoscope.data.sources.reader import VerifiedFile
+from kinetoscope.data.sources.videos import PreparedVideo, Videos
 from kinetoscope.data.synthetic.draw import combinations, synthesize
 
 
@@ -41,9 +50,43 @@ def synthetic_rows(
         clip_row(
             number,
             video=path.name,
+            digest=digest_file(path),
             num_frames=num_frames,
             caption=shown.caption,
             split="heldout" if number in heldout else "train",
         )
         for number, (path, shown) in enumerate(drawn)
     ]
+
+
+def index_video(path: Path) -> IndexedVideo:
+    """Return what prepare_data notes of a video."""
+    source = LocalBytes(path)
+    digests = digest_blocks(source)
+    with VerifiedFile(source, digests, path.name) as file:
+        return IndexedVideo(digests, probe(file, LimitsConfig(min_frames=1)).times)
+
+
+def index_videos(folder: Path) -> bytes:
+    """Return the index of a folder's videos."""
+    return write_index(map(index_video, folder.glob("*.mp4")))
+
+
+def local_videos(folder: Path) -> Videos:
+    """Return a folder's videos as they are opened for reading."""
+    index = read_index(index_videos(folder), "videos.parquet")
+    return Videos(DirectoryPlace(folder), index, BlockCache(folder / "cache", 0))
+
+
+def local_video(path: Path) -> PreparedVideo:
+    """Return a video as it is opened for reading."""
+    return local_videos(path.parent).video(path.name, digest_file(path))
+
+
+def write_clips(folder: Path, videos: Path, rows: Iterable[ClipRow]) -> dict[str, str]:
+    """Write what prepare_data leaves into the folder of a step; return its artifacts."""
+    for name in ("clips", "videos"):
+        (folder / "outputs" / name).mkdir(parents=True)
+    write_clip_table(folder / "outputs/clips/clips.parquet", rows)
+    (folder / "outputs/videos/videos.parquet").write_bytes(index_videos(videos))
+    return {"clips": "outputs/clips", "videos": "outputs/videos"}

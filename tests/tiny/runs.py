@@ -12,7 +12,7 @@ from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.records import End, Run, RunRecord, Start, StepRecord
 from kinetoscope.steps.attempts import Attempt
-from kinetoscope.steps.contract import STATUS_KEY, Progress, StepStatus
+from kinetoscope.steps.contract import STATUS_KEY, Progress, StepStatus, VideosInput
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.open import open_store
 
@@ -34,12 +34,11 @@ def new_run(run_id: str, *, created_at: float = 1.0, name: str = "smoke") -> Run
         run_id=run_id,
         name=name,
         created_at=created_at,
-        videos="/videos",
-        videos_digest="sha256:0",
+        videos=VideosInput(place="/videos", digest="sha256:0"),
         config_digest=digest_bytes(b"{}"),
         steps=STEPS,
     )
-    run.create(record, b"{}")
+    run.create(record, b"{}", b"")
     return run
 
 

@@ -13,6 +13,7 @@ from kinetoscope.steps.contract import (
     RuntimeConfig,
     StepResult,
     StepSpec,
+    VideosInput,
     artifact_digest,
     write_spec,
 )
@@ -33,7 +34,7 @@ def step_spec(
     ``inputs`` are URIs in the same store, by name; the videos lie in ``videos`` beside it.
     """
     values: dict[str, Any] = {"run_id": "raaaaaaa", "seed": 5, "fingerprint": "0"}
-    values |= {"videos": "../videos"} | changes
+    values |= {"videos": VideosInput(place="../videos")} | changes
     given = {name: split_uri(uri, STEPS) for name, uri in values.pop("inputs", {}).items()}
     assert {root for root, _ in given.values()} <= {root_uri}
     inputs = {name: key for name, (_, key) in given.items()}

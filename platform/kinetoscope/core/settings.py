@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.core.units import GIB
 from kinetoscope.core.uris import is_text, sqlite_uri
 
 _LAST_PORT = 65535
@@ -40,6 +41,11 @@ class Workspace:
     def digests_path(self) -> Path:
         """Digests of files that were read before; safe to delete."""
         return self.root / "digests.json"
+
+    @property
+    def video_cache_path(self) -> Path:
+        """Blocks of videos that lie in a bucket; safe to delete."""
+        return self.scratch_path / "videos"
 
     @property
     def scratch_path(self) -> Path:
@@ -165,6 +171,26 @@ def aws_credentials() -> tuple[str, str, str]:
 def limit_store_retries(seconds: int) -> None:
     """Let this process give up on an object store sooner, unless the environment says how soon."""
     os.environ.setdefault("KINO_S3_RETRY_SECONDS", str(seconds))
+
+
+def video_cache_bytes() -> int | None:
+    """Return how much of videos in buckets to keep on this disk: ``$KINO_VIDEO_CACHE_GIB``.
+
+    None where nothing was said.
+
+    Raises:
+        ConfigError: it is no number from 0 on.
+    """
+    text = os.environ.get("KINO_VIDEO_CACHE_GIB", "")
+    try:
+        gib = float(text or 0)
+    except ValueError:
+        gib = -1.0
+    if not 0 <= gib < float("inf"):
+        raise ConfigError(
+            f"KINO_VIDEO_CACHE_GIB={text!r} is no number of GiB", hint="use e.g. 16; 0 keeps none"
+        )
+    return int(gib * GIB) if text else None
 
 
 def threads_per_process() -> int | None:

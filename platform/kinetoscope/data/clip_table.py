@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kinetoscope.core.errors import CorruptError, UserError
+
+if TYPE_CHECKING:
+    from kinetoscope.data.sources.videos import PreparedVideo, Videos
 
 SCHEMA_VERSION = 2
 """1 held absolute paths of videos."""
@@ -31,7 +34,7 @@ class ClipRow:
 
     Attributes:
         clip_id: stable name of the clip, unique in the table.
-        video: path of the source video below the folder of videos, with ``/``.
+        video: name of the source video below the place of videos, with ``/``.
         start_frame: first frame of the clip, counted in decoded frames of the source from 0.
         fps: frames per second of the source.
         height: of the decoded frames, in pixels; likewise ``width``.
@@ -69,7 +72,8 @@ _SCHEMA = pa.schema(
 class ClipTable(Sequence[ClipRow]):
     """The columns of a clip table; also a sequence of its rows.
 
-    ``folder``, where the videos are, is no column: they can be moved.
+    ``videos``, where their frames are read, is no column: videos can be moved. None where no frame
+    is to be read.
     """
 
     clip_id: list[str]
@@ -86,16 +90,18 @@ class ClipTable(Sequence[ClipRow]):
     split_name: list[str]
     group: npt.NDArray[np.int64]
     digest: list[str]
-    folder: Path = Path()
+    videos: Videos | None = None
 
     @classmethod
-    def from_rows(cls, rows: Iterable[ClipRow], folder: Path = Path()) -> ClipTable:
+    def from_rows(cls, rows: Iterable[ClipRow], videos: Videos | None = None) -> ClipTable:
         """Gather rows, in their order."""
-        return _columns(_to_arrow(rows), folder)
+        return _columns(_to_arrow(rows), videos)
 
-    def video_path(self, index: int) -> Path:
+    def source_video(self, index: int) -> PreparedVideo:
         """Return the source video of a row."""
-        return self.folder / self.video[index]
+        if self.videos is None:
+            raise ValueError("this table was opened without its videos")
+        return self.videos.video(self.video[index], self.digest[index])
 
     def __len__(self) -> int:
         return len(self.clip_id)
@@ -125,7 +131,7 @@ class ClipTable(Sequence[ClipRow]):
             columns[name] = (
                 column[index] if isinstance(column, np.ndarray) else [column[i] for i in index]
             )
-        return ClipTable(**columns, folder=self.folder)
+        return ClipTable(**columns, videos=self.videos)
 
     def split(self, name: Split) -> ClipTable:
         """Return the rows of one split, in the table's order."""
@@ -146,13 +152,13 @@ def write_clip_table(path: Path, rows: Iterable[ClipRow]) -> None:
     pq.write_table(table, path, compression="zstd", version="2.6", write_statistics=False)
 
 
-def read_clip_table(data: bytes, name: str, folder: Path = Path()) -> ClipTable:
+def read_clip_table(data: bytes, name: str, videos: Videos | None = None) -> ClipTable:
     """Read a clip table.
 
     Args:
         data: content of the file.
         name: of the file or object, for errors.
-        folder: where the videos are.
+        videos: where frames are read; None where none are.
 
     Raises:
         UserError: the table has another schema than this version reads.
@@ -174,7 +180,7 @@ def read_clip_table(data: bytes, name: str, folder: Path = Path()) -> ClipTable:
     missing = [column for column in _SCHEMA.names if column not in table.schema.names]
     if missing:
         raise CorruptError(f"{name} lacks the columns {missing}")
-    return _columns(table.select(_SCHEMA.names).cast(_SCHEMA), folder)
+    return _columns(table.select(_SCHEMA.names).cast(_SCHEMA), videos)
 
 
 def _attribute(name: str) -> str:
@@ -187,10 +193,10 @@ def _to_arrow(rows: Iterable[ClipRow]) -> pa.Table:
     return pa.table(columns, schema=_SCHEMA)
 
 
-def _columns(table: pa.Table, folder: Path) -> ClipTable:
+def _columns(table: pa.Table, videos: Videos | None) -> ClipTable:
     columns: dict[str, Any] = {}
     for field in table.schema:
         column = table.column(field.name)
         text = pa.types.is_string(field.type)
         columns[_attribute(field.name)] = column.to_pylist() if text else column.to_numpy()
-    return ClipTable(**columns, folder=folder)
+    return ClipTable(**columns, videos=videos)

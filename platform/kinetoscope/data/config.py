@@ -108,7 +108,7 @@ class SplitConfig(Config):
 
 
 class PrepareDataConfig(Config):
-    """From a directory of videos to a clip table."""
+    """From videos to a clip table."""
 
     limits: LimitsConfig = LimitsConfig()
     scenes: ScenesConfig = ScenesConfig()

@@ -25,7 +25,7 @@ def main(ctx: StepContext) -> Outputs | None:
     if ctx.rank != 0:
         return None
     config = RegisterConfig.model_validate(ctx.config)
-    bundle = trained_bundle(ctx.inputs, open_clips(ctx.inputs["clips"], ctx.videos), config)
+    bundle = trained_bundle(ctx.inputs, open_clips(ctx.inputs["clips"]), config)
     key = write_bundle(ctx.root_store, f"models/{config.model_name}", bundle, ctx.scratch)
     scores = {
         **ctx.inputs["vae_evaluation"].metrics,

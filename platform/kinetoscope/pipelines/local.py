@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
@@ -21,12 +20,14 @@ from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
-from kinetoscope.data.prepare.sources import list_videos, videos_digest
+from kinetoscope.data.sources.listing import SourceListing, require_videos
+from kinetoscope.data.sources.place import VideoPlace, open_place, place_name, with_versions
 from kinetoscope.runs.identity import code_version, modules_of_step, weights_digests
-from kinetoscope.runs.records import Run, RunRecord, Start
+from kinetoscope.runs.records import RUNS, VIDEOS_KEY, Run, RunRecord, Start
 from kinetoscope.runs.steps import planned_steps
+from kinetoscope.steps.contract import VideosInput
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.storage.open import open_store, portable_path
+from kinetoscope.storage.open import open_store, portable_place
 from kinetoscope.storage.own_folders import MARKER, STORE_FOLDERS, WORKSPACE_FOLDERS, mark_own
 
 _POLL_SECONDS = 0.5
@@ -34,33 +35,55 @@ _POLL_SECONDS = 0.5
 _MIN_FREE_BYTES = 2 * GIB
 
 
-def create_run(loaded: LoadedConfig, videos: Path, workspace: Workspace) -> Run:
+def create_run(
+    loaded: LoadedConfig,
+    videos: str,
+    workspace: Workspace,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
     """Check the machine and the input, and write the records of a new run.
 
+    Args:
+        loaded: the run's config.
+        videos: path or URI of the videos, as a user writes it.
+        workspace: that keeps the run, unless its store is elsewhere.
+        progress: called with the number of files whose content is known, and of all.
+
     Raises:
-        DataError: when the directory of videos is missing, or has no video.
+        DataError: when the place of videos is missing, or has no video.
         ConfigError: when the disk is too full, or weights that the config names are missing.
     """
-    list_videos(videos)
+    place, listing = look_at_videos(videos)
     check_disk(workspace)
-    _mark(workspace)
-    run = Run(workspace.store_uri, new_run_id())
     steps = planned_steps(loaded.config)
+    weights = weights_digests([step.piece for step in steps], workspace.digests_path)
+    _mark(workspace)
+    listing = with_versions(place, listing, workspace.digests_path, progress)
+    run = Run(workspace.store_uri, new_run_id())
     config_json = canonical_json(loaded.config.to_json()).encode()
-    folder = videos.resolve()
     record = RunRecord(
         run_id=run.run_id,
         name=loaded.config.name,
         created_at=time.time(),
-        videos=portable_path(run.root_uri, folder, workspace.root),
-        videos_digest=videos_digest(folder, workspace.digests_path),
+        videos=VideosInput(
+            place=portable_place(run.root_uri, place_name(videos), workspace.root),
+            digest=listing.digest,
+            list_key=f"{RUNS}/{run.run_id}/{VIDEOS_KEY}",
+            num_left_out=listing.num_left_out,
+        ),
         config_digest=digest_bytes(config_json),
-        weights=weights_digests([step.piece for step in steps], workspace.digests_path),
+        weights=weights,
         steps=[step.name for step in steps],
         code_version=code_version(*{name for step in steps for name in modules_of_step(step)}),
     )
-    run.create(record, config_json)
+    run.create(record, config_json, listing.to_bytes())
     return run
+
+
+def look_at_videos(given: str) -> tuple[VideoPlace, SourceListing]:
+    """Return a place of videos and what is there; raises ``DataError`` where that is no video."""
+    place = open_place(place_name(given))
+    return place, require_videos(place.list(), place.uri)
 
 
 def check_disk(workspace: Workspace) -> None:

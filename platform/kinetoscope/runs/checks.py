@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import DataError
 from kinetoscope.steps.contract import StepResult
@@ -22,7 +20,7 @@ def check_plans(config: RunConfig, clips: StepResult) -> None:
     from kinetoscope.artifacts.clips import open_clips
     from kinetoscope.data.plan.batch_plan import BatchPlan
 
-    table = open_clips(clips, Path()).split("train")
+    table = open_clips(clips).split("train")
     for stage in config.stages():
         try:
             BatchPlan(

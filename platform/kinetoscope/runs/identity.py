@@ -51,7 +51,7 @@ def identify(
     Args:
         step: its piece of config and its revision.
         seed: of the run.
-        data: digest of the source videos, which a step without inputs reads.
+        data: digest of the list of source videos, which a step without inputs reads.
         inputs: URIs of the upstream steps, by input name.
         weights: digests of files of weights by path, from `weights_digests`.
     """

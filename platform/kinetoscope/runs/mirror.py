@@ -85,7 +85,7 @@ class Mirror:
             name=f"{record.name}-{record.run_id}",
             tags={
                 f"{_TAG}/config-hash": digest_json(config),
-                f"{_TAG}/data-digest": record.videos_digest,
+                f"{_TAG}/data-digest": record.videos.digest,
                 f"{_TAG}/code-version": record.code_version,
                 f"{_TAG}/run-key": f"{RUNS}/{self._run.run_id}",
             },

@@ -38,7 +38,7 @@ def pinned_spec(run: Run, config: RunConfig, name: str, inputs: dict[str, str]) 
     step, record = planned_step(config, name), run.record
     _check_weights(record)
     identity = identify(
-        step, seed=config.seed, data=record.videos_digest, inputs=inputs, weights=record.weights
+        step, seed=config.seed, data=record.videos.digest, inputs=inputs, weights=record.weights
     )
     key = _pin(run, name, identity)
     return _spec(run, config, step, inputs, identity, key.rpartition("/")[2])
@@ -126,15 +126,12 @@ def _spec(
     fingerprint: str,
 ) -> StepSpec:
     record = run.record
-    piece = step.piece.to_json()
-    if not step.inputs:
-        piece |= {"videos_digest": record.videos_digest}
     return StepSpec(
         name=step.name,
         worker=step.worker,
         run_id=run.run_id,
         root_uri=run.root_uri,
-        config=piece,
+        config=step.piece.to_json(),
         seed=config.seed,
         inputs={name: split_uri(uri, STEPS)[1] for name, uri in inputs.items()},
         fingerprint=fingerprint,

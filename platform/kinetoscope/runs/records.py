@@ -2,6 +2,7 @@
 
 run.json              who, when, which config, videos and files of weights
 config.json           the resolved RunConfig
+videos.jsonl          the list of its videos (`data.sources.listing`)
 starts/000001.json    each time the run was started or resumed
 steps/<name>.json     where each of its steps lives (`runs.pins`)
 fresh/<name>.json     somebody asked for the step to be made anew
@@ -16,7 +17,6 @@ Nothing here holds a URI: a store can be moved, copied, and put into a bucket.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -26,10 +26,10 @@ from kinetoscope.config.run import RunConfig
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import ConfigError, CorruptError, KinetoscopeError, NotFoundError
 from kinetoscope.core.hashing import digest_bytes
-from kinetoscope.steps.contract import STEPS
+from kinetoscope.steps.contract import STEPS, VideosInput
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.keys import join_uri
-from kinetoscope.storage.open import open_store, place_of, resolve_path
+from kinetoscope.storage.open import open_store, place_of
 from kinetoscope.storage.records import R, damage_hint, read_record, shown_name
 
 RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
@@ -37,6 +37,7 @@ RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
 RUNS = "runs"
 STOP_KEY = "stop.json"
 RECORD_KEY = "run.json"
+VIDEOS_KEY = "videos.jsonl"
 _CONFIG_KEY = "config.json"
 _END_KEY = "end.json"
 _FAILURE_KEY = "failure.json"
@@ -49,9 +50,7 @@ class RunRecord(Record):
     run_id: str
     name: str
     created_at: float
-    videos: str
-    """Folder of the source videos, as `storage.open.portable_path` writes it."""
-    videos_digest: str
+    videos: VideosInput
     config_digest: str
     """Of the bytes of ``config.json``."""
     weights: dict[str, str] = {}
@@ -172,13 +171,9 @@ class Run:
             raise CorruptError(f"{name} {what}", hint=self._way_out)
         return data
 
-    @property
-    def videos(self) -> Path:
-        """Folder of the source videos."""
-        return resolve_path(self.root_uri, self.record.videos)
-
-    def create(self, record: RunRecord, config_json: bytes) -> None:
+    def create(self, record: RunRecord, config_json: bytes, videos_list: bytes) -> None:
         """Write a new run; its record last, since a run is there when its record is."""
+        self.store.put_bytes(VIDEOS_KEY, videos_list)
         self.store.put_bytes(_CONFIG_KEY, config_json)
         self.store.put_bytes(RECORD_KEY, record.to_bytes())
 

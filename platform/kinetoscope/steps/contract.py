@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -12,7 +11,7 @@ from kinetoscope.core.config_model import Config, Record
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.storage.keys import join_uri, split_uri
-from kinetoscope.storage.open import open_store, resolve_path
+from kinetoscope.storage.open import open_store, resolve_place
 from kinetoscope.storage.records import damage_hint, read_record
 
 STEPS = "steps"
@@ -85,6 +84,19 @@ class StepResult(Record):
         return join_uri(self.uri, self.artifact(name).key)
 
 
+class VideosInput(Record):
+    """The source videos of a run, as the steps that read them are told."""
+
+    place: str
+    """Where they lie, as `storage.open.portable_place` writes it."""
+    digest: str = ""
+    """Of the list of them, which is what they are to the run."""
+    list_key: str = ""
+    """Below the root: the list (`data.sources.listing`)."""
+    num_left_out: int = 0
+    """Folders of our own in the place."""
+
+
 class StepSpec(Record):
     """All that a supervisor needs to run a step."""
 
@@ -97,8 +109,8 @@ class StepSpec(Record):
     inputs: dict[str, str]
     """Keys of the upstream steps, below the root, by input name."""
     fingerprint: str
-    videos: str = ""
-    """Folder of the source videos, as `storage.open.portable_path` writes it."""
+    videos: VideosInput | None = None
+    """None where a step reads none."""
     code_version: str = ""
     """Of what the worker can reach."""
     root_uri: str = Field(default="", exclude=True)
@@ -110,9 +122,11 @@ class StepSpec(Record):
     """What the step notes of where its results come from, e.g. the digest of the run's config."""
 
     @property
-    def videos_path(self) -> Path:
-        """The folder of the source videos."""
-        return resolve_path(self.root_uri, self.videos)
+    def videos_place(self) -> str:
+        """Where the source videos lie: an absolute path, or a URI."""
+        if self.videos is None:
+            raise NotFoundError(f"step {self.name} was given no videos")
+        return resolve_place(self.root_uri, self.videos.place)
 
     @property
     def key(self) -> str:

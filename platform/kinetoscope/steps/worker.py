@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kinetoscope.core.errors import ExitCode, KinetoscopeError, StorageError
+from kinetoscope.core.errors import ExitCode, KinetoscopeError, NotFoundError, StorageError
 from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.core.settings import rank_variables
 from kinetoscope.steps.attempts import check_generation, code_versions
@@ -30,6 +30,7 @@ from kinetoscope.steps.contract import (
     RuntimeConfig,
     StepResult,
     StepSpec,
+    VideosInput,
     artifact_digest,
     read_result,
     read_spec,
@@ -77,7 +78,7 @@ class StepContext:
         self.local_rank = self.ranks.own_local_rank
         self.root_store: ObjectStore = open_store(spec.root_uri)
         self.store: ObjectStore = open_store(spec.uri)
-        self.videos = spec.videos_path
+        self._spec = spec
         self.inputs = {
             name: _upstream(name, join_uri(spec.root_uri, key)) for name, key in spec.inputs.items()
         }
@@ -88,6 +89,18 @@ class StepContext:
         self._started = time.monotonic()
         self._stop = threading.Event()
         self._progress_at = 0.0
+
+    @property
+    def videos(self) -> str:
+        """Where the source videos lie: an absolute path, or a URI."""
+        return self._spec.videos_place
+
+    @property
+    def videos_input(self) -> VideosInput:
+        """The source videos, as the run was started with; raises ``NotFoundError``."""
+        if self._spec.videos is None:
+            raise NotFoundError(f"step {self.name} was given no videos")
+        return self._spec.videos
 
     @property
     def stop_requested(self) -> bool:

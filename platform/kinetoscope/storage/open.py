@@ -49,17 +49,17 @@ def as_local(store: ObjectStore, key: str, scratch: Path) -> Path:
     return path
 
 
-def portable_path(root_uri: str, path: Path, home: Path) -> str:
-    """Write a path so that it stays right when the store moves: relative if it moves along.
+def portable_place(root_uri: str, place: str, home: Path) -> str:
+    """Write a place so that it stays right when the store moves: relative if it moves along.
 
     Args:
         root_uri: of the store that keeps what is written.
-        path: absolute.
+        place: an absolute path, or a URI, which stays as it is.
         home: folder that moves as a whole; the store may lie in it.
     """
     root = file_path(root_uri)
-    along = root is not None and root.is_relative_to(home) and path.is_relative_to(home)
-    return os.path.relpath(path, root) if along else str(path)
+    along = root is not None and root.is_relative_to(home) and Path(place).is_relative_to(home)
+    return os.path.relpath(place, root) if along else place
 
 
 def place_of(root_uri: str) -> str:
@@ -69,7 +69,9 @@ def place_of(root_uri: str) -> str:
     return digest_json([root_uri, inode]).removeprefix("sha256:")[:16]
 
 
-def resolve_path(root_uri: str, text: str) -> Path:
-    """Return the path that `portable_path` wrote."""
+def resolve_place(root_uri: str, text: str) -> str:
+    """Return the place that `portable_place` wrote."""
     root = file_path(root_uri)
-    return Path(text) if root is None else Path(os.path.normpath(root / text))
+    if root is None or "://" in text:
+        return text
+    return os.path.normpath(root / text)

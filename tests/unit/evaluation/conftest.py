@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny.clips import synthetic_rows
+from tiny.clips import synthetic_rows, write_clips
 from tiny.models import VIDEO_VAE, transformer
 from tiny.steps import commit, step_spec
 
 from kinetoscope.checkpoints.layout import CheckpointState
 from kinetoscope.checkpoints.write import write_checkpoint
 from kinetoscope.core.config_model import Config
-from kinetoscope.data.clip_table import write_clip_table
 from kinetoscope.data.latents.format import LatentEntry, LatentSample
 from kinetoscope.data.latents.writer import LatentWriter
 from kinetoscope.diffusion.config import RectifiedFlowConfig, SamplerConfig
@@ -86,10 +85,9 @@ def finished_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finish
 def _prepare_data(training: FinishedTraining, tmp_path: Path) -> None:
     rows = synthetic_rows(tmp_path / "videos", num_clips=NUM_CLIPS, num_frames=5, heldout=range(3))
     rows = [replace(row, motion_score=float(row.group), quality_score=0.5) for row in rows]
-    table = tmp_path / "clips.parquet"
-    write_clip_table(table, rows)
-    training.store("prepare_data").put_file("outputs/clips.parquet", table)
-    training.commit("clips", "prepare_data", {"clips": "outputs/clips.parquet"}, {})
+    step = tmp_path / "objects/steps/prepare_data/0"
+    artifacts = write_clips(step, tmp_path / "videos", rows)
+    training.commit("clips", "prepare_data", artifacts, {})
 
 
 def _train(

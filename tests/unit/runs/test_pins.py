@@ -16,7 +16,7 @@ from kinetoscope.runs.identity import weights_digests
 from kinetoscope.runs.pins import pinned_spec
 from kinetoscope.runs.records import Run, RunRecord
 from kinetoscope.runs.steps import planned_steps
-from kinetoscope.steps.contract import StepSpec
+from kinetoscope.steps.contract import StepSpec, VideosInput
 from kinetoscope.storage.open import open_store
 
 STEP = "train_spatial_vae"
@@ -39,13 +39,12 @@ def run(weights: Path) -> Run:
         run_id=run.run_id,
         name="smoke",
         created_at=1.0,
-        videos="../videos",
-        videos_digest="sha256:0",
+        videos=VideosInput(place="../videos", digest="sha256:0"),
         config_digest=digest_bytes(config_json),
         weights=weights_digests([step.piece for step in steps], workspace().digests_path),
         steps=[step.name for step in steps],
     )
-    run.create(record, config_json)
+    run.create(record, config_json, b"")
     return run
 
 
@@ -89,7 +88,7 @@ def test_a_step_made_anew_has_a_place_of_its_own_and_the_old_one_is_remembered(r
 
 def test_two_runs_that_make_a_step_anew_do_not_share_it(run: Run) -> None:
     other = Run(run.root_uri, "rbbbbbbb")
-    other.create(run.record.model_copy(update={"run_id": "rbbbbbbb"}), run.config_json)
+    other.create(run.record.model_copy(update={"run_id": "rbbbbbbb"}), run.config_json, b"")
     assert pinned(other).key == pinned(run).key
     for one in (run, other):
         one.request_fresh(STEP)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from kinetoscope.cli.verbs.options import Json, Overrides, Recipe, RunName
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 app = typer.Typer(
     name="data", help="Make, prepare and inspect training data.", no_args_is_help=True
@@ -25,8 +22,24 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of what is
 HeldOut = Annotated[
     int | None, typer.Option("--held-out", min=0, help="Combinations that are never drawn.")
 ]
-Directory = Annotated[
-    Path, typer.Argument(metavar="VIDEOS", help="Folder with videos and their captions.")
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="VIDEOS",
+        help="Folder with videos and their captions, s3://BUCKET/PREFIX, or a manifest.",
+    ),
+]
+Folder = Annotated[
+    str, typer.Argument(metavar="VIDEOS", help="Folder with videos and their captions.")
+]
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to", metavar="URI", help="s3://BUCKET/PREFIX or a folder; by default in the store."
+    ),
+]
+SetName = Annotated[
+    str | None, typer.Option("--name", help="Name of the set; by default the folder's name.")
 ]
 PreparedOut = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 
@@ -44,6 +57,7 @@ def synth(
     """Write captioned MP4 clips of moving shapes ("a red circle moving left")."""
     from pydantic import ValidationError
 
+    from kinetoscope.cli.counter import Counter
     from kinetoscope.cli.output import say
     from kinetoscope.core.errors import ConfigError
     from kinetoscope.data.config import SynthConfig
@@ -62,44 +76,51 @@ def synth(
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
-    with _Counter("clips") as progress:
+    with Counter("clips") as progress:
         paths = synthesize(out, config, progress)
     say(f"{len(paths)} clips and their captions in {out}")
 
 
 @app.command(epilog="Example: kino data prepare videos --out prepared --recipe smoke")
 def prepare(
-    videos: Directory,
+    videos: Place,
     out: PreparedOut = Path("prepared"),
     recipe: Recipe = "tiny",
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Prepare a folder of videos as the pipeline's first step would, without a run."""
+    """Prepare videos as the pipeline's first step would, without a run."""
+    import tempfile
     from dataclasses import asdict
 
+    from kinetoscope.cli.counter import Counter
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.config.load import load_config
+    from kinetoscope.data.sources.listing import require_videos
+    from kinetoscope.data.sources.place import open_place, place_name
+
+    config = load_config(recipe, overrides or ()).config
+    place = open_place(place_name(videos))
+    listing = require_videos(place.list(), place.uri)  # told before a folder is made
     from kinetoscope.data.prepare.prepare import (
         OUTPUT_FOLDERS,
         QUARANTINE_KEY,
         REPORT_KEY,
         Hooks,
+        Source,
     )
     from kinetoscope.data.prepare.prepare import prepare as prepare_videos
-    from kinetoscope.data.prepare.sources import list_videos
     from kinetoscope.storage.directory import DirectoryStore
     from kinetoscope.storage.own_folders import mark_own
 
-    config = load_config(recipe, overrides or ()).config
-    list_videos(videos)  # told before a folder is made
     mark_own(out, OUTPUT_FOLDERS)
-    with _Counter("videos") as progress:
+    with Counter("videos") as progress, tempfile.TemporaryDirectory(dir=out) as scratch:
         prepared = prepare_videos(
-            videos,
+            Source(place, listing),
             DirectoryStore(out.resolve()),
             config.prepare_data,
             seed=config.seed,
+            scratch=Path(scratch),
             hooks=Hooks(progress=progress),
         )
     files = {"quarantine_file": QUARANTINE_KEY, "report": REPORT_KEY}
@@ -108,6 +129,34 @@ def prepare(
         emit_json(told)
     else:
         say(*_prepared_lines(told))
+
+
+@app.command(epilog="Example: kino data upload videos --to s3://team/videos --name cats")
+def upload(videos: Folder, to: To = None, name: SetName = None, as_json: Json = False) -> None:
+    """Bring a folder of videos and captions to where pods can read it.
+
+    Each content is sent once, also of files that other sets have. An upload that was broken off
+    goes on where it was when it is begun again. kino run --videos takes the manifest that it tells.
+    """
+    import shlex
+    from dataclasses import asdict
+
+    from kinetoscope.cli.counter import Counter
+    from kinetoscope.cli.output import emit_json, first_of, say
+    from kinetoscope.cli.uploading import upload_folder
+    from kinetoscope.core.units import format_bytes
+
+    with Counter("files looked at") as looked, Counter("", format_bytes) as sent:
+        done = upload_folder(videos, to, name, (looked, sent))
+    if as_json:
+        emit_json(asdict(done))
+        return
+    lines = [f"{name}: left out ({why})" for name, why in done.refused.items()]
+    say(
+        f"{done.num_files} files, {done.num_sent} contents sent ({format_bytes(done.sent_bytes)})",
+        *first_of(lines, "kino data upload --json"),
+        f"kino run --videos {shlex.quote(done.manifest)}",
+    )
 
 
 @app.command(epilog="Example: kino data report last")
@@ -145,7 +194,7 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
 
 def _prepared_lines(told: dict[str, Any]) -> list[str]:
     from kinetoscope.cli.overview import quarantine_lines
-    from kinetoscope.data.prepare.sources import told_left_out
+    from kinetoscope.data.sources.listing import told_left_out
 
     lines = [
         f"{told['num_videos']} videos: {told['num_train']} clips to train on, "
@@ -156,23 +205,3 @@ def _prepared_lines(told: dict[str, Any]) -> list[str]:
         lines.append(told_left_out(told["num_left_out"]))
     lines += quarantine_lines(told["quarantine"], told["quarantine_file"])
     return [*lines, f"report: {told['report']}"]
-
-
-class _Counter:
-    """Counts on a terminal's stderr; says nothing elsewhere."""
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        return self._show
-
-    def __exit__(self, *_: object) -> None:
-        from kinetoscope.cli.output import end_count
-
-        end_count()
-
-    def _show(self, done: int, total: int) -> None:
-        from kinetoscope.cli.output import show_count
-
-        show_count(f"{done}/{total} {self._unit}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,4 +18,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; repeatable."),
 ]
-Videos = Annotated[Path, typer.Option("--videos", help="Folder with videos and their captions.")]
+Videos = Annotated[
+    str,
+    typer.Option(
+        "--videos",
+        metavar="PLACE",
+        help="Folder with videos and their captions, s3://BUCKET/PREFIX, or the manifest of an "
+        "upload (kino data upload).",
+    ),
+]

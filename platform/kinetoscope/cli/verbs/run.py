@@ -14,10 +14,17 @@ def run(
 
     Steps that an earlier run has done already, on the same data with the same config and code, are
     skipped. Ctrl-C saves and stops; kino resume continues.
+
+    Videos are read where they lie. What a run began on, it goes on with: a video that changed or
+    went away since is refused by its name.
     """
+    from kinetoscope.cli.counter import Counter
     from kinetoscope.cli.following import follow
     from kinetoscope.config.load import load_config
     from kinetoscope.core.settings import workspace
     from kinetoscope.pipelines.local import create_run
 
-    follow(create_run(load_config(recipe, overrides or ()), videos, workspace()), as_json=as_json)
+    loaded = load_config(recipe, overrides or ())
+    with Counter("files looked at") as progress:
+        created = create_run(loaded, videos, workspace(), progress)
+    follow(created, as_json=as_json)

@@ -16,14 +16,14 @@ from kinetoscope.data.prepare.scenes import Scene, SceneCutter
 from kinetoscope.data.prepare.scorers.base import Scorer
 from kinetoscope.data.prepare.scorers.motion import WORKING_SIDE_PX, MotionScorer
 from kinetoscope.data.prepare.scorers.quality import QualityScorer
+from kinetoscope.data.sources.frame_times import FrameTimes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import av
     import numpy.typing as npt
 
     from kinetoscope.data.config import PrepareDataConfig
+    from kinetoscope.data.sources.reader import SeekableFile
 
 # Frames of the signature, as fractions of the scene.
 _SIGNATURE_TIMES = (0.125, 0.375, 0.625, 0.875)
@@ -48,20 +48,24 @@ class SceneAnalysis(Record):
 class VideoAnalysis(Record):
     """A video's verdict: measured scenes, or why it is quarantined."""
 
+    size_bytes: int = 0
+    blocks: str = ""
+    """Base64 of the digests of its blocks (``sources.blocks``)."""
     num_frames: int = 0
     height: int = 0
     width: int = 0
     fps: float = 0.0
+    times: FrameTimes | None = None
     scenes: tuple[SceneAnalysis, ...] = ()
     reason: Reason | None = None
     detail: str = ""
 
 
-def analyze(path: Path, config: PrepareDataConfig) -> VideoAnalysis:
+def analyze(file: SeekableFile, config: PrepareDataConfig) -> VideoAnalysis:
     """Decode a video once and measure its scenes; a video that can't be used says why."""
     measuring = _Measuring(config)
     try:
-        info = probe(path, config.limits, measuring.visit)
+        info = probe(file, config.limits, measuring.visit)
     except QuarantinedError as error:
         return VideoAnalysis(reason=error.reason, detail=error.detail)
     return VideoAnalysis(
@@ -70,14 +74,8 @@ def analyze(path: Path, config: PrepareDataConfig) -> VideoAnalysis:
         width=info.width,
         fps=info.fps,
         scenes=tuple(measuring.scenes()),
+        times=info.times,
     )
-
-
-def analyze_file(task: tuple[Path, PrepareDataConfig]) -> VideoAnalysis:
-    """Run `analyze` in a worker process of its own."""
-    # Files are decoded in parallel already.
-    cv2.setNumThreads(1)
-    return analyze(*task)
 
 
 class _Measuring:

@@ -19,19 +19,24 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kinetoscope.core.errors import DataError
+from kinetoscope.data.sources.listing import suffix_of
 from kinetoscope.data.text.cleaning import clean_caption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from kinetoscope.data.config import CaptionsConfig
-    from kinetoscope.data.prepare.sources import SourceFile, SourceListing
+    from kinetoscope.data.sources.listing import SourceFile, SourceListing
 
 _TEXT_KEYS = ("text", "caption")
 
 
-def read_captions(listing: SourceListing) -> dict[str, str]:
+def read_captions(listing: SourceListing, contents: Mapping[str, bytes]) -> dict[str, str]:
     """Return the captions by the video's name in the listing.
+
+    Args:
+        listing: of the videos and of the files that may hold captions.
+        contents: of those files, by name, as far as they may be opened.
 
     Raises:
         DataError: a caption list is malformed; names the file and the line.
@@ -41,9 +46,9 @@ def read_captions(listing: SourceListing) -> dict[str, str]:
     for sidecar in sorted(
         listing.sidecars, key=lambda file: not file.name.lower().endswith(".txt")
     ):
-        if sidecar.refused is not None:
+        if sidecar.name not in contents:
             continue
-        for name, text in _entries(sidecar, names):
+        for name, text in _entries(sidecar, _text(sidecar, contents[sidecar.name]), names):
             captions.setdefault(name, " ".join(text.split()))
     return captions
 
@@ -62,9 +67,8 @@ def caption_for(name: str, captions: dict[str, str], config: CaptionsConfig) -> 
     return "" if config.missing == "empty" else None
 
 
-def _entries(sidecar: SourceFile, names: set[str]) -> Iterator[tuple[str, str]]:
-    content = _read(sidecar)
-    suffix = sidecar.path.suffix.lower()
+def _entries(sidecar: SourceFile, content: str, names: set[str]) -> Iterator[tuple[str, str]]:
+    suffix = suffix_of(sidecar.name)
     if suffix == ".txt":
         stem = posixpath.splitext(sidecar.name)[0]
         yield from ((name, content) for name in names if posixpath.splitext(name)[0] == stem)
@@ -77,9 +81,10 @@ def _entries(sidecar: SourceFile, names: set[str]) -> Iterator[tuple[str, str]]:
             yield name, text
 
 
-def _read(sidecar: SourceFile) -> str:
+def _text(sidecar: SourceFile, data: bytes) -> str:
     try:
-        return sidecar.path.read_text(encoding="utf-8-sig")
+        # Line ends as Python's text files have them.
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{sidecar.name} is not UTF-8 (byte {error.start})", hint="save it as UTF-8"

@@ -6,19 +6,24 @@ libav open another file or a network address (playlists, external tracks).
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
 
 import av
 
+from kinetoscope.data.sources.frame_times import FrameTimes, frame_times
+from kinetoscope.data.sources.reader import OPEN_OPTIONS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from kinetoscope.data.config import LimitsConfig
+    from kinetoscope.data.sources.reader import SeekableFile
 
 Reason = Literal[
     "zero_length",
@@ -30,8 +35,6 @@ Reason = Literal[
     "hostile",
 ]
 
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
-_OPEN_OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
 _HEAD_BYTES = 4096
 # Text formats that name other files: HLS, concat scripts, DASH, SDP, edit lists of players.
 _PLAYLIST_MARKS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"[playlist]", b"<smil", b"rtsp://")
@@ -61,38 +64,41 @@ class VideoInfo:
     height: int
     width: int
     fps: float
+    times: FrameTimes | None = None
 
 
 def probe(
-    path: Path, limits: LimitsConfig, visit: Callable[[av.VideoFrame], None] | None = None
+    file: SeekableFile,
+    limits: LimitsConfig,
+    visit: Callable[[av.VideoFrame], None] | None = None,
 ) -> VideoInfo:
     """Decode the first video stream to its end.
 
     Args:
-        path: a regular file.
+        file: the video, open for reading.
         limits: anything beyond is refused, as far as possible before it is decoded.
         visit: called with every frame, in display order.
 
     Raises:
         QuarantinedError: the file can't be used.
     """
-    size_bytes = path.stat().st_size
+    size_bytes = file.seek(0, os.SEEK_END)
     if size_bytes == 0:
         raise QuarantinedError("zero_length", "the file is empty")
     if size_bytes > limits.max_file_bytes:
         raise QuarantinedError(
             "too_large", f"{size_bytes} bytes; limit {limits.max_file_bytes} (max_file_bytes)"
         )
-    _refuse_playlist(path)
-    with path.open("rb") as file:
-        try:
-            with _open(file) as container:
-                return _Decoding(container, limits, visit).run()
-        except _DecodingError as error:
-            if _ends_inside_a_box(path):
-                detail = f"the file ends inside a part of it, after {size_bytes} bytes"
-                raise QuarantinedError("truncated", detail) from error
-            raise QuarantinedError("unreadable", str(error)) from error
+    _refuse_playlist(file)
+    file.seek(0)
+    try:
+        with _open(file) as container:
+            return _Decoding(container, limits, visit).run()
+    except _DecodingError as error:
+        if _ends_inside_a_box(file, size_bytes):
+            detail = f"the file ends inside a part of it, after {size_bytes} bytes"
+            raise QuarantinedError("truncated", detail) from error
+        raise QuarantinedError("unreadable", str(error)) from error
 
 
 class _DecodingError(Exception):
@@ -100,9 +106,9 @@ class _DecodingError(Exception):
 
 
 @contextmanager
-def _open(file: BinaryIO) -> Iterator[Any]:
+def _open(file: SeekableFile) -> Iterator[Any]:
     try:
-        container = av.open(file, options=_OPEN_OPTIONS)
+        container = av.open(file, options=OPEN_OPTIONS)
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise _DecodingError(_why(error)) from error
     with container:
@@ -125,6 +131,7 @@ class _Decoding:
         self._stream = _video_stream(container)
         self._fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         self._num_frames = 0
+        self._times: list[int | None] = []
         self._num_damaged = 0
         self._discarded = 0
         self._end_seconds = 0.0
@@ -142,7 +149,13 @@ class _Decoding:
             raise QuarantinedError(
                 "too_few_frames", f"{self._num_frames} frames; min_frames {self._limits.min_frames}"
             )
-        return VideoInfo(self._num_frames, self._height, self._width, self._fps)
+        times = frame_times(self._times, self._frame_distance())
+        return VideoInfo(self._num_frames, self._height, self._width, self._fps, times)
+
+    def _frame_distance(self) -> float:
+        """Return the distance of frames by the declared frame rate, in units of time."""
+        base = self._stream.time_base
+        return float(1 / (base * Fraction(self._fps))) if base and self._fps else 0.0
 
     def _check_header(self) -> None:
         limits, height, width = self._limits, self._height, self._width
@@ -182,6 +195,7 @@ class _Decoding:
             raise QuarantinedError("hostile", timeout_detail(self._limits))
         self._num_damaged += frame.is_corrupt
         self._num_frames += 1
+        self._times.append(frame.pts)
         self._check_frame_count(self._num_frames)
         if self._visit is not None:
             self._visit(frame)
@@ -231,32 +245,31 @@ def _end_seconds(packet: Any) -> float:
     return float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
-def _refuse_playlist(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+def _refuse_playlist(file: SeekableFile) -> None:
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
     for mark in _PLAYLIST_MARKS:
         if mark.lower() in head.lower() and b"\0" not in head:
             raise QuarantinedError("hostile", f"a text that names other files ({mark.decode()})")
 
 
-def _ends_inside_a_box(path: Path) -> bool:
+def _ends_inside_a_box(file: SeekableFile, size_bytes: int) -> bool:
     """Tell whether an MP4 or MOV file is cut off (ISO/IEC 14496-12: size, type, content)."""
-    end, position = path.stat().st_size, 0
-    with path.open("rb") as file:
-        while position < end:
-            file.seek(position)
-            header = file.read(16)
-            if position == 0 and header[4:8] != b"ftyp":
-                return False
-            if len(header) < 8:  # noqa: PLR2004 (size and type)
-                return True
-            size = struct.unpack(">I", header[:4])[0]
-            if size == 1 and len(header) == 16:  # noqa: PLR2004 (64-bit size follows)
-                size = struct.unpack(">Q", header[8:16])[0]
-            if size < 8:  # noqa: PLR2004 (0: to the end; else malformed)
-                return False
-            position += size
-    return position > end
+    position = 0
+    while position < size_bytes:
+        file.seek(position)
+        header = file.read(16)
+        if position == 0 and header[4:8] != b"ftyp":
+            return False
+        if len(header) < 8:  # noqa: PLR2004 (size and type)
+            return True
+        size = struct.unpack(">I", header[:4])[0]
+        if size == 1 and len(header) == 16:  # noqa: PLR2004 (64-bit size follows)
+            size = struct.unpack(">Q", header[8:16])[0]
+        if size < 8:  # noqa: PLR2004 (0: to the end; else malformed)
+            return False
+        position += size
+    return position > size_bytes
 
 
 def _why(error: Exception) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from kinetoscope.core.errors import KinetoscopeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.connection import Connection
 
 T = TypeVar("T")
@@ -66,49 +66,65 @@ class GuardedPool(Generic[T, R]):
         for worker in self._workers:
             worker.kill()
 
-    def run(self, tasks: Sequence[T]) -> Iterator[tuple[int, R | Casualty] | None]:
-        """Yield ``(task's number, result)`` as they come; None each time nothing came."""
-        todo = iter(enumerate(tasks))
-        for _ in range(min(self._num_workers, len(tasks))):
-            self._workers.append(_Worker(self._function))
-            self._workers[-1].give(next(todo, None))
-        while busy := [worker for worker in self._workers if worker.number is not None]:
+    def run(self, tasks: Iterable[T | None]) -> Iterator[tuple[T, R | Casualty] | None]:
+        """Yield ``(task, its result)`` as they come; None each time nothing came.
+
+        Args:
+            tasks: asked for the next one when a worker is free; None where there is none yet.
+        """
+        todo = iter(tasks)
+        while self._hand_out(todo) or self._busy():
+            busy = self._busy()
             ready = wait([worker.connection for worker in busy], timeout=_POLL_SECONDS)
             for worker in busy:
                 if worker.connection in ready or worker.overdue(self._timeout_seconds):
-                    outcome = self._outcome(worker)
+                    task, outcome = worker.task, self._outcome(worker)
                     if outcome is not None:
-                        yield outcome
-                        self._replace_dead(worker).give(next(todo, None))
+                        worker.busy = False
+                        yield task, *outcome
             yield None
 
-    def _outcome(self, worker: _Worker) -> tuple[int, R | Casualty] | None:
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.busy]
+
+    def _hand_out(self, todo: Iterator[T | None]) -> bool:
+        """Give tasks to free workers; return whether more may come."""
+        while len(self._busy()) < self._num_workers:
+            try:
+                task = next(todo)
+            except StopIteration:
+                return False
+            if task is None:
+                return True
+            self._free_worker().give(task)
+        return True
+
+    def _free_worker(self) -> _Worker:
+        """Return a worker without a task; a dead one is no loss any more."""
+        self._workers = [worker for worker in self._workers if worker.busy or worker.alive]
+        free = [worker for worker in self._workers if not worker.busy]
+        if not free:
+            free = [_Worker(self._function)]
+            self._workers += free
+        return free[0]
+
+    def _outcome(self, worker: _Worker) -> tuple[R | Casualty] | None:
         """Receive what a worker sent; None when it only said that it is ready."""
-        number = worker.number
-        if number is None:
-            raise RuntimeError("an idle worker has no outcome")
         if not worker.connection.poll():
-            return number, Casualty(timed_out=True, exit_code=worker.kill())
+            return (Casualty(timed_out=True, exit_code=worker.kill()),)
         try:
             kind, value = worker.connection.recv()
         except (EOFError, OSError):
             exit_code = worker.kill()
             if worker.started_at is None:
                 raise KinetoscopeError(f"a worker process could not start ({exit_code})") from None
-            return number, Casualty(timed_out=False, exit_code=exit_code)
+            return (Casualty(timed_out=False, exit_code=exit_code),)
         if kind == "started":
             worker.started_at = time.monotonic()
             return None
         if kind == "raised":
             raise value
-        return number, value
-
-    def _replace_dead(self, worker: _Worker) -> _Worker:
-        if worker.alive:
-            return worker
-        fresh = _Worker(self._function)
-        self._workers[self._workers.index(worker)] = fresh
-        return fresh
+        return (value,)
 
 
 class _Worker:
@@ -121,18 +137,18 @@ class _Worker:
         self._process.daemon = True
         self._process.start()
         theirs.close()
-        self.number: int | None = None
+        self.task: Any = None
+        self.busy = False
         self.started_at: float | None = None
 
     @property
     def alive(self) -> bool:
         return self._process.is_alive() and not self.connection.closed
 
-    def give(self, task: tuple[int, Any] | None) -> None:
-        self.number, self.started_at = None, None
-        if task is not None:
-            self.number = task[0]
-            self.connection.send(task[1])
+    def give(self, task: Any) -> None:
+        """Send a task."""
+        self.task, self.busy, self.started_at = task, True, None
+        self.connection.send(task)
 
     def overdue(self, timeout_seconds: float) -> bool:
         return self.started_at is not None and time.monotonic() - self.started_at > timeout_seconds

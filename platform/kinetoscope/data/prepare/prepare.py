@@ -1,42 +1,55 @@
-"""Preparing data: from a directory of videos to a clip table.
+"""Preparing data: from videos to a clip table.
 
-A video that can't be used is listed in the quarantine and never ends the work. Verdicts on finished
-videos are kept in the store by content, so that an interrupted call goes on where it was.
+A video that can't be used is listed in the quarantine and never ends the work.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-from kinetoscope.core.errors import CorruptError, DataError, PreemptedError
-from kinetoscope.core.hashing import digest_file
+from kinetoscope.core.errors import DataError
+from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.data.clip_table import write_clip_table
 from kinetoscope.data.config import PrepareDataConfig
-from kinetoscope.data.prepare.analysis import VideoAnalysis, analyze, analyze_file
+from kinetoscope.data.prepare.analysis import VideoAnalysis
 from kinetoscope.data.prepare.captions import read_captions
-from kinetoscope.data.prepare.decode import timeout_detail
-from kinetoscope.data.prepare.guarded_pool import Casualty, GuardedPool
+from kinetoscope.data.prepare.examine import Examined, Examiner
+from kinetoscope.data.prepare.fetching import fetch
 from kinetoscope.data.prepare.report import QuarantineRow, ReportData, render_report
 from kinetoscope.data.prepare.selection import Selection, select_clips
-from kinetoscope.data.prepare.sources import SourceListing, digest_listing, list_videos
-from kinetoscope.storage.records import read_record
+from kinetoscope.data.sources.blocks import BlockDigests
+from kinetoscope.data.sources.index import IndexedVideo, write_index
+from kinetoscope.data.sources.listing import SourceFile, SourceListing, require_videos
+from kinetoscope.data.sources.place import VideoPlace
+from kinetoscope.storage.parallel import in_order
 from kinetoscope.storage.store import ObjectStore
 
 CLIPS_KEY = "outputs/clips"
 CLIP_TABLE_NAME = "clips.parquet"
+VIDEOS_KEY = "outputs/videos"
+VIDEO_INDEX_NAME = "videos.parquet"
 REPORT_KEY = "outputs/report/report.html"
 QUARANTINE_KEY = "outputs/quarantine/quarantine.jsonl"
 OUTPUT_FOLDERS = frozenset({"outputs", "parts"})
 
-_log = logging.getLogger(__name__)
+_NUM_SIDECAR_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The videos to prepare: where they lie, and which files there are meant."""
+
+    place: VideoPlace
+    listing: SourceListing
 
 
 def _no_progress(done: int, total: int) -> None:
@@ -72,7 +85,7 @@ class Prepared:
     """What was prepared.
 
     Attributes:
-        videos_digest: of what was read, as ``sources.videos_digest`` gives it.
+        videos_digest: of the list of files by their content, wherever they lie.
         num_train: clips to train on; likewise ``num_heldout``.
         dropped: clips dropped, by reason.
         quarantine: files not used.
@@ -99,144 +112,111 @@ class Prepared:
 
 
 def prepare(
-    directory: Path,
+    source: Source,
     store: ObjectStore,
     config: PrepareDataConfig,
     *,
     seed: int,
+    scratch: Path,
     hooks: Hooks | None = None,
 ) -> Prepared:
-    """Probe, cut, score, filter, caption and split the videos of a directory.
+    """Probe, cut, score, filter, caption and split videos.
 
-    Writes into the store ``outputs/clips/clips.parquet``, ``outputs/report/report.html``,
+    Writes into the store ``outputs/clips/clips.parquet``, ``outputs/videos/videos.parquet`` (what
+    the clips' videos are: ``sources.index``), ``outputs/report/report.html``,
     ``outputs/quarantine/quarantine.jsonl`` (rows of path, reason, detail) and, under ``parts/``,
-    what it found out about each video. Equal input gives equal bytes.
+    what it found out about each video. Equal input gives equal bytes, wherever it lies.
+
+    Args:
+        source: the videos.
+        store: of the step.
+        config: of the step.
+        seed: of the run.
+        scratch: folder for files that have to be brought here; its content may be deleted after.
+        hooks: to follow and stop the work.
 
     Raises:
-        DataError: no video, no usable clip (names what was dropped and why), or too few to split.
+        DataError: no video, no usable clip (names what was dropped and why), or too few to split;
+            or a file was changed since it was listed.
         PreemptedError: told to stop; a later call goes on from there.
     """
-    listing = list_videos(directory)
-    captions = read_captions(listing)
-    digests = _digests(listing)
+    place, listing = source.place, require_videos(source.listing, source.place.uri)
     hooks = hooks or Hooks()
-    verdicts = _verdicts(listing, digests, store, config, hooks)
-    quarantine = list(_quarantine(listing, digests, verdicts))
-    selection = select_clips(listing.videos, digests, verdicts, captions, config)
+    scratch.mkdir(parents=True, exist_ok=True)
+    contents = _sidecars(source, scratch)
+    captions = read_captions(listing, contents)
+    examiner = Examiner(place, store, config, scratch, hooks.progress, hooks.stop_requested)
+    found = examiner.examine([video for video in listing.videos if not video.refused])
+    quarantine = list(_quarantine(listing, found))
+    selection = select_clips(listing.videos, found, captions, config)
     hooks.selected(selection, quarantine)
     if not selection.candidates:
-        raise _nothing_left(directory, listing, selection, quarantine)
-    rows = selection.rows(config, seed)
+        raise _nothing_left(place.uri, listing, selection, quarantine)
     report = ReportData(
         num_videos=len(listing.videos),
-        rows=rows,
+        rows=selection.rows(config, seed),
         thumbnails={clip.clip_id: clip.scene.thumbnail for clip in selection.candidates},
-        dropped=dict(selection.dropped),
-        quarantine=quarantine,
-        num_left_out=listing.num_left_out,
-    )
-    _write(store, report)
-    num_train = sum(row.split == "train" for row in rows)
-    return Prepared(
-        videos_digest=digest_listing(listing, digests),
-        num_videos=len(listing.videos),
-        num_train=num_train,
-        num_heldout=len(rows) - num_train,
         dropped=dict(sorted(selection.dropped.items())),
         quarantine=quarantine,
         num_left_out=listing.num_left_out,
     )
+    _write(store, report, found)
+    return _prepared(report, _content_digest(listing, found, contents))
 
 
-def _digests(listing: SourceListing) -> dict[str, str]:
-    files = (*listing.videos, *listing.sidecars)
-    return {file.name: digest_file(file.path) for file in files if file.refused is None}
+def _prepared(report: ReportData, videos_digest: str) -> Prepared:
+    num_train = sum(row.split == "train" for row in report.rows)
+    return Prepared(
+        videos_digest=videos_digest,
+        num_videos=report.num_videos,
+        num_train=num_train,
+        num_heldout=len(report.rows) - num_train,
+        dropped=report.dropped,
+        quarantine=list(report.quarantine),
+        num_left_out=report.num_left_out,
+    )
 
 
-def _verdicts(
-    listing: SourceListing,
-    digests: dict[str, str],
-    store: ObjectStore,
-    config: PrepareDataConfig,
-    hooks: Hooks,
-) -> dict[str, VideoAnalysis]:
-    """Return the analyses by digest, from the store or from decoding."""
-    wanted = {digests[video.name]: video.path for video in listing.videos if not video.refused}
-    kept = {stat.key for stat in store.list("parts")}
-    found = {digest: _kept(store, digest) for digest in wanted if _part_key(digest) in kept}
-    verdicts = {digest: verdict for digest, verdict in found.items() if verdict is not None}
-    todo = [(digest, path) for digest, path in wanted.items() if digest not in verdicts]
-    hooks.progress(len(verdicts), len(wanted))
-    # Closed at once: the worker processes must not outlive a stop or an error.
-    with closing(_analyses([path for _, path in todo], config)) as analyses:
-        for done in analyses:
-            if done is not None:
-                index, verdict, lasting = done
-                digest = todo[index][0]
-                verdicts[digest] = verdict
-                if lasting:
-                    store.put_bytes(_part_key(digest), verdict.to_bytes())
-                hooks.progress(len(verdicts), len(wanted))
-            if hooks.stop_requested():
-                raise PreemptedError(f"stopped after {len(verdicts)} of {len(wanted)} videos")
-    return verdicts
+def _content_digest(listing: SourceListing, found: Examined, contents: dict[str, bytes]) -> str:
+    digests = found.digests | {name: digest_bytes(data) for name, data in contents.items()}
+    files = (
+        file if file.refused else replace(file, version=digests[file.name])
+        for file in listing.files
+    )
+    return SourceListing(tuple(files)).digest
 
 
-def _kept(store: ObjectStore, digest: str) -> VideoAnalysis | None:
+def _sidecars(source: Source, scratch: Path) -> dict[str, bytes]:
+    """Return the content of the files that may hold captions, by name."""
+    files = [file for file in source.listing.sidecars if not file.refused]
+    tasks = [partial(_content, source.place, file, scratch) for file in files]
+    contents = in_order(tasks, num_threads=_NUM_SIDECAR_THREADS) if tasks else []
+    return {file.name: content for file, content in zip(files, contents, strict=True)}
+
+
+def _content(place: VideoPlace, file: SourceFile, scratch: Path, stop: Event) -> bytes:
+    del stop
+    fetched = fetch(place, file, scratch)
     try:
-        return read_record(store, _part_key(digest), VideoAnalysis)
-    except CorruptError as error:
-        _log.warning("analysing a video again: %s", error.message)
-        return None
+        return fetched.path.read_bytes()
+    finally:
+        fetched.discard()
 
 
-def _part_key(digest: str) -> str:
-    return f"parts/{digest.removeprefix('sha256:')}.json"
-
-
-def _analyses(
-    paths: Sequence[Path], config: PrepareDataConfig
-) -> Generator[tuple[int, VideoAnalysis, bool] | None]:
-    """Yield ``(index, verdict, whether it may be kept)`` as they come, None while nothing does."""
-    if config.num_workers == 1:
-        for index, path in enumerate(paths):
-            yield index, analyze(path, config), True
-        return
-    tasks = [(path, config) for path in paths]
-    with GuardedPool(analyze_file, config.num_workers, config.limits.timeout_seconds) as pool:
-        for done in pool.run(tasks):
-            if done is None:
-                yield None
-            elif isinstance(done[1], Casualty):
-                # Perhaps the machine's fault (memory, load): tried again when the step is.
-                yield done[0], _casualty(done[1], config), False
-            else:
-                yield done[0], done[1], True
-
-
-def _casualty(casualty: Casualty, config: PrepareDataConfig) -> VideoAnalysis:
-    detail = f"the decoder's process died (exit code {casualty.exit_code})"
-    if casualty.timed_out:
-        detail = timeout_detail(config.limits)
-    return VideoAnalysis(reason="hostile", detail=detail)
-
-
-def _quarantine(
-    listing: SourceListing, digests: dict[str, str], verdicts: dict[str, VideoAnalysis]
-) -> Iterator[QuarantineRow]:
+def _quarantine(listing: SourceListing, found: Examined) -> Iterator[QuarantineRow]:
     for video in listing.videos:
         if video.refused is not None:
             yield QuarantineRow(video.name, "hostile", video.refused)
-        elif (reason := verdicts[digests[video.name]].reason) is not None:
-            yield QuarantineRow(video.name, reason, verdicts[digests[video.name]].detail)
+        elif (reason := found.verdict(video).reason) is not None:
+            yield QuarantineRow(video.name, reason, found.verdict(video).detail)
 
 
 def _nothing_left(
-    directory: Path, listing: SourceListing, selection: Selection, quarantine: list[QuarantineRow]
+    place: str, listing: SourceListing, selection: Selection, quarantine: list[QuarantineRow]
 ) -> DataError:
     reasons = Counter(row.reason for row in quarantine)
     return DataError(
-        f"no usable clip in {directory}: of {len(listing.videos)} videos {len(quarantine)} were "
+        f"no usable clip in {place}: of {len(listing.videos)} videos {len(quarantine)} were "
         f"quarantined ({_counts(reasons)}) and {sum(selection.dropped.values())} clips dropped "
         f"({_counts(selection.dropped)})",
         hint="add videos, or loosen prepare_data.limits and prepare_data.filters",
@@ -247,7 +227,7 @@ def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items())) or "none"
 
 
-def _write(store: ObjectStore, report: ReportData) -> None:
+def _write(store: ObjectStore, report: ReportData, found: Examined) -> None:
     lines: list[dict[str, Any]] = [asdict(row) for row in report.quarantine]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     store.put_bytes(QUARANTINE_KEY, text.encode())
@@ -256,3 +236,11 @@ def _write(store: ObjectStore, report: ReportData) -> None:
         path = Path(scratch, CLIP_TABLE_NAME)
         write_clip_table(path, report.rows)
         store.put_file(f"{CLIPS_KEY}/{CLIP_TABLE_NAME}", path)
+    kept = {row.digest for row in report.rows}
+    index = write_index(_indexed(digest, found.verdicts[digest]) for digest in kept)
+    store.put_bytes(f"{VIDEOS_KEY}/{VIDEO_INDEX_NAME}", index)
+
+
+def _indexed(digest: str, verdict: VideoAnalysis) -> IndexedVideo:
+    blocks = BlockDigests(verdict.size_bytes, digest, base64.b64decode(verdict.blocks))
+    return IndexedVideo(blocks, verdict.times)

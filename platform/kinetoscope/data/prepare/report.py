@@ -10,7 +10,7 @@ import markupsafe
 import numpy as np
 
 from kinetoscope.core.text import printable_value
-from kinetoscope.data.prepare.sources import told_left_out
+from kinetoscope.data.sources.listing import told_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.data.prepare.analysis import SceneAnalysis, VideoAnalysis
-    from kinetoscope.data.prepare.sources import SourceFile
+    from kinetoscope.data.prepare.examine import Examined
+    from kinetoscope.data.sources.listing import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,36 +88,34 @@ class Selection:
 
 def select_clips(
     videos: Sequence[SourceFile],
-    digests: dict[str, str],
-    verdicts: dict[str, VideoAnalysis],
+    found: Examined,
     captions: dict[str, str],
     config: PrepareDataConfig,
 ) -> Selection:
     """Choose the clips that pass the filters.
 
     Args:
-        videos: of the directory, sorted by name.
-        digests: of the files, by name.
-        verdicts: by digest; quarantined videos have no clips.
+        videos: of the place, sorted by name.
+        found: what they are; quarantined videos have no clips.
         captions: from sidecar files, by the video's name.
         config: of the step.
     """
     selection = Selection()
     seen: set[str] = set()
     for source in videos:
-        video = None if source.refused else verdicts[digests[source.name]]
+        video = None if source.refused else found.verdict(source)
         if video is None or video.reason is not None:
             continue
         caption = caption_for(source.name, captions, config.captions)
-        repeated = digests[source.name] in seen
-        seen.add(digests[source.name])
+        digest = found.digests[source.name]
+        repeated = digest in seen
+        seen.add(digest)
         for scene in video.scenes:
             reason = drop_reason(video, scene, config.filters)
             if repeated or caption is None or reason is not None:
                 missing = "no_caption" if caption is None else reason
                 selection.dropped["exact_duplicate" if repeated else str(missing)] += 1
                 continue
-            digest = digests[source.name]
             clip_id = f"{digest.removeprefix('sha256:')[:16]}-{scene.start:06d}"
             selection.candidates.append(Candidate(clip_id, source, digest, caption, video, scene))
     return selection

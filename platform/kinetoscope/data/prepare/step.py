@@ -1,27 +1,30 @@
-"""The step prepare_data: from a directory of videos to a clip table."""
+"""The step prepare_data: from videos to a clip table."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
-from kinetoscope.core.errors import DataError
 from kinetoscope.core.settings import metrics_endpoint
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.prepare.prepare import (
     CLIPS_KEY,
     QUARANTINE_KEY,
     REPORT_KEY,
+    VIDEOS_KEY,
     Hooks,
     Prepared,
+    Source,
     prepare,
 )
 from kinetoscope.data.prepare.report import QuarantineRow
 from kinetoscope.data.prepare.selection import Selection
+from kinetoscope.data.sources.listing import SourceListing
+from kinetoscope.data.sources.place import open_place
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
+from kinetoscope.storage.records import shown_name
 from kinetoscope.telemetry.step_metrics import DataMetrics
 
 
@@ -29,16 +32,14 @@ def main(ctx: StepContext) -> Outputs | None:
     """Run the step; rank 0 does all, in processes of its own."""
     if ctx.rank:
         return None
-    piece = dict(ctx.config)
-    directory, expected = ctx.videos, piece.pop("videos_digest", None)
-    prepared = _prepare(ctx, directory, PrepareDataConfig.model_validate(piece))
-    if expected is not None and prepared.videos_digest != expected:
-        raise DataError(
-            f"the content of {directory} changed after the run was planned",
-            hint="start the run again once nothing writes there any more",
-        )
+    prepared = _prepare(ctx, _source(ctx), PrepareDataConfig.model_validate(ctx.config))
     return Outputs(
-        artifacts={"clips": CLIPS_KEY, "report": REPORT_KEY, "quarantine": QUARANTINE_KEY},
+        artifacts={
+            "clips": CLIPS_KEY,
+            "videos": VIDEOS_KEY,
+            "report": REPORT_KEY,
+            "quarantine": QUARANTINE_KEY,
+        },
         metrics=prepared.metrics(),
         summary={
             "videos": prepared.num_videos,
@@ -60,7 +61,16 @@ def count_clips(
         metrics.clips("quarantined", reason, count)
 
 
-def _prepare(ctx: StepContext, directory: Path, config: PrepareDataConfig) -> Prepared:
+def _source(ctx: StepContext) -> Source:
+    """Return the videos that the run was started with."""
+    given = ctx.videos_input
+    data = ctx.root_store.get_bytes(given.list_key)
+    name = shown_name(ctx.root_store, given.list_key)
+    listing = SourceListing.from_bytes(data, given.digest, name)
+    return Source(open_place(ctx.videos), replace(listing, num_left_out=given.num_left_out))
+
+
+def _prepare(ctx: StepContext, source: Source, config: PrepareDataConfig) -> Prepared:
     with DataMetrics(ctx.run_id, ctx.name) as metrics:
         address, port = metrics_endpoint()
         ctx.publish_metrics_url(metrics.serve(port, address))
@@ -74,7 +84,7 @@ def _prepare(ctx: StepContext, directory: Path, config: PrepareDataConfig) -> Pr
             stop_requested=lambda: ctx.stop_requested,
             selected=partial(count_clips, metrics),
         )
-        return prepare(directory, ctx.store, config, seed=ctx.seed, hooks=hooks)
+        return prepare(source, ctx.store, config, seed=ctx.seed, scratch=ctx.scratch, hooks=hooks)
 
 
 if __name__ == "__main__":

@@ -79,9 +79,9 @@ class ClipReader:
     def _decode(
         self, row: int, start: int, count: int, *, size: tuple[int, int], crop: tuple[float, float]
     ) -> Frames:
-        path = self._rows.video_path(row)
+        video = self._rows.source_video(row)
         first = int(self._rows.start_frame[row]) + start
-        images = decode_window(path, first, count)
+        images = decode_window(video, first, count)
         return np.stack([cover_and_crop(image, size, crop) for image in images])
 
     def _get(self, key: _Key) -> Frames | None:

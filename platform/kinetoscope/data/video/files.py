@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -21,6 +20,11 @@ from av.video.reformatter import (
 )
 
 from kinetoscope.core.errors import DataError
+from kinetoscope.data.sources.reader import OPEN_OPTIONS
+
+if TYPE_CHECKING:
+    from kinetoscope.data.sources.reader import SeekableFile
+    from kinetoscope.data.sources.videos import PreparedVideo
 
 Frames = npt.NDArray[np.uint8]
 
@@ -102,65 +106,72 @@ def iterate_frames(path: Path) -> Iterator[av.VideoFrame]:
         raise DataError(f"{path} can't be decoded: {error}") from error
 
 
-def decode_window(path: Path, start: int, num_frames: int) -> Iterator[Frames]:
-    """Yield RGB frames ``H W C`` number ``start`` to ``start + num_frames - 1`` of a file.
+def decode_window(video: PreparedVideo, start: int, num_frames: int) -> Iterator[Frames]:
+    """Yield RGB frames ``H W C`` number ``start`` to ``start + num_frames - 1`` of a video.
 
     Frames are counted in decoding (display) order from 0, as prepare_data counts them. Windows that
-    start late in a long video are reached by seeking to the key frame before them.
+    start late in a video are reached by seeking to the key frame before them, where the times of
+    its frames are known.
 
     Raises:
-        DataError: the file ends before the window does, or can't be decoded.
+        ChangedVideoError: what is read is not what was prepared.
+        DataError: the video ends before the window does, or can't be decoded.
     """
     count = 0
-    for frame in _window(path, start, num_frames):
-        count += 1
-        yield to_rgb(frame)
+    with video.open() as file:
+        try:
+            for frame in _window(file, video, start, num_frames):
+                file.check()
+                count += 1
+                yield to_rgb(frame)
+        except av.FFmpegError as error:
+            file.check()
+            raise DataError(f"{video.name} can't be decoded: {error}") from error
     if count < num_frames:
         raise DataError(
-            f"{path} has {start + count} decodable frames; "
+            f"{video.name} has {start + count} decodable frames; "
             f"frames {start} to {start + num_frames - 1} were asked for",
-            hint="the file has changed since prepare_data read it: run it again",
+            hint="the libraries that decode have changed since prepare_data: run it again",
         )
 
 
-def _window(path: Path, start: int, num_frames: int) -> Iterator[av.VideoFrame]:
-    if start >= _SEEK_FROM_FRAME:
-        times = _presentation_times(path, path.stat().st_mtime_ns)
-        if times is not None and start + num_frames <= len(times):
-            found = list(_seek_and_decode(path, times[start : start + num_frames]))
-            # A stream whose packets and frames do not correspond is decoded from its start.
-            if len(found) == num_frames:
-                return iter(found)
-    return islice(iterate_frames(path), start, start + num_frames)
+def _window(
+    file: SeekableFile, video: PreparedVideo, start: int, num_frames: int
+) -> Iterator[av.VideoFrame]:
+    if start >= _SEEK_FROM_FRAME and video.times is not None:
+        found = list(_seek_and_decode(file, video, video.times.window(start, num_frames)))
+        # Where seeking does not lead to the same frames, they are counted from the start.
+        if len(found) == num_frames:
+            return iter(found)
+    return _decode_from_start(file, video, start, num_frames)
 
 
-@lru_cache(maxsize=512)
-def _presentation_times(path: Path, modified_ns: int) -> tuple[int, ...] | None:  # noqa: ARG001
-    """Return every frame's time in order, from the packets alone; None when they don't tell."""
-    with av.open(str(path)) as container:
-        packets = container.demux(_video_stream(container, path))
-        times = [packet.pts for packet in packets if packet.size and not packet.is_discard]
-    known = [time for time in times if time is not None]
-    if len(set(known)) != len(times):
-        return None
-    return tuple(sorted(known))
+def _decode_from_start(
+    file: SeekableFile, video: PreparedVideo, start: int, num_frames: int
+) -> Iterator[av.VideoFrame]:
+    file.seek(0)
+    with av.open(file, "r", options=OPEN_OPTIONS) as container:
+        frames = container.decode(_video_stream(container, video.name))
+        yield from islice(frames, start, start + num_frames)
 
 
-def _seek_and_decode(path: Path, times: tuple[int, ...]) -> Iterator[av.VideoFrame]:
+def _seek_and_decode(
+    file: SeekableFile, video: PreparedVideo, times: list[int]
+) -> Iterator[av.VideoFrame]:
     wanted = set(times)
-    with av.open(str(path)) as container:
-        stream = _video_stream(container, path)
+    with av.open(file, "r", options=OPEN_OPTIONS) as container:
+        stream = _video_stream(container, video.name)
         container.seek(times[0], stream=stream, backward=True)
         for frame in container.decode(stream):
-            if frame.pts in wanted:
+            if frame.pts in wanted and not frame.is_corrupt:
                 yield frame
             if frame.pts is None or frame.pts >= times[-1]:
                 return
 
 
-def _video_stream(container: Any, path: Path) -> Any:
+def _video_stream(container: Any, name: str | Path) -> Any:
     if not container.streams.video:
-        raise DataError(f"{path} has no video stream")
+        raise DataError(f"{name} has no video stream")
     return container.streams.video[0]
 
 

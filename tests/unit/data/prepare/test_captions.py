@@ -11,7 +11,7 @@ from kinetoscope.core.errors import DataError
 from kinetoscope.data.conditioning import condition_text, split_conditioning
 from kinetoscope.data.config import CaptionsConfig
 from kinetoscope.data.prepare.captions import caption_for, read_captions
-from kinetoscope.data.prepare.sources import list_sources
+from kinetoscope.data.sources.directory import DirectoryPlace
 
 
 def captions_of(directory: Path, files: dict[str, str]) -> dict[str, str]:
@@ -19,7 +19,9 @@ def captions_of(directory: Path, files: dict[str, str]) -> dict[str, str]:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
-    return read_captions(list_sources(directory))
+    listing = DirectoryPlace(directory).list()
+    contents = {file.name: (directory / file.name).read_bytes() for file in listing.sidecars}
+    return read_captions(listing, contents)
 
 
 def test_each_kind_of_sidecar_is_read(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from tiny.clips import clip_row
+from tiny.clips import clip_row, local_videos
 
 from kinetoscope.core.errors import DataError
+from kinetoscope.core.hashing import digest_file
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.video.clip_reader import (
     ClipReader,
@@ -35,6 +36,7 @@ def make_table(path: Path, num_clips: int = 2, num_frames: int = 20) -> ClipTabl
             number,
             clip_id=f"c{number}",
             video=path.name,
+            digest=digest_file(path),
             start_frame=20 * number,
             num_frames=num_frames,
             fps=10.0,
@@ -42,7 +44,7 @@ def make_table(path: Path, num_clips: int = 2, num_frames: int = 20) -> ClipTabl
         )
         for number in range(num_clips)
     ]
-    return ClipTable.from_rows(rows, path.parent)
+    return ClipTable.from_rows(rows, local_videos(path.parent))
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 50_000, 10**8])

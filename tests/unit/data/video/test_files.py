@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tiny.clips import local_video
 
 from kinetoscope.core.errors import DataError
 from kinetoscope.data.video.files import decode_window, frame_rate, read_video, write_video
@@ -75,7 +76,7 @@ def test_windows_hold_exactly_the_asked_frames(tmp_path: Path, start: int, count
     path = tmp_path / "long.mp4"
     write_video(path, moving_colors(400, 16, 16), 24)
     whole, _ = read_video(path)
-    window = np.stack(list(decode_window(path, start, count)))
+    window = np.stack(list(decode_window(local_video(path), start, count)))
     np.testing.assert_array_equal(window, whole[start : start + count])
 
 
@@ -84,4 +85,4 @@ def test_a_window_past_the_end_is_refused(tmp_path: Path, start: int) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, moving_colors(100, 16, 16), 24)
     with pytest.raises(DataError, match="100 decodable frames"):
-        list(decode_window(path, start, 100))
+        list(decode_window(local_video(path), start, 100))

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from kinetoscope.core.errors import DataError
-from kinetoscope.data.prepare.sources import list_sources, list_videos, videos_digest
+from kinetoscope.data.sources.directory import DirectoryPlace
+from kinetoscope.data.sources.listing import SourceListing, require_videos
+from kinetoscope.data.sources.place import with_versions
 from kinetoscope.storage.own_folders import (
     MARKER,
     STORE_FOLDERS,
@@ -14,6 +16,18 @@ from kinetoscope.storage.own_folders import (
     mark_own,
     own_folders,
 )
+
+
+def list_sources(directory: Path) -> SourceListing:
+    return DirectoryPlace(directory).list()
+
+
+def list_videos(directory: Path) -> SourceListing:
+    return require_videos(list_sources(directory), str(directory))
+
+
+def videos_digest(directory: Path, cache: Path) -> str:
+    return with_versions(DirectoryPlace(directory), list_sources(directory), cache).digest
 
 
 @pytest.fixture

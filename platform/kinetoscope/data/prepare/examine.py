@@ -1,0 +1,219 @@
+"""Find out what each video of a place is: its digests, and what decoding says of it.
+
+Verdicts are kept in the store by content (``parts/<digest>.json``), and which content a remote
+object has by its version (``parts/objects/<...>.json``): an interrupted call goes on where it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+
+from kinetoscope.core.config_model import Record
+from kinetoscope.core.errors import CorruptError, PreemptedError
+from kinetoscope.core.hashing import digest_json
+from kinetoscope.data.config import PrepareDataConfig
+from kinetoscope.data.prepare.analysis import VideoAnalysis, analyze
+from kinetoscope.data.prepare.decode import timeout_detail
+from kinetoscope.data.prepare.fetching import FetchAhead, Fetched
+from kinetoscope.data.prepare.guarded_pool import Casualty, GuardedPool
+from kinetoscope.data.sources.directory import LocalBytes
+from kinetoscope.data.sources.listing import SourceFile
+from kinetoscope.data.sources.place import VideoPlace
+from kinetoscope.data.sources.reader import VerifiedFile
+from kinetoscope.storage.records import read_record
+from kinetoscope.storage.store import ObjectStore
+
+_PARTS = "parts"
+_log = logging.getLogger(__name__)
+
+
+class KnownObject(Record):
+    """Which content an object of a version has."""
+
+    digest: str
+
+
+@dataclass(slots=True)
+class Examined:
+    """What was found out.
+
+    Attributes:
+        digests: by the video's name; of one that was not even read, its name stands for it.
+        verdicts: by digest.
+        num_done: videos that need no more work.
+    """
+
+    digests: dict[str, str] = field(default_factory=dict)
+    verdicts: dict[str, VideoAnalysis] = field(default_factory=dict)
+    num_done: int = 0
+
+    def verdict(self, file: SourceFile) -> VideoAnalysis:
+        """Return what was found out about a video that may be opened."""
+        return self.verdicts[self.digests[file.name]]
+
+
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """Examines the videos of a place.
+
+    Args:
+        place: where they lie.
+        store: that keeps verdicts.
+        config: of the step.
+        scratch: folder for what has to be brought here.
+        progress: called with the number of videos done and to do.
+        stop_requested: polled between videos.
+    """
+
+    place: VideoPlace
+    store: ObjectStore
+    config: PrepareDataConfig
+    scratch: Path
+    progress: Callable[[int, int], None]
+    stop_requested: Callable[[], bool]
+
+    def examine(self, videos: list[SourceFile]) -> Examined:
+        """Return what the videos are.
+
+        Raises:
+            DataError: one was changed since it was listed.
+            StorageError: one can't be read now.
+            PreemptedError: told to stop; a later call goes on from there.
+        """
+        found = Examined()
+        todo = [file for file in videos if not self._settled(file, found)]
+        self.progress(found.num_done, len(videos))
+        # Closed at once: the worker processes must not outlive a stop or an error.
+        with closing(self._analyses(todo, found)) as analyses:
+            for done in analyses:
+                if done is not None:
+                    self._keep(*done, found)
+                self.progress(found.num_done, len(videos))
+                if self.stop_requested():
+                    raise PreemptedError(f"stopped after {found.num_done} of {len(videos)} videos")
+        return found
+
+    def _settled(self, file: SourceFile, found: Examined) -> bool:
+        """Note what is known of a video without reading it; return whether that is all."""
+        limit = self.config.limits.max_file_bytes
+        if file.size_bytes > limit:
+            detail = f"{file.size_bytes} bytes; limit {limit} (max_file_bytes)"
+            found.digests[file.name] = file.name
+            found.verdicts[file.name] = VideoAnalysis(reason="too_large", detail=detail)
+            found.num_done += 1
+            return True
+        digest = "" if self.place.is_local else file.digest or self._known_digest(file)
+        verdict = self._kept_verdict(digest) if digest else None
+        if verdict is None:
+            return False
+        found.digests[file.name], found.verdicts[digest] = digest, verdict
+        found.num_done += 1
+        return True
+
+    def _analyses(
+        self, todo: list[SourceFile], found: Examined
+    ) -> Generator[tuple[Fetched, VideoAnalysis, bool] | None]:
+        """Yield ``(video, verdict, whether it may be kept)``; None while nothing comes."""
+        tasks = self._tasks(todo, found)
+        if self.config.num_workers == 1:
+            for fetched in tasks:
+                yield (fetched, _analyze((fetched, self.config)), True) if fetched else None
+            return
+        limits = self.config.limits
+        pool = GuardedPool(_analyze_alone, self.config.num_workers, limits.timeout_seconds)
+        with pool:
+            for done in pool.run((fetched, self.config) if fetched else None for fetched in tasks):
+                if done is None:
+                    yield None
+                elif isinstance(done[1], Casualty):
+                    # Perhaps the machine's fault (memory, load): tried again when the step is.
+                    yield done[0][0], self._casualty(done[1]), False
+                else:
+                    yield done[0][0], done[1], True
+
+    def _tasks(self, todo: list[SourceFile], found: Examined) -> Iterator[Fetched | None]:
+        """Yield the videos that are to be decoded, each content once; None while none is here."""
+        begun: set[str] = set()
+        for fetched in FetchAhead(self.place, todo, self.scratch):
+            if fetched is None:
+                yield None
+                continue
+            digest = fetched.digests.digest
+            found.digests[fetched.file.name] = digest
+            self._note_object(fetched.file, digest)
+            kept = None if digest in begun else self._kept_verdict(digest)
+            if kept is not None:
+                found.verdicts[digest] = kept
+            if kept is not None or digest in begun:
+                fetched.discard()
+                found.num_done += 1
+                yield None
+            else:
+                begun.add(digest)
+                yield fetched
+
+    def _keep(
+        self, fetched: Fetched, analysis: VideoAnalysis, lasting: bool, found: Examined
+    ) -> None:
+        fetched.discard()
+        digests = fetched.digests
+        blocks = base64.b64encode(digests.blocks).decode()
+        verdict = analysis.model_copy(update={"size_bytes": digests.size_bytes, "blocks": blocks})
+        found.verdicts[digests.digest] = verdict
+        found.num_done += 1
+        if lasting:
+            self.store.put_bytes(_part_key(digests.digest), verdict.to_bytes())
+
+    def _casualty(self, casualty: Casualty) -> VideoAnalysis:
+        detail = f"the decoder's process died (exit code {casualty.exit_code})"
+        if casualty.timed_out:
+            detail = timeout_detail(self.config.limits)
+        return VideoAnalysis(reason="hostile", detail=detail)
+
+    def _kept_verdict(self, digest: str) -> VideoAnalysis | None:
+        try:
+            return read_record(self.store, _part_key(digest), VideoAnalysis)
+        except CorruptError as error:
+            _log.warning("analysing a video again: %s", error.message)
+            return None
+
+    def _known_digest(self, file: SourceFile) -> str:
+        try:
+            known = read_record(self.store, self._object_key(file), KnownObject)
+        except CorruptError:
+            known = None
+        return known.digest if known is not None else ""
+
+    def _note_object(self, file: SourceFile, digest: str) -> None:
+        if file.etag:
+            self.store.put_bytes(self._object_key(file), KnownObject(digest=digest).to_bytes())
+
+    def _object_key(self, file: SourceFile) -> str:
+        named = digest_json([self.place.uri, file.name, file.size_bytes, file.version])
+        return f"{_PARTS}/objects/{named.removeprefix('sha256:')}.json"
+
+
+def _part_key(digest: str) -> str:
+    return f"{_PARTS}/{digest.removeprefix('sha256:')}.json"
+
+
+def _analyze(task: tuple[Fetched, PrepareDataConfig]) -> VideoAnalysis:
+    """Decode a video; raises ``ChangedVideoError`` where it changes meanwhile."""
+    fetched, config = task
+    name = fetched.file.name
+    with VerifiedFile(LocalBytes(fetched.path), fetched.digests, name) as file:
+        return analyze(file, config)
+
+
+def _analyze_alone(task: tuple[Fetched, PrepareDataConfig]) -> VideoAnalysis:
+    """Run `_analyze` in a worker process of its own."""
+    # Files are decoded in parallel already.
+    cv2.setNumThreads(1)
+    return _analyze(task)

@@ -1,0 +1,121 @@
+"""Bring files of a place here, and find out what they are, ahead of those who decode them."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinetoscope.core.errors import DataError, NotFoundError
+from kinetoscope.data.sources.blocks import BlockDigests, digest_blocks
+from kinetoscope.data.sources.directory import LocalBytes
+from kinetoscope.data.sources.listing import SourceFile
+from kinetoscope.data.sources.place import VideoPlace
+
+_NUM_THREADS = 2
+_NUM_AHEAD = 2
+_WAIT_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file on this machine.
+
+    Attributes:
+        file: as it was listed.
+        path: of its content.
+        digests: of its content.
+        folder: made for it; None where the file lies here anyway.
+    """
+
+    file: SourceFile
+    path: Path
+    digests: BlockDigests
+    folder: Path | None = None
+
+    def discard(self) -> None:
+        """Delete what was brought here for it."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def fetch(place: VideoPlace, file: SourceFile, scratch: Path) -> Fetched:
+    """Bring one file here and read it once, whole.
+
+    Raises:
+        DataError: it is another one than when it was listed, or gone.
+        StorageError: it can't be read now.
+    """
+    folder = Path(tempfile.mkdtemp(dir=scratch, prefix="fetched-"))
+    path = place.fetch(file, folder)
+    brought = path.is_relative_to(folder)
+    if not brought:
+        folder.rmdir()
+    try:
+        digests = digest_blocks(LocalBytes(path))
+    except NotFoundError:
+        raise _changed(place, file, "is gone") from None
+    if file.digest and file.digest != digests.digest:
+        raise _changed(place, file, "was changed")
+    return Fetched(file, path, digests, folder if brought else None)
+
+
+def _changed(place: VideoPlace, file: SourceFile, what: str) -> DataError:
+    return DataError(
+        f"{file.name} in {place.uri} {what} since the run was planned",
+        hint="start the run again once nothing writes there any more",
+    )
+
+
+class FetchAhead:
+    """Fetches files in threads: a few more than are asked for, in any order.
+
+    Args:
+        place: of the files.
+        files: to fetch.
+        scratch: folder for what has to be brought here; removing it is the caller's.
+    """
+
+    def __init__(self, place: VideoPlace, files: Sequence[SourceFile], scratch: Path) -> None:
+        self._place = place
+        self._scratch = scratch
+        self._num_left = len(files)
+        self._todo = iter(files)
+        self._lock = threading.Lock()
+        self._done: queue.Queue[Fetched | BaseException] = queue.Queue(_NUM_AHEAD)
+        # Daemons: whoever stops does not wait for a slow store.
+        for _ in range(min(_NUM_THREADS, len(files))):
+            threading.Thread(target=self._work, name="fetch", daemon=True).start()
+
+    def __iter__(self) -> Iterator[Fetched | None]:
+        """Yield files as they come; None each time nothing came.
+
+        Raises:
+            KinetoscopeError: what `fetch` raised.
+        """
+        while self._num_left:
+            try:
+                done = self._done.get(timeout=_WAIT_SECONDS)
+            except queue.Empty:
+                yield None
+                continue
+            if isinstance(done, BaseException):
+                raise done
+            self._num_left -= 1
+            yield done
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                file = next(self._todo, None)
+            if file is None:
+                return
+            try:
+                self._done.put(fetch(self._place, file, self._scratch))
+            except BaseException as error:  # raised again by whoever iterates
+                self._done.put(error)
+                return

@@ -1,0 +1,92 @@
+"""The prepared videos, opened for reading: verified, and cached where they are far away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kinetoscope.core.errors import CorruptError
+from kinetoscope.data.sources.blocks import BLOCK_BYTES, BlockDigests, ByteSource
+from kinetoscope.data.sources.cache import BlockCache
+from kinetoscope.data.sources.frame_times import FrameTimes
+from kinetoscope.data.sources.index import VideoIndex
+from kinetoscope.data.sources.place import VideoPlace
+from kinetoscope.data.sources.reader import VerifiedFile
+
+_READ_AHEAD = 2
+"""Blocks of a remote video that one request asks for; more would be thrown away at seeks."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedVideo:
+    """A video to read frames of.
+
+    Attributes:
+        name: what people call it.
+        digests: of its content.
+        times: of its frames, where they are known.
+        source: of its bytes.
+        read_ahead: most blocks for one request.
+    """
+
+    name: str
+    digests: BlockDigests
+    times: FrameTimes | None
+    source: ByteSource
+    read_ahead: int = 1
+
+    def open(self) -> VerifiedFile:
+        """Return the video as a binary file."""
+        return VerifiedFile(self.source, self.digests, self.name, read_ahead=self.read_ahead)
+
+
+@dataclass(frozen=True, slots=True)
+class Videos:
+    """The videos of a clip table.
+
+    Args:
+        place: where they lie.
+        index: what they were when they were prepared.
+        cache: of blocks that come from far away.
+    """
+
+    place: VideoPlace
+    index: VideoIndex
+    cache: BlockCache
+
+    def video(self, name: str, digest: str) -> PreparedVideo:
+        """Return a video by its name and digest; raises ``CorruptError`` where it is no such."""
+        try:
+            indexed = self.index[digest]
+        except KeyError:
+            raise CorruptError(f"the index of videos lacks {name} ({digest})") from None
+        source, shown = self.place.bytes_of(name, digest), f"{name} in {self.place.uri}"
+        if self.place.is_local:
+            return PreparedVideo(shown, indexed.blocks, indexed.times, source)
+        cached = _CachedBytes(source, indexed.blocks, self.cache)
+        return PreparedVideo(shown, indexed.blocks, indexed.times, cached, _READ_AHEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedBytes:
+    """Whole blocks of a file, from the cache or from where it lies."""
+
+    source: ByteSource
+    digests: BlockDigests
+    cache: BlockCache
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return blocks; see ``ByteSource``. Only those that the cache lacks are asked for."""
+        first, count = offset // BLOCK_BYTES, -(-length // BLOCK_BYTES)
+        numbers = range(first, min(first + count, len(self.digests)))
+        kept = {number: self.cache.get(self.digests.block(number)) for number in numbers}
+        missing = [number for number in numbers if kept[number] is None]
+        if missing:
+            self._fetch(missing[0], missing[-1] + 1, kept)
+        return b"".join(kept[number] or b"" for number in numbers)
+
+    def _fetch(self, start: int, end: int, kept: dict[int, bytes | None]) -> None:
+        data = self.source.read(start * BLOCK_BYTES, (end - start) * BLOCK_BYTES)
+        for number in range(start, end):
+            at = (number - start) * BLOCK_BYTES
+            kept[number] = block = data[at : at + BLOCK_BYTES]
+            self.cache.put(block)
