@@ -10,40 +10,31 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from minio import Minio
+from s3_server import BUCKET, KEYS, serve
 
-from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 
 MAX_SLOWDOWN = 2.0
 _MIB = 1 << 20
-_KEYS = ("benchmark", "benchmark-secret")
-_BUCKET = "benchmark"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     options = _parser().parse_args(arguments)
-    program = os.environ.get("KINO_TEST_MINIO") or shutil.which("minio")
-    if program is None:
-        sys.exit("needs the program `minio` on PATH or in KINO_TEST_MINIO")
     with TemporaryDirectory(dir=options.folder, prefix="s3-transfers-") as folder:
         files = Path(folder, "files")
         big, small = _write_files(files, options.big_mib * _MIB, options.num_small)
-        with _server(program, Path(folder)) as endpoint:
-            ours = _open(endpoint)
-            plain = Minio(endpoint, *_KEYS, secure=False)
+        with serve(Path(folder)) as server:
+            ours = server.store
+            plain = Minio(server.endpoint, KEYS[0], KEYS[1], secure=False)
             cases = _cases(ours, plain, {"big": [big], "small": small}, Path(folder))
             seconds = {name: [float("inf")] * 2 for name in cases}
             for repeat in range(options.repeats):
@@ -86,7 +77,7 @@ def _cases(
 
     def put_plain(paths: list[Path]) -> None:
         for path in paths:
-            plain.fput_object(_BUCKET, f"plain/{path.name}", str(path))
+            plain.fput_object(BUCKET, f"plain/{path.name}", str(path))
 
     def get_ours(paths: list[Path]) -> None:
         for path in paths:
@@ -94,7 +85,7 @@ def _cases(
 
     def get_plain(paths: list[Path]) -> None:
         for path in paths:
-            plain.fget_object(_BUCKET, f"plain/{path.name}", str(down / path.name))
+            plain.fget_object(BUCKET, f"plain/{path.name}", str(down / path.name))
 
     ways = {"upload": (put_ours, put_plain), "download": (get_ours, get_plain)}
     return {
@@ -114,41 +105,6 @@ def _write_files(folder: Path, big_bytes: int, num_small: int) -> tuple[Path, li
     for path in small:
         path.write_bytes(os.urandom(64 << 10))
     return big, small
-
-
-def _open(endpoint: str) -> ObjectStore:
-    os.environ |= {
-        "KINO_S3_ENDPOINT": f"http://{endpoint}",
-        "AWS_ACCESS_KEY_ID": _KEYS[0],
-        "AWS_SECRET_ACCESS_KEY": _KEYS[1],
-    }
-    return open_store(f"s3://{_BUCKET}")
-
-
-@contextmanager
-def _server(program: str, folder: Path) -> Iterator[str]:
-    (folder / "data" / _BUCKET).mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-    process = subprocess.Popen(
-        [program, "server", "--quiet", "--address", endpoint, str(folder / "data")],
-        env={
-            "HOME": str(folder),
-            "MINIO_BROWSER": "off",
-            "MINIO_ROOT_USER": _KEYS[0],
-            "MINIO_ROOT_PASSWORD": _KEYS[1],
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        # Requests are tried again until it is there.
-        _open(endpoint).list()
-        yield endpoint
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _time(work: Callable[[], None]) -> float:

@@ -152,10 +152,10 @@ class _Decoding:
         times = frame_times(self._times, self._frame_distance())
         return VideoInfo(self._num_frames, self._height, self._width, self._fps, times)
 
-    def _frame_distance(self) -> float:
+    def _frame_distance(self) -> Fraction:
         """Return the distance of frames by the declared frame rate, in units of time."""
-        base = self._stream.time_base
-        return float(1 / (base * Fraction(self._fps))) if base and self._fps else 0.0
+        base, rate = self._stream.time_base, self._stream.average_rate
+        return Fraction(1 / (base * rate)) if base and rate else Fraction()
 
     def _check_header(self) -> None:
         limits, height, width = self._limits, self._height, self._width

@@ -57,7 +57,7 @@ class BlockCache:
             return None
         return data
 
-    def put(self, data: bytes) -> None:
+    def put(self, data: bytes | memoryview) -> None:
         """Keep a block; where that fails, e.g. on a full disk, it is not kept."""
         if len(data) > self._max_bytes:
             return

@@ -22,7 +22,8 @@ _SCHEMA = pa.schema(
         pa.field("size_bytes", pa.int64(), nullable=False),
         pa.field("blocks", pa.large_binary(), nullable=False),
         pa.field("first_time", pa.int64()),
-        pa.field("time_step", pa.float64()),
+        pa.field("distance_over", pa.int64()),
+        pa.field("distance_under", pa.int64()),
         pa.field("times", pa.large_list(pa.int64())),
     ]
 ).with_metadata({_VERSION_KEY: str(SCHEMA_VERSION), _BLOCK_KEY: str(BLOCK_BYTES)})
@@ -50,7 +51,8 @@ class VideoIndex(Mapping[str, IndexedVideo]):
         if value["first_time"] is None:
             return IndexedVideo(blocks)
         listed = tuple(value["times"] or ())
-        return IndexedVideo(blocks, FrameTimes(value["first_time"], value["time_step"], listed))
+        distance = (value["distance_over"], value["distance_under"])
+        return IndexedVideo(blocks, FrameTimes(value["first_time"], distance, listed))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
@@ -97,6 +99,7 @@ def _row(video: IndexedVideo) -> dict[str, object]:
         "size_bytes": blocks.size_bytes,
         "blocks": blocks.blocks,
         "first_time": times and times.first,
-        "time_step": times and times.step,
+        "distance_over": times and times.distance[0],
+        "distance_under": times and times.distance[1],
         "times": list(times.listed) if times else None,
     }

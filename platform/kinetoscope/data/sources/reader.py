@@ -14,7 +14,7 @@ _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 OPEN_OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
 """For libav, of videos of unknown origin: none may make it open other files or addresses."""
 
-_MAX_CACHED = 4
+_MAX_CACHED = 3
 """Blocks kept in memory by one open file."""
 _WAY_OUT = (
     "put the original back and go on with kino resume, or start a new run on what is there now"
@@ -47,14 +47,15 @@ class VerifiedFile:
     An error must not pass through libav, which may go on and forget it. So a read that fails finds
     the end of the file, and so do all that follow; `check`, and leaving the ``with`` block, tell.
 
-    Memory: at most ``_MAX_CACHED`` blocks and those that one request brings.
+    Memory: ``_MAX_CACHED`` blocks, and while some arrive, these a second time.
 
     Args:
         source: of its bytes.
         digests: what they must be.
         name: what people call it.
-        read_ahead: most blocks that one request asks for. One by one they come where the reader
-            jumps about; where it goes on, each request asks for twice as many.
+        read_ahead: most blocks that one request asks for, up to ``_MAX_CACHED``. One by one
+            they come where the reader jumps about; where it goes on, each request asks for twice as
+            many.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class VerifiedFile:
         self._source = source
         self._digests = digests
         self._read_ahead = read_ahead
-        self._cached: OrderedDict[int, bytes] = OrderedDict()
+        self._cached: OrderedDict[int, memoryview] = OrderedDict()
         self._position = 0
         self._next_block = -1
         self._count = 1
@@ -125,35 +126,33 @@ class VerifiedFile:
         pieces = []
         while size:
             number, start = divmod(self._position, BLOCK_BYTES)
-            piece = self._block(number)[start : start + size]
+            piece = bytes(self._block(number)[start : start + size])
             pieces.append(piece)
             self._position += len(piece)
             size -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _block(self, number: int) -> bytes:
+    def _block(self, number: int) -> memoryview:
         if number not in self._cached:
             self._fetch(number)
         self._cached.move_to_end(number)
         return self._cached[number]
 
     def _fetch(self, number: int) -> None:
+        left = len(self._digests) - number
         self._count = min(2 * self._count, self._read_ahead) if number == self._next_block else 1
-        count = min(self._count, len(self._digests) - number)
-        while count > 1 and number + count - 1 in self._cached:
-            count -= 1
-        blocks = self._verified(number, count)
-        for place, data in enumerate(blocks, start=number):
-            self._cached[place] = data
-        while len(self._cached) > max(_MAX_CACHED, count):
+        # The end of a file is often its index, which is read whole.
+        count = left if left <= self._read_ahead else self._count
+        while len(self._cached) > _MAX_CACHED - count:  # before more comes
             self._cached.popitem(last=False)
+        self._cached.update(enumerate(self._verified(number, count), start=number))
         self._next_block = number + count
 
-    def _verified(self, number: int, count: int) -> list[bytes]:
+    def _verified(self, number: int, count: int) -> list[memoryview]:
         """Return blocks that are what they were; asks again once where they are not."""
         for _ in range(2):
             try:
-                data = self._source.read(number * BLOCK_BYTES, count * BLOCK_BYTES)
+                data = memoryview(self._source.read(number * BLOCK_BYTES, count * BLOCK_BYTES))
             except NotFoundError:
                 raise ChangedVideoError(
                     f"the video {self.name} is gone since it was prepared", hint=_WAY_OUT

@@ -12,7 +12,7 @@ from kinetoscope.data.sources.index import VideoIndex
 from kinetoscope.data.sources.place import VideoPlace
 from kinetoscope.data.sources.reader import VerifiedFile
 
-_READ_AHEAD = 2
+_READ_AHEAD = 3
 """Blocks of a remote video that one request asks for; more would be thrown away at seeks."""
 
 
@@ -80,13 +80,16 @@ class _CachedBytes:
         numbers = range(first, min(first + count, len(self.digests)))
         kept = {number: self.cache.get(self.digests.block(number)) for number in numbers}
         missing = [number for number in numbers if kept[number] is None]
-        if missing:
-            self._fetch(missing[0], missing[-1] + 1, kept)
-        return b"".join(kept[number] or b"" for number in numbers)
+        if not missing:
+            return b"".join(block for block in kept.values() if block is not None)
+        before = b"".join(kept[number] or b"" for number in range(first, missing[0]))
+        after = b"".join(kept[number] or b"" for number in range(missing[-1] + 1, numbers.stop))
+        fetched = self._fetch(missing[0], missing[-1] + 1)
+        return before + fetched + after if before or after else fetched
 
-    def _fetch(self, start: int, end: int, kept: dict[int, bytes | None]) -> None:
+    def _fetch(self, start: int, end: int) -> bytes:
         data = self.source.read(start * BLOCK_BYTES, (end - start) * BLOCK_BYTES)
-        for number in range(start, end):
-            at = (number - start) * BLOCK_BYTES
-            kept[number] = block = data[at : at + BLOCK_BYTES]
-            self.cache.put(block)
+        view = memoryview(data)
+        for at in range(0, len(data), BLOCK_BYTES):
+            self.cache.put(view[at : at + BLOCK_BYTES])
+        return data

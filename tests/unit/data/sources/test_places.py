@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kinetoscope.core.errors import ConfigError, CorruptError, DataError
+from kinetoscope.core.hashing import digest_file
+from kinetoscope.data.sources.bucket import PrefixPlace
+from kinetoscope.data.sources.directory import DirectoryPlace
+from kinetoscope.data.sources.listing import SourceFile, SourceListing
+from kinetoscope.data.sources.manifest import Manifest, ManifestFile, ManifestPlace
+from kinetoscope.data.sources.place import open_place, place_name, with_versions
+from kinetoscope.data.sources.upload import Uploaded, upload_videos
+from kinetoscope.storage.directory import DirectoryStore
+
+FILES = {"b.mp4": b"b", "sub/a.MKV": b"a", "copy.mp4": b"b", "captions.csv": b"path,text\n"}
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> DirectoryPlace:
+    for name, content in {**FILES, ".hidden.mp4": b"", "notes.md": b""}.items():
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return DirectoryPlace(tmp_path / "videos")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path / "store")
+
+
+def listed(place: DirectoryPlace) -> SourceListing:
+    return with_versions(place, place.list(), place.path.parent / "digests.json")
+
+
+def upload(place: DirectoryPlace, store: DirectoryStore, name: str = "cats") -> Uploaded:
+    return upload_videos(place, listed(place), store, name)
+
+
+def test_an_uploaded_set_is_to_a_run_what_the_directory_is(
+    videos: DirectoryPlace, store: DirectoryStore, tmp_path: Path
+) -> None:
+    done = upload(videos, store)
+    assert (done.num_files, done.num_sent, done.sent_bytes) == (4, 3, 12)
+    place = open_place(place_name(str(tmp_path / "store/manifests/cats.json")))
+    assert place.list() == listed(videos)
+    assert place.list().digest == done.digest == listed(videos).digest
+    for file in place.list().files:
+        (tmp_path / "to").mkdir(exist_ok=True)
+        assert place.fetch(file, tmp_path / "to").read_bytes() == FILES[file.name]
+        assert place.bytes_of(file.name, file.digest).read(0, 99) == FILES[file.name]
+
+
+def test_only_what_is_missing_is_sent(videos: DirectoryPlace, store: DirectoryStore) -> None:
+    upload(videos, store)
+    stamps = {stat.key: stat.etag for stat in store.list("objects")}
+    (videos.path / "new.mp4").write_bytes(b"new")
+    done = upload(videos, store, "dogs")
+    assert (done.num_files, done.num_sent, done.sent_bytes) == (5, 1, 3)
+    assert {
+        k: v for s in store.list("objects") if (k := s.key) in stamps and (v := s.etag)
+    } == stamps
+    assert {stat.key for stat in store.list("manifests")} == {
+        "manifests/cats.json",
+        "manifests/dogs.json",
+    }
+
+
+def test_a_torn_object_is_sent_again(videos: DirectoryPlace, store: DirectoryStore) -> None:
+    upload(videos, store)
+    for stat in store.list("objects"):
+        if stat.size_bytes == len(FILES["captions.csv"]):
+            store.put_bytes(stat.key, b"path")
+    assert upload(videos, store).num_sent == 1
+
+
+def test_a_file_that_changes_before_it_is_sent_ends_the_upload(
+    videos: DirectoryPlace, store: DirectoryStore
+) -> None:
+    listing = listed(videos)
+    (videos.path / "b.mp4").write_bytes(b"B")
+    with pytest.raises(DataError, match=r"b\.mp4 was changed or deleted while it was uploaded"):
+        upload_videos(videos, replace(listing, files=listing.files[:1]), store, "cats")
+    assert store.list() == []
+
+
+def test_what_may_not_be_opened_is_told_and_left_out(
+    videos: DirectoryPlace, store: DirectoryStore
+) -> None:
+    (videos.path / "broken.mp4").symlink_to("nowhere.mp4")
+    done = upload(videos, store)
+    assert list(done.refused) == ["broken.mp4"]
+    assert done.num_files == 4
+
+
+def test_a_prefix_has_the_names_and_etags_of_its_objects(store: DirectoryStore) -> None:
+    for name, content in {**FILES, ".hidden/a.mp4": b"", "notes.md": b""}.items():
+        store.put_bytes(name, content)
+    place = PrefixPlace(store)
+    before = place.list()
+    assert [file.name for file in before.files] == sorted(FILES)
+    assert all(file.etag and not file.digest for file in before.files)
+    store.put_bytes("b.mp4", b"c")
+    after = place.list()
+    assert [f.name for f, g in zip(before.files, after.files, strict=True) if f != g] == ["b.mp4"]
+
+
+def test_a_replaced_or_deleted_object_is_refused_by_name(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    store.put_bytes("b.mp4", b"b")
+    (file,) = PrefixPlace(store).list().files
+    store.put_bytes("b.mp4", b"B")
+    with pytest.raises(DataError, match=r"b\.mp4 in .* was replaced or deleted"):
+        PrefixPlace(store).fetch(file, tmp_path)
+    store.delete("b.mp4")
+    with pytest.raises(DataError, match=r"b\.mp4 in .* was replaced or deleted"):
+        PrefixPlace(store).fetch(file, tmp_path)
+
+
+def test_a_store_of_ours_below_a_prefix_gives_no_videos(store: DirectoryStore) -> None:
+    for key in ("a.mp4", "runs/mine.mp4", "ours/runs/r1/run.json"):
+        store.put_bytes(key, b"")
+    store.put_bytes("ours/steps/evaluate_dit/0/sample.mp4", b"")
+    store.put_bytes("ours/own.mp4", b"")
+    listing = PrefixPlace(store).list()
+    assert [file.name for file in listing.files] == ["a.mp4", "ours/own.mp4", "runs/mine.mp4"]
+    assert listing.num_left_out == 2
+
+
+@pytest.mark.parametrize("name", ["../a.mp4", "/etc/a.mp4", "a//b.mp4", "a\\b.mp4"])
+def test_names_that_no_place_can_have_are_refused_one_by_one(
+    store: DirectoryStore, name: str
+) -> None:
+    entry = ManifestFile(digest=f"sha256:{'0' * 64}", size_bytes=1)
+    store.put_bytes("manifests/x.json", Manifest(files={name: entry, "b.mp4": entry}).to_bytes())
+    files = ManifestPlace(store, "manifests/x.json").list().files
+    assert [file.name for file in files if not file.refused] == ["b.mp4"]
+    SourceListing(files).to_bytes().decode()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "there is no manifest"),
+        (b"{}", "has no digest of itself"),
+        (b"video", "it is no JSON"),
+        (Manifest(files={}).to_bytes().replace(b"1", b"2"), "does not match its digest"),
+        (Manifest(format_version=9, files={}).to_bytes(), "has format 9; this version reads 1"),
+    ],
+)
+def test_what_is_no_manifest_is_told_by_name(
+    store: DirectoryStore, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        store.put_bytes("manifests/x.json", content)
+    with pytest.raises(DataError, match=told) as caught:
+        ManifestPlace(store, "manifests/x.json").list()
+    assert "x.json" in caught.value.message
+
+
+def test_an_object_that_is_gone_is_told_with_its_name(
+    videos: DirectoryPlace, store: DirectoryStore, tmp_path: Path
+) -> None:
+    upload(videos, store)
+    place = ManifestPlace(store, "manifests/cats.json")
+    store.delete_prefix("objects")
+    with pytest.raises(DataError, match=r"b\.mp4 of .* has no object"):
+        place.fetch(place.list().files[0], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("s3://bucket/a b/", "s3://bucket/a b"), ("/a/../b", "/b"), ("file:///a%20b", "/a b")],
+)
+def test_a_place_is_named_for_good(given: str, name: str) -> None:
+    assert place_name(given) == name
+
+
+def test_a_relative_path_is_named_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert place_name("videos") == str(tmp_path / "videos")
+
+
+@pytest.mark.parametrize("given", ["http://user:secret@host/v", "gs://bucket/v", "file://host/v"])
+def test_other_uris_are_refused_without_their_secrets(given: str) -> None:
+    with pytest.raises(ConfigError, match="no videos can be read over") as caught:
+        place_name(given)
+    assert "secret" not in caught.value.message
+    assert "s3://BUCKET/PREFIX" in (caught.value.hint or "")
+
+
+def test_a_folder_that_is_named_like_a_manifest_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "videos.json").mkdir()
+    assert open_place(str(tmp_path / "videos.json")) == DirectoryPlace(tmp_path / "videos.json")
+
+
+def test_a_list_comes_back_and_a_changed_one_does_not() -> None:
+    files = (
+        SourceFile("\N{SNOWMAN}.mp4", 3, "sha256:ab"),
+        SourceFile("b.csv", 1, "etag:x-1"),
+        SourceFile("c.mp4", refused="a broken link"),
+    )
+    listing = SourceListing(files)
+    data = listing.to_bytes()
+    assert SourceListing.from_bytes(data, listing.digest, "videos.jsonl") == listing
+    assert [json.loads(line)["name"] for line in data.splitlines()] == [f.name for f in files]
+    with pytest.raises(CorruptError, match=r"videos\.jsonl does not match"):
+        SourceListing.from_bytes(data + b"\n", listing.digest, "videos.jsonl")
+
+
+def test_a_file_that_is_gone_before_its_digest_is_known_is_told(
+    videos: DirectoryPlace, tmp_path: Path
+) -> None:
+    listing = videos.list()
+    (videos.path / "b.mp4").unlink()
+    with pytest.raises(DataError, match=r"b\.mp4 can't be read any more"):
+        with_versions(videos, listing, tmp_path / "digests.json")
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(videos: DirectoryPlace) -> None:
+    digests = {file.name: file.digest for file in listed(videos).files}
+    assert digests["b.mp4"] == digests["copy.mp4"] == digest_file(videos.path / "b.mp4")
+    assert os.fspath(videos.path) == videos.uri
