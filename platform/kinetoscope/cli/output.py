@@ -17,6 +17,9 @@ import typer
 
 from kinetoscope.core.text import printable, printable_lines
 
+ANOTHER_WORKSPACE = "KINO_WORKSPACE names another, kino run makes one"
+"""What to do where there is no workspace."""
+
 _WIDE = 200
 _SHOWN_ITEMS = 10
 # Streams whose reader has gone.

@@ -28,6 +28,18 @@ class Workspace:
         return given.rstrip("/") if given else (self.root / "objects").as_uri()
 
     @property
+    def absence(self) -> str | None:
+        """That there is no such workspace, in words; None where it is there.
+
+        Who has said where objects are may be without one.
+        """
+        if given_store_uri() or self.root.is_dir():
+            return None
+        if self.root.exists():
+            return f"{self.root} is no folder, so no workspace is there"
+        return f"there is no workspace at {self.root}"
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's database (sqlite), as MLflow wants it."""
         return sqlite_uri(self.root / "mlflow.db")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from kinetoscope.core.errors import CorruptError, NotFoundError
+from kinetoscope.core.settings import workspace
 from kinetoscope.runs.records import RECORD_KEY, RUNS, Run
 from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
 
 _OF_A_RUN = (RECORD_KEY, "starts", "steps")
+_START_ONE = "start one with kino run"
 _NAME_IT = "name the run that you mean: kino ls lists them"
 
 
@@ -32,11 +34,20 @@ def find_run(root_uri: str, name: str) -> Run:
     found = [name] if name in ids else matching
     if len(found) == 1:
         return Run(root_uri, found[0])
+    if not ids:
+        raise _no_run(root_uri, name)
     told = ", ".join((found or ids)[:10])
     what = f"{len(found)} runs match" if found else "there is no run"
-    raise NotFoundError(
-        f"{what} {name!r} in {root_uri}",
-        hint=f"runs: {told}" if told else "start one with kino run",
+    raise NotFoundError(f"{what} {name!r} in {root_uri}", hint=f"runs: {told}")
+
+
+def _no_run(root_uri: str, name: str) -> NotFoundError:
+    absence = workspace().absence
+    if absence is None:
+        return NotFoundError(f"there is no run {name!r} in {root_uri}", hint=_START_ONE)
+    return NotFoundError(
+        f"there is no run {name!r}: {absence}",
+        hint=f"{_START_ONE}, or let KINO_WORKSPACE name the workspace that has it",
     )
 
 

@@ -38,6 +38,17 @@ def refuse_damaged(path: Path) -> None:
             raise _damaged(str(error), path) from error
 
 
+def database_error(error: sqlite3.Error, path: Path) -> StorageError:
+    """Return the error for what sqlite said when a database was read."""
+    words = str(error)
+    if _is_damage(words):
+        return _damaged(words, path)
+    return StorageError(
+        f"MLflow's database {path} can't be read: {words}",
+        hint="does another process hold it, may you read the file? kino doctor examines it",
+    )
+
+
 def sqlite_error(text: str, path: Path | None) -> StorageError | None:
     """Return the error for what MLflow raised, or None where sqlite did not fail.
 

@@ -45,7 +45,6 @@ def connect(tracking_uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     lend_home()
     from mlflow import MlflowClient
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     find_migrations()
     for name in ("mlflow.store", "alembic"):
@@ -56,6 +55,8 @@ def connect(tracking_uri: str) -> MlflowClient:
             refuse_damaged(path)
             # MLflow's default experiment, which nobody uses, would have artifacts in the current
             # folder, whose path MLflow writes into SQL as it is.
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
             call(SqlAlchemyStore, tracking_uri, own.artifacts_path.as_uri())
         # Making the client opens the tracking store, the first query the registry's: each creates
         # the tables that are missing.

@@ -9,19 +9,16 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from kinetoscope.core.errors import NotFoundError
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.store import ObjectStore
 from kinetoscope.tracking.database import call, connect, exclusive
+from kinetoscope.tracking.references import CANDIDATE, CHAMPION, choose, parse_ref
 from kinetoscope.tracking.version_records import VersionRecord, write_record
-from kinetoscope.tracking.versions import ModelVersion, NewVersion, parse_ref, to_tags, to_version
+from kinetoscope.tracking.versions import ModelVersion, NewVersion, to_tags, to_version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
     from mlflow.entities.model_registry import RegisteredModel
-
-CANDIDATE = "candidate"
-CHAMPION = "champion"
 
 # Of a model: one for each version that it ever had, since MLflow tells nothing of deleted ones.
 _HAD_TAG = "kinetoscope.dev/had."
@@ -97,39 +94,9 @@ class ModelRegistry:
         return None
 
     def get_version(self, ref: str, *, default_alias: str = CHAMPION) -> ModelVersion:
-        """Return a version by reference.
-
-        Args:
-            ref: ``name/3``, ``name@alias`` or ``name``.
-            default_alias: what a bare name means; the newest version when the alias is not set.
-
-        Raises:
-            NotFoundError: no such model, version or alias.
-            UserError: the reference has none of these forms.
-        """
-        name, alias, number = parse_ref(ref)
-        model = self._model(name)
-        if model is None:
-            raise NotFoundError(f"no model named {name!r}", hint="`kino models ls` lists them")
-        versions = self._versions(model)
-        if not versions:
-            raise NotFoundError(f"model {name!r} has no versions yet")
-        if not number:
-            aliases = {a: version for version in versions for a in version.aliases}
-            if not alias:
-                return aliases.get(default_alias, versions[-1])
-            if alias in aliases:
-                return aliases[alias]
-            raise NotFoundError(
-                f"model {name!r} has no alias {alias!r}", hint=f"it has {sorted(aliases)}"
-            )
-        for version in versions:
-            if version.version == number:
-                return version
-        raise NotFoundError(
-            f"model {name!r} has no version {number}",
-            hint=f"it has {', '.join(version.version for version in versions)}",
-        )
+        """Return a version by reference; see ``KnownVersions``."""
+        model = self._model(parse_ref(ref)[0])
+        return choose(None if model is None else self._versions(model), ref, default_alias)
 
     def list_models(self) -> list[ModelVersion]:
         """Return all versions of all models, by name, oldest first."""

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from kinetoscope.core.config_model import Record
-from kinetoscope.core.errors import UserError
 from kinetoscope.core.hashing import digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+    from kinetoscope.tracking.embedded import StoredVersion
 
 _KEY_TAG = "kinetoscope.dev/bundle-key"
 _DIGEST_TAG = "kinetoscope.dev/bundle-digest"
@@ -93,11 +94,13 @@ def to_tags(new: NewVersion, created_at: float | None = None) -> dict[str, str]:
     }
 
 
-def to_version(version: MlflowVersion, aliases: Mapping[str, object]) -> ModelVersion:
+def to_version(
+    version: MlflowVersion | StoredVersion, aliases: Mapping[str, object]
+) -> ModelVersion:
     """Return what MLflow tells of a version.
 
     Args:
-        version: MLflow's answer; a search leaves its aliases empty.
+        version: MLflow's answer, of which a search leaves the aliases empty, or its database's.
         aliases: those of the model, with the number of the version of each.
     """
     tags = {str(key): str(value) for key, value in version.tags.items()}
@@ -126,19 +129,6 @@ def _number(text: str | None) -> float | None:
         return float(text or "")
     except ValueError:
         return None
-
-
-def parse_ref(ref: str) -> tuple[str, str, str]:
-    """Return name, alias and version number; the latter two are empty when not given."""
-    name, slash, number = ref.partition("/")
-    if slash:
-        if name and number.isdigit():
-            return name, "", number
-    else:
-        name, at, alias = ref.partition("@")
-        if name and bool(at) == bool(alias):
-            return name, alias, ""
-    raise UserError(f"{ref!r} names no model version", hint="use NAME, NAME@ALIAS or NAME/VERSION")
 
 
 def _key_in_source(name: str, source: str) -> str:

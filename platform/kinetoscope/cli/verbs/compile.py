@@ -25,12 +25,15 @@ def compile_(
 ) -> None:
     """Write the Kubeflow pipeline of a recipe as YAML."""
     from kinetoscope.cli.output import say
+    from kinetoscope.cli.targets import check_file
     from kinetoscope.config.load import load_config
     from kinetoscope.core.errors import UserError
     from kinetoscope.pipelines.build import compile_pipeline
 
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"{out} must end in .yaml", hint="--out pipeline.yaml")
+    check_file(out)
+    config = load_config(recipe, overrides or ()).config
     out.parent.mkdir(parents=True, exist_ok=True)
-    compile_pipeline(load_config(recipe, overrides or ()).config, out, image=image)
+    compile_pipeline(config, out, image=image)
     say(str(out))

@@ -11,7 +11,7 @@ from kinetoscope.cli.verbs.options import Json
 
 if TYPE_CHECKING:
     from kinetoscope.inference.config import ClipRequest
-    from kinetoscope.tracking.versions import ModelVersion
+    from kinetoscope.storage.store import ObjectStore
 
 EXAMPLE = 'Example: kino generate "a red circle moving left" --out circle.mp4'
 
@@ -100,7 +100,8 @@ def generate(
     What is left out is the model's default. The same model, prompt and seed give the same clip.
     """
     from kinetoscope.cli.output import emit_json, say
-    from kinetoscope.cli.registered import find_version
+    from kinetoscope.cli.registered import find_version, open_bundle
+    from kinetoscope.cli.targets import check_file
     from kinetoscope.inference.requests import request_from_prompt
 
     request = request_from_prompt(
@@ -122,7 +123,8 @@ def generate(
     )
     version = find_version(model)
     out = _file_in(out, request)
-    _write_clip(version, request, out)
+    check_file(out)
+    _write_clip(open_bundle(version), request, out)
     if as_json:
         told = {"path": str(out.resolve()), "model": version.ref, "prompt": prompt, "seed": seed}
         emit_json(told)
@@ -138,9 +140,9 @@ def _file_in(out: Path, request: ClipRequest) -> Path:
     return out / f"{clip_name(prompt=request.prompt, copy=request.seed)}.mp4"
 
 
-def _write_clip(version: ModelVersion, request: ClipRequest, out: Path) -> None:
+def _write_clip(model: ObjectStore, request: ClipRequest, out: Path) -> None:
     from kinetoscope.cli.output import end_count, show_count
-    from kinetoscope.cli.registered import load_version
+    from kinetoscope.cli.registered import load_bundle
     from kinetoscope.data.video.files import write_video
     from kinetoscope.evaluation.sampling import CLIP_CRF
     from kinetoscope.inference.pipeline import TextToVideo
@@ -151,7 +153,7 @@ def _write_clip(version: ModelVersion, request: ClipRequest, out: Path) -> None:
         if done == total:
             end_count()
 
-    bundle = load_version(version)
+    bundle = load_bundle(model)
     clip = TextToVideo(bundle, device=compute_device()).generate(request, on_step=show_step)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Compressed as the scored samples are, so that the same request gives the same file.

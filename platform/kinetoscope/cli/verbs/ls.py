@@ -11,15 +11,25 @@ EXAMPLE = "Example: kino ls --json"
 
 def ls(as_json: Json = False) -> None:
     """List the runs, the newest first."""
-    from kinetoscope.cli.output import emit_json, local_time, say, table
+    from kinetoscope.cli.output import (
+        ANOTHER_WORKSPACE,
+        emit_json,
+        local_time,
+        say,
+        say_message,
+        table,
+    )
     from kinetoscope.core.settings import workspace
     from kinetoscope.runs.view import run_rows
 
-    rows = run_rows(workspace().store_uri)
+    own = workspace()
+    rows = run_rows(own.store_uri)
+    if own.absence:
+        say_message("hint", f"{own.absence}; {ANOTHER_WORKSPACE}")
     if as_json:
         emit_json(rows)
     elif not rows:
-        say(f"no runs in {workspace().root}")
+        say(f"no runs in {own.root}")
     else:
         cells = [
             (

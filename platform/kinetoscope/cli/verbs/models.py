@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from kinetoscope.inference.lost_versions import Rebuilt
     from kinetoscope.inference.released_models import Generation
+    from kinetoscope.storage.store import ObjectStore
     from kinetoscope.tracking.versions import ModelVersion
 
 app = typer.Typer(
@@ -45,12 +46,12 @@ ShardGib = Annotated[float, typer.Option("--shard-gib", min=0, help="Largest wei
 def ls(as_json: Json = False) -> None:
     """List all versions of all registered models."""
     from kinetoscope.cli.output import emit_json, local_time, say, say_message, table
-    from kinetoscope.cli.registered import lost_hint, registry
+    from kinetoscope.cli.registered import list_versions, nothing_hint
 
-    versions = registry().list_models()
-    lost = None if versions else lost_hint()
-    if lost:
-        say_message("hint", lost)
+    versions = list_versions()
+    why = None if versions else nothing_hint()
+    if why:
+        say_message("hint", why)
     if as_json:
         emit_json([version.model_dump(mode="json") for version in versions])
         return
@@ -81,9 +82,10 @@ def show(model: Reference, as_json: Json = False) -> None:
 def promote(model: Reference, as_json: Json = False) -> None:
     """Make a version the champion, which kino generate uses by default."""
     from kinetoscope.cli.output import emit_json, say
-    from kinetoscope.cli.registered import registry
+    from kinetoscope.cli.registered import find_version, registry
 
-    version = registry().promote(model)
+    found = find_version(model, default_alias="candidate")
+    version = registry().promote(found.ref)
     if as_json:
         emit_json(version.model_dump(mode="json"))
     else:
@@ -99,12 +101,8 @@ def rebuild(deleted_too: DeletedToo = False, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from kinetoscope.cli.output import emit_json, say
-    from kinetoscope.cli.registered import registry
-    from kinetoscope.core.settings import workspace
-    from kinetoscope.inference.lost_versions import rebuild as make_again
-    from kinetoscope.storage.open import open_store
 
-    told = make_again(registry(), open_store(workspace().store_uri), deleted_too=deleted_too)
+    told = _rebuild(deleted_too=deleted_too)
     if as_json:
         emit_json(asdict(told))
     else:
@@ -125,11 +123,16 @@ def import_(
     Give --from, or the released parts with --dit, --vae and --text-encoder.
     """
     from kinetoscope.cli.output import emit_json, say
+    from kinetoscope.cli.targets import check_inputs
+    from kinetoscope.tracking.references import check_name
 
+    check_name(name)
     if folder is not None:
         dit, vae = dit or folder / "dit", vae or folder / "vae"
     if dit is None or vae is None or (folder is None and text_encoder is None):
         raise typer.BadParameter("give --from, or --dit, --vae and --text-encoder")
+    exported = folder / "generation.json" if folder is not None and text_encoder is None else None
+    check_inputs([dit, vae, text_encoder, exported])
     version = _import(name, dit, vae, _generation(folder, dit, text_encoder))
     if as_json:
         emit_json(version.model_dump(mode="json"))
@@ -141,16 +144,24 @@ def import_(
 def export(model: Reference, out: Out, shard_gib: ShardGib = 5.0, as_json: Json = False) -> None:
     """Write a version (its EMA weights) in Open-Sora 1.2's released layout."""
     from kinetoscope.cli.output import emit_json, say
-    from kinetoscope.cli.registered import find_version, load_version
-    from kinetoscope.core.units import GIB
-    from kinetoscope.inference.released_models import export_bundle
+    from kinetoscope.cli.registered import find_version, open_bundle
+    from kinetoscope.cli.targets import check_empty_folder
 
     version = find_version(model)
-    written = export_bundle(load_version(version), out, max_shard_bytes=int(shard_gib * GIB))
+    check_empty_folder(out)
+    written = _export(open_bundle(version), out, shard_gib)
     if as_json:
         emit_json({"model": version.ref, "files": [str(path.resolve()) for path in written]})
     else:
         say(f"{version.ref}: {len(written)} files in {out}")
+
+
+def _export(model: ObjectStore, out: Path, shard_gib: float) -> list[Path]:
+    from kinetoscope.cli.registered import load_bundle
+    from kinetoscope.core.units import GIB
+    from kinetoscope.inference.released_models import export_bundle
+
+    return export_bundle(load_bundle(model), out, max_shard_bytes=int(shard_gib * GIB))
 
 
 def _place(version: ModelVersion) -> str:
@@ -161,6 +172,18 @@ def _place(version: ModelVersion) -> str:
         return open_bundle(version).uri
     except KinetoscopeError as error:
         return error.message
+
+
+def _rebuild(*, deleted_too: bool) -> Rebuilt:
+    from kinetoscope.cli.registered import registry
+    from kinetoscope.core.settings import workspace
+    from kinetoscope.inference.lost_versions import Rebuilt, rebuild
+    from kinetoscope.storage.open import open_store
+    from kinetoscope.tracking.version_records import record_keys
+
+    store = open_store(workspace().store_uri)
+    # Where nothing is recorded there is nothing to make a registry for.
+    return rebuild(registry(), store, deleted_too=deleted_too) if record_keys(store) else Rebuilt()
 
 
 def _tell(told: Rebuilt) -> Iterator[str]:
