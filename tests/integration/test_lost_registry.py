@@ -71,7 +71,7 @@ def three(tmp_path: Path) -> dict[str, ModelVersion]:
     """Return three versions by number; the second one's bundle is its own."""
     for run, fps in (("one", 8.0), ("two", 9.0), ("three", 8.0)):
         register(new_version(tmp_path, run=run, fps=fps))
-    own_registry().promote("toy/2")
+    own_registry().promote("toy/2", own_store())
     return versions()
 
 
@@ -89,7 +89,7 @@ def test_all_versions_come_back_with_numbers_tags_scores_and_dates(
     assert [back[number].aliases for number in "123"] == [(), (), ("candidate",)]
     assert kino("generate", "a dog", "--out", str(workspace().root))["model"] == "toy/3"
 
-    own_registry().promote("toy/2")
+    own_registry().promote("toy/2", own_store())
     before = versions()
     assert not any(kino("models", "rebuild").values())
     assert versions() == before

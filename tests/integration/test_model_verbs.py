@@ -33,8 +33,9 @@ def kino(*arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
-def own_store(key: str) -> ObjectStore:
-    return open_store(join_uri(workspace().store_uri, key))
+def own_store(key: str = "") -> ObjectStore:
+    uri = workspace().store_uri
+    return open_store(join_uri(uri, key) if key else uri)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def registry(tmp_path: Path) -> ModelRegistry:
     registry = ModelRegistry(workspace().tracking_uri)
     for run in ("one", "two"):
         register(new_version(tmp_path, run=run))
-    registry.promote("toy/1")
+    registry.promote("toy/1", own_store())
     return registry
 
 

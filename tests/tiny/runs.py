@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from tiny.steps import commit
 
-from kinetoscope.core.hashing import digest_bytes
+from kinetoscope.config.load import load_config
+from kinetoscope.config.run import RunConfig
+from kinetoscope.core.hashing import canonical_json, digest_bytes
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.records import End, Run, RunRecord, Start, StepRecord
+from kinetoscope.runs.steps import planned_steps
 from kinetoscope.steps.attempts import Attempt
 from kinetoscope.steps.contract import STATUS_KEY, Progress, StepStatus, VideosInput
 from kinetoscope.steps.process_identity import ProcessIdentity
@@ -27,7 +31,18 @@ QUARANTINED = {"path": "a.mp4", "reason": "truncated", "detail": "3 of 9 frames"
 STEPS = ["prepare_data", "train_spatial_vae", "train_vae_1"]
 
 
-def new_run(run_id: str, *, created_at: float = 1.0, name: str = "smoke") -> Run:
+TOY_KEY = "models/toy/0123456789abcdef"
+"""Where the bundle of the model of ``make_finished_run`` would be."""
+
+
+def new_run(
+    run_id: str,
+    *,
+    created_at: float = 1.0,
+    name: str = "smoke",
+    config_json: bytes = b"{}",
+    steps: Sequence[str] = tuple(STEPS),
+) -> Run:
     """Write the record of a run that has begun no step."""
     run = Run(workspace().store_uri, run_id)
     record = RunRecord(
@@ -35,10 +50,10 @@ def new_run(run_id: str, *, created_at: float = 1.0, name: str = "smoke") -> Run
         name=name,
         created_at=created_at,
         videos=VideosInput(place="/videos", digest="sha256:0"),
-        config_digest=digest_bytes(b"{}"),
-        steps=STEPS,
+        config_digest=digest_bytes(config_json),
+        steps=list(steps),
     )
-    run.create(record, b"{}", b"")
+    run.create(record, config_json, b"")
     return run
 
 
@@ -57,6 +72,39 @@ def make_run(
     _write_failed(run, f"steps/train_spatial_vae/{run_id}", reason)
     run.finish(End(state="failed", step=STEPS[1], reason=reason, code=77, hint="slower"))
     return run
+
+
+def make_finished_run(run_id: str, *, created_at: float = 1.0) -> Run:
+    """Write the records of a run of the recipe `smoke` that has registered ``toy/1``."""
+    config = load_config("smoke").config
+    data = canonical_json(config.to_json()).encode()
+    run = new_run(run_id, created_at=created_at, config_json=data, steps=_names(config))
+    run.begin(Start(process=ProcessIdentity.of(), started_at=created_at))
+    _write_prepared(run, f"steps/prepare_data/{run_id}", (QUARANTINED,))
+    for name in run.record.steps[1:-1]:
+        _write_done(run, name, {"weights": f"outputs/{name}.bin"})
+    model = {"name": "toy", "version": "1", "aliases": ["candidate"], "bundle_key": TOY_KEY}
+    _write_done(run, "register_model", {"model": "outputs/model.json"}, model)
+    run.store.put_bytes("report.html", b"<html>")
+    run.finish(End(state="succeeded"))
+    run.note_mirrored()
+    return run
+
+
+def _names(config: RunConfig) -> list[str]:
+    return [step.name for step in planned_steps(config)]
+
+
+def _write_done(
+    run: Run, name: str, artifacts: dict[str, str], summary: dict[str, Any] | None = None
+) -> None:
+    key = f"steps/{name}/{run.run_id}"
+    store = open_store(f"{run.root_uri}/{key}")
+    store.put_bytes("attempts/000001.json", ATTEMPT)
+    for artifact in artifacts.values():
+        store.put_bytes(artifact, b"made")
+    commit(store.uri, artifacts, {f"{name}.score": 0.5}, summary=summary or {}, seconds=2.0)
+    run.note_step(StepRecord(name=name, key=key, cached=False, start=1))
 
 
 def _write_prepared(run: Run, key: str, quarantine: Sequence[dict[str, str]]) -> None:

@@ -19,6 +19,7 @@ from kinetoscope.steps.contract import (
 )
 from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 
 def ranks(count: int) -> RuntimeConfig:
@@ -55,16 +56,7 @@ def commit(
     """Commit a result as the step at ``.../<step>/<fingerprint>`` would; artifacts name keys."""
     store = open_store(uri)
     step, fingerprint = uri.split("/")[-2:]
-    described = {
-        name: Artifact(
-            key=key,
-            digest=artifact_digest(
-                key, {stat.key: store.digest(stat.key) for stat in store.list(key)}
-            ),
-            size_bytes=1,
-        )
-        for name, key in artifacts.items()
-    }
+    described = {name: _artifact(store, key) for name, key in artifacts.items()}
     result = StepResult(
         step=step,
         fingerprint=fingerprint,
@@ -74,3 +66,10 @@ def commit(
         **details,
     )
     store.put_bytes(RESULT_KEY, result.to_bytes())
+
+
+def _artifact(store: ObjectStore, key: str) -> Artifact:
+    stats = store.list(key)
+    digests = {stat.key: store.digest(stat.key) for stat in stats}
+    size_bytes = sum(stat.size_bytes for stat in stats)
+    return Artifact(key=key, digest=artifact_digest(key, digests), size_bytes=size_bytes)

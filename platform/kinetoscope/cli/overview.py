@@ -24,15 +24,24 @@ def overview(summary: dict[str, Any]) -> list[str]:
         parts += [*quarantine_lines(summary["quarantine"], summary["quarantine_file"]), ""]
     model = summary["model"]
     if model:
-        aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
-        parts.append(f"model   {model['name']}/{model['version']}{aliases}")
+        parts.append(_model_line(model))
     for key in ("sample", "clips", "report"):
         if summary[key]:
             parts.append(f"{key:<8}{summary[key]}")
-    if model:
+    if model and not model.get("deleted"):
         ref = f"{model['name']}/{model['version']}"
         parts += ["", f"kino generate PROMPT --model {ref} makes a clip"]
     return parts
+
+
+def _model_line(model: dict[str, Any]) -> str:
+    """Return the line of a version, and of when its aliases were what they are said to be."""
+    told = ", ".join(model["aliases"]) or "no alias"
+    if model.get("deleted"):
+        told = "deleted"
+    at = model["aliases_at"]
+    when = "when it was registered" if at is None else f"on {local_time(at)}"
+    return f"model   {model['name']}/{model['version']} ({told} {when})"
 
 
 def quarantine_lines(rows: list[dict[str, Any]], path: str) -> list[str]:

@@ -12,6 +12,7 @@ from kinetoscope.evaluation.trained_model import trained_bundle
 from kinetoscope.inference.bundle import write_bundle
 from kinetoscope.inference.manifest import MANIFEST, bundle_digest
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
+from kinetoscope.storage.store import ObjectStore
 from kinetoscope.tracking.registry import ModelRegistry
 from kinetoscope.tracking.tracker import Tracker
 from kinetoscope.tracking.versions import ModelVersion, NewVersion
@@ -44,7 +45,7 @@ def main(ctx: StepContext) -> Outputs | None:
     registry = ModelRegistry(uri)
     with registry.exclusive():
         version = registry.register_version(new, ctx.root_store)
-        version, decision = _promote(registry, version, config)
+        version, decision = _promote(registry, version, config, ctx.root_store)
     model = {
         "name": version.name,
         "version": version.version,
@@ -60,14 +61,14 @@ def main(ctx: StepContext) -> Outputs | None:
 
 
 def _promote(
-    registry: ModelRegistry, version: ModelVersion, config: RegisterConfig
+    registry: ModelRegistry, version: ModelVersion, config: RegisterConfig, store: ObjectStore
 ) -> tuple[ModelVersion, Decision]:
     champion = registry.champion(version.name)
     if champion is not None and champion.version == version.version:
         return version, Decision(True, "an earlier attempt of this step promoted it")
     decision = decide(version.scores, champion.scores if champion else None, config)
     if decision.promote:
-        version = registry.promote(version.ref)
+        version = registry.promote(version.ref, store)
     return version, decision
 
 

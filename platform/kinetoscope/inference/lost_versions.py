@@ -10,7 +10,8 @@ from kinetoscope.core.errors import CorruptError, NotFoundError, StorageError, U
 from kinetoscope.inference.manifest import verify_files, verify_manifest
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
-from kinetoscope.tracking.registry import CANDIDATE, CHAMPION, ModelRegistry
+from kinetoscope.tracking.references import CANDIDATE, CHAMPION
+from kinetoscope.tracking.registry import ModelRegistry
 from kinetoscope.tracking.version_records import VersionRecord, read_record, record_keys
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def rebuild(registry: ModelRegistry, store: ObjectStore, *, deleted_too: bool = 
 
     The registry remembers which versions it ever had: one of these that is missing was deleted on
     purpose, any other was lost with an earlier registry. The newest version becomes the candidate
-    of a model that has none; which one was the champion is not recorded.
+    of a model that has none; which one was the champion is not recorded. The copies of all models'
+    aliases are made anew.
 
     Args:
         registry: where versions are missing.
@@ -55,6 +57,7 @@ def rebuild(registry: ModelRegistry, store: ObjectStore, *, deleted_too: bool = 
                     told.made[registry.restore_version(record, store).ref] = record.ref
             if len(told.made) > before:
                 _name_versions(registry, name, told)
+            registry.mirror(name, store)
     return told
 
 

@@ -9,6 +9,7 @@ fresh/<name>.json     somebody asked for the step to be made anew
 stop.json             somebody asked the run to stop
 failure.json          the step that ended the latest start, and why
 end.json              how the latest start ended
+mirrored.json         MLflow has all of the latest start
 report.html           written by the exit handler
 
 Nothing here holds a URI: a store can be moved, copied, and put into a bucket.
@@ -17,6 +18,7 @@ Nothing here holds a URI: a store can be moved, copied, and put into a bucket.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -41,6 +43,7 @@ VIDEOS_KEY = "videos.jsonl"
 _CONFIG_KEY = "config.json"
 _END_KEY = "end.json"
 _FAILURE_KEY = "failure.json"
+_MIRRORED_KEY = "mirrored.json"
 _START = re.compile(r"starts/(\d{6})\.json")
 
 
@@ -136,9 +139,9 @@ class Run:
         """Where the run keeps its records."""
         return self.store.uri
 
-    @property
+    @cached_property
     def record(self) -> RunRecord:
-        """The run itself."""
+        """The run itself, which never changes: read once."""
         record = self._read(RECORD_KEY, RunRecord)
         if record is None or record.run_id != self.run_id:
             what = "is missing" if record is None else f"is of run {record.run_id}"
@@ -179,7 +182,7 @@ class Run:
 
     def begin(self, start: Start) -> None:
         """Note a start; forgets an earlier stop and end."""
-        for key in (STOP_KEY, _END_KEY, _FAILURE_KEY):
+        for key in (STOP_KEY, _END_KEY, _FAILURE_KEY, _MIRRORED_KEY):
             self.store.delete(key)
         begun = start.model_copy(update={"place": place_of(self.root_uri)})
         self.store.put_bytes(f"starts/{self.num_starts() + 1:06d}.json", begun.to_bytes())
@@ -234,6 +237,14 @@ class Run:
     def stop_requested(self) -> bool:
         """Tell whether somebody asked the run to stop."""
         return self.store.stat(STOP_KEY) is not None
+
+    def note_mirrored(self) -> None:
+        """Note that MLflow has all of the latest start."""
+        self.store.put_bytes(_MIRRORED_KEY, b"{}")
+
+    def is_mirrored(self) -> bool:
+        """Tell whether MLflow has got all of the latest start."""
+        return self.store.stat(_MIRRORED_KEY) is not None
 
     def note_step(self, record: StepRecord) -> None:
         """Note where a step lives."""

@@ -7,12 +7,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from kinetoscope.artifacts.files import read_artifact
-from kinetoscope.core.errors import NotFoundError
 from kinetoscope.core.uris import file_path
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.view import run_status, step_results
 from kinetoscope.steps.contract import StepResult
 from kinetoscope.storage.open import open_store
+from kinetoscope.tracking.mirrored_aliases import read_aliases
 
 
 def run_summary(run: Run) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def run_summary(run: Run) -> dict[str, Any]:
     has_report = run.store.stat("report.html") is not None
     return {
         **run_status(run),
-        "model": _model(results.get("register_model")),
+        "model": _model(run, results.get("register_model")),
         "sample": _output(results.get("evaluate_dit"), "samples", "sample.mp4"),
         "report": uri_to_path(f"{run.uri}/report.html") if has_report else None,
         "clips": _output(results.get("evaluate_dit"), "samples", "clips.jsonl"),
@@ -61,17 +61,20 @@ def _quarantine_file(result: StepResult | None) -> str | None:
     return uri_to_path(result.artifact_uri("quarantine")) if result else None
 
 
-def _model(result: StepResult | None) -> dict[str, Any] | None:
-    """Return the registered version with the aliases that it has now."""
+def _model(run: Run, result: StepResult | None) -> dict[str, Any] | None:
+    """Return the registered version with the aliases that it had when they were last mirrored.
+
+    ``aliases_at`` tells when that was; None is when the version was registered.
+    """
     if result is None:
         return None
-    from kinetoscope.core.settings import tracking_uri
-    from kinetoscope.tracking.registry import ModelRegistry
-
-    name, version = str(result.summary["name"]), str(result.summary["version"])
-    try:
-        found = ModelRegistry(tracking_uri()).get_version(f"{name}/{version}")
-    except NotFoundError:
-        return {"name": name, "version": version, "aliases": [], "deleted": True}
-    aliases = list(found.aliases)
-    return {"name": name, "version": version, "aliases": aliases, "bundle_key": found.bundle_key}
+    name, version, key = (str(result.summary[k]) for k in ("name", "version", "bundle_key"))
+    told: dict[str, Any] = {"name": name, "version": version, "bundle_key": key}
+    mirrored = read_aliases(open_store(run.root_uri), name)
+    if mirrored is None:
+        return {**told, "aliases": list(result.summary["aliases"]), "aliases_at": None}
+    told["aliases_at"] = mirrored.mirrored_at
+    aliases = mirrored.of_version(version, key)
+    if aliases is None:
+        return {**told, "aliases": [], "deleted": True}
+    return {**told, "aliases": list(aliases)}

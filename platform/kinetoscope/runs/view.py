@@ -18,16 +18,7 @@ from kinetoscope.storage.store import ObjectStore
 
 def run_row(run: Run) -> dict[str, Any]:
     """Return one line of ``kino ls``: run, name, state, created_at, steps_done, num_steps."""
-    record = run.record
-    steps = [step_row(run, name) for name in record.steps]
-    return {
-        "run": run.run_id,
-        "name": record.name,
-        "state": run.state(),
-        "created_at": record.created_at,
-        "steps_done": sum(step["state"] == "done" for step in steps),
-        "num_steps": len(steps),
-    }
+    return _row(run, _step_rows(run))
 
 
 def run_rows(root_uri: str) -> list[dict[str, Any]]:
@@ -49,13 +40,28 @@ def _row_or_damage(run: Run) -> dict[str, Any]:
 
 def run_status(run: Run) -> dict[str, Any]:
     """Return a run's live state: ``run_row`` with every step's row."""
-    steps = [step_row(run, name) for name in run.record.steps]
-    row, end = run_row(run), run.end()
+    steps = _step_rows(run)
+    row, end = _row(run, steps), run.end()
     told = {"reason": end.reason, "hint": end.hint} if end else {"reason": "", "hint": ""}
     if row["state"] == "interrupted":
         error = interruption(run)
         told = {"reason": error.message, "hint": error.hint or ""}
     return {**row, **told, "steps": steps}
+
+
+def _step_rows(run: Run) -> list[dict[str, Any]]:
+    return [step_row(run, name) for name in run.record.steps]
+
+
+def _row(run: Run, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "run": run.run_id,
+        "name": run.record.name,
+        "state": run.state(),
+        "created_at": run.record.created_at,
+        "steps_done": sum(step["state"] == "done" for step in steps),
+        "num_steps": len(steps),
+    }
 
 
 def interruption(run: Run, *, disk_was_full: bool = False) -> KinetoscopeError:
@@ -70,7 +76,7 @@ def interruption(run: Run, *, disk_was_full: bool = False) -> KinetoscopeError:
     if full is not None:
         return DiskFullError(full.message, hint=f"{full.hint}; then {resume}")
     hint = f"{resume}; kino logs {run.record.run_id} may say more"
-    rows = [step_row(run, name) for name in run.record.steps]
+    rows = _step_rows(run)
     told = [f"step {row['name']} failed: {row['reason']}" for row in rows if row["reason"]]
     return KinetoscopeError((told or ["its processes are gone without a word"])[-1], hint=hint)
 

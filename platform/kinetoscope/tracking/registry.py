@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.store import ObjectStore
 from kinetoscope.tracking.database import call, connect, exclusive
+from kinetoscope.tracking.mirrored_aliases import mirror_aliases
 from kinetoscope.tracking.references import CANDIDATE, CHAMPION, choose, parse_ref
 from kinetoscope.tracking.version_records import VersionRecord, write_record
 from kinetoscope.tracking.versions import ModelVersion, NewVersion, to_tags, to_version
@@ -51,6 +52,7 @@ class ModelRegistry:
         self._remember(new, found)
         version = self.get_version(found.ref)
         write_record(store, new, version)
+        self.mirror(new.name, store)
         return version
 
     def restore_version(self, record: VersionRecord, store: ObjectStore) -> ModelVersion:
@@ -69,11 +71,21 @@ class ModelRegistry:
         self._remember(record, made)
         return made
 
-    def promote(self, ref: str) -> ModelVersion:
-        """Make a version the champion; see :meth:`get_version` for ``ref``."""
+    def promote(self, ref: str, store: ObjectStore) -> ModelVersion:
+        """Make a version the champion.
+
+        Args:
+            ref: see :meth:`get_version`; a bare name is its candidate.
+            store: the root of the object store, which gets a copy of the aliases.
+        """
         version = self.get_version(ref, default_alias=CANDIDATE)
         self.set_alias(version.name, CHAMPION, version.version)
+        self.mirror(version.name, store)
         return self.get_version(version.ref)
+
+    def mirror(self, name: str, store: ObjectStore) -> None:
+        """Copy a model's aliases and numbers into the object store, for those who only read."""
+        mirror_aliases(store, name, lambda: self.versions(name))
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias at a version."""

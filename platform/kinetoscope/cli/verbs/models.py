@@ -83,9 +83,13 @@ def promote(model: Reference, as_json: Json = False) -> None:
     """Make a version the champion, which kino generate uses by default."""
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.registered import find_version, registry
+    from kinetoscope.core.settings import workspace
+    from kinetoscope.storage.open import open_store
 
     found = find_version(model, default_alias="candidate")
-    version = registry().promote(found.ref)
+    known = registry()
+    with known.exclusive():
+        version = known.promote(found.ref, open_store(workspace().store_uri))
     if as_json:
         emit_json(version.model_dump(mode="json"))
     else:
