@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from integration.snapshots import snapshot
+from tiny.snapshots import snapshot
 
 from kinetoscope.core.errors import CorruptError, NotFoundError
 from kinetoscope.storage.directory import DirectoryStore

@@ -59,6 +59,7 @@ class Mirror:
         try:
             self._sync()
             self._close()
+            self._run.note_mirrored()
         except Exception as error:
             _log.warning("MLflow does not have all of this run: %s", error)
 

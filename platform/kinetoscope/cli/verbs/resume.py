@@ -24,12 +24,12 @@ def resume(run: RunName = "last", fresh: Fresh = None, as_json: Json = False) ->
 
     A run goes on with the steps that it has, whatever code has changed since. --fresh makes one
     anew, and after it what its new result changes; the old one is kept as long as the run is.
+    A run that has finished, of which nothing is missing, is only shown.
     """
-    from kinetoscope.cli.following import follow
     from kinetoscope.core.errors import UserError
     from kinetoscope.core.settings import workspace
-    from kinetoscope.pipelines.local import check_disk
     from kinetoscope.runs.find import find_run
+    from kinetoscope.runs.finished import is_finished
 
     found = find_run(workspace().store_uri, run)
     if found.is_running():
@@ -37,9 +37,32 @@ def resume(run: RunName = "last", fresh: Fresh = None, as_json: Json = False) ->
             f"run {found.run_id} is still running",
             hint=f"kino status {found.run_id} shows it, kino stop stops it",
         )
+    if not fresh and is_finished(found):
+        _show(found, as_json=as_json)
+    else:
+        _go_on(found, fresh or [], as_json=as_json)
+
+
+def _show(run: Run, *, as_json: bool) -> None:
+    from kinetoscope.cli.output import emit_json, say
+    from kinetoscope.cli.overview import overview
+    from kinetoscope.runs.summary import run_summary
+
+    summary = run_summary(run)
+    if as_json:
+        emit_json(summary)
+    else:
+        say(f"run {run.run_id} has finished: nothing is left to do", "", *overview(summary))
+
+
+def _go_on(run: Run, fresh: list[str], *, as_json: bool) -> None:
+    from kinetoscope.cli.following import follow
+    from kinetoscope.core.settings import workspace
+    from kinetoscope.pipelines.local import check_disk
+
     check_disk(workspace())
-    _ask_fresh(found, fresh or [])
-    follow(found, as_json=as_json)
+    _ask_fresh(run, fresh)
+    follow(run, as_json=as_json)
 
 
 def _ask_fresh(run: Run, names: list[str]) -> None:

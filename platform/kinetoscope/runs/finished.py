@@ -1,0 +1,54 @@
+"""Is anything left to do for a run that succeeded?"""
+
+from __future__ import annotations
+
+from kinetoscope.core.errors import CorruptError
+from kinetoscope.core.settings import tracking_uri
+from kinetoscope.core.uris import sqlite_path
+from kinetoscope.runs.records import Run
+from kinetoscope.runs.view import step_results
+from kinetoscope.steps.contract import StepResult
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.records import shown_name
+
+
+def is_finished(run: Run) -> bool:
+    """Tell whether a run succeeded and all that it made is there, in MLflow, too.
+
+    Contents are not compared with their digests: that would be to read all of it.
+
+    Raises:
+        CorruptError: what a step made is gone or has another size, which going on would not mend.
+    """
+    try:
+        end = run.end()
+        if end is None or end.state != "succeeded" or not _is_told(run):
+            return False
+        results = step_results(run)
+        steps = run.record.steps
+    except CorruptError:  # the run itself mends what is damaged, or tells of it
+        return False
+    if len(results) < len(steps) or any(run.fresh_requested(name) for name in steps):
+        return False
+    for result in results.values():
+        _check_artifacts(run, result)
+    return True
+
+
+def _is_told(run: Run) -> bool:
+    """Tell whether the run has its report, and MLflow all of the run."""
+    database = sqlite_path(tracking_uri())
+    lost = database is not None and not database.exists()
+    return run.is_mirrored() and not lost and run.store.stat("report.html") is not None
+
+
+def _check_artifacts(run: Run, result: StepResult) -> None:
+    store = open_store(result.uri)
+    for artifact in result.artifacts.values():
+        stats = store.list(artifact.key)
+        if not stats or sum(stat.size_bytes for stat in stats) != artifact.size_bytes:
+            what = "has another size than it had" if stats else "is gone"
+            raise CorruptError(
+                f"{shown_name(store, artifact.key)}, which step {result.step} made, {what}",
+                hint=f"kino resume {run.run_id} --fresh {result.step} makes the step again",
+            )
