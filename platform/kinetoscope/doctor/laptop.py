@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 import tempfile
@@ -39,6 +40,8 @@ _PACKAGES = {
     "": ("mlflow", "minio"),
 }
 _RETRY_SECONDS = 8
+_MAY_NOT_WRITE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_READ_ONLY = "read-only for you: what is in it can be looked at, but no run started"
 _OLDEST_PYTHON = (3, 11)
 
 
@@ -95,7 +98,8 @@ def _workspace(root: Path) -> Finding:
             if not first or second or store.get_bytes("probe") != b"1":
                 return Finding("workspace", "bad", tried, f"{root} loses writes", hint)
     except OSError as error:
-        return Finding("workspace", "bad", tried, f"{root}: {error}", hint)
+        found = _READ_ONLY if error.errno in _MAY_NOT_WRITE else str(error)
+        return Finding("workspace", "bad", tried, f"{root}: {found}", hint)
     return Finding("workspace", "ok", tried, str(root))
 
 

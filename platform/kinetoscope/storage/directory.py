@@ -111,7 +111,7 @@ class DirectoryStore:
         if top.is_file():
             return [_describe(prefix, top.stat())]
         found = []
-        for folder, _, names in os.walk(top):
+        for folder, _, names in os.walk(top, onerror=_unless_gone):
             for name in names:
                 if not name.startswith(_PARTIAL):
                     path = Path(folder, name)
@@ -162,6 +162,12 @@ def _describe(key: str, status: os.stat_result) -> ObjectStat:
 
 def _etag(status: os.stat_result) -> str:
     return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
+
+
+def _unless_gone(error: OSError) -> None:
+    """Let a folder that can't be read not pass for an empty one."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _write(path: Path, data: bytes) -> None:
