@@ -17,6 +17,7 @@ from kinetoscope.tracking.database_check import examine_database
 ROOT = Path(__file__).resolve().parents[2]
 ODD = 'it\'s a python3 %2F #1; "$HOME" `x` what?is=this \u00fc'
 
+CONNECT = "import sys; from kinetoscope.tracking.database import connect; connect(sys.argv[1])"
 KFP_SCRIPT = """
 import sys
 from kfp import dsl, local
@@ -59,8 +60,7 @@ def test_kfp_s_local_runner_finds_an_interpreter_at_any_path(
 
 
 def test_mlflow_at_any_path_makes_its_tables_from_any_folder(here: Path, interpreter: Path) -> None:
-    script = "import sys; from kinetoscope.tracking.database import connect; connect(sys.argv[1])"
-    command = [str(interpreter), "-c", script, sqlite_uri(here / "mlflow.db")]
+    command = [str(interpreter), "-c", CONNECT, sqlite_uri(here / "mlflow.db")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=here)
     assert done.returncode == 0, done.stderr
     assert examine_database(here / "mlflow.db").found.endswith("the installed MLflow")
@@ -73,8 +73,8 @@ def test_the_registry_opens_for_a_user_of_whom_nothing_is_known(tmp_path: Path) 
     )
     workspace = tmp_path / "workspace"
     done = subprocess.run(
-        [sys.executable, str(ROOT / "cli.py"), "models", "ls"],
-        env={"PYTHONPATH": str(tmp_path), "KINO_WORKSPACE": str(workspace)},
+        [sys.executable, "-c", CONNECT, sqlite_uri(workspace / "mlflow.db")],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}/platform", "KINO_WORKSPACE": str(workspace)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -10,12 +10,12 @@ import sqlite3
 from collections import defaultdict
 from contextlib import closing
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kinetoscope.core.uris import sqlite_path
 from kinetoscope.tracking.damage import database_error
 from kinetoscope.tracking.references import CHAMPION, KnownVersions, choose, parse_ref
-from kinetoscope.tracking.versions import ModelVersion, to_version
+from kinetoscope.tracking.versions import ModelVersion, StoredVersion, to_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,16 +28,6 @@ _VERSIONS = """
 """
 _TAGS = "SELECT name, version, key, value FROM model_version_tags"
 _ALIASES = "SELECT name, alias, version FROM registered_model_aliases"
-
-
-class StoredVersion(NamedTuple):
-    """A version as the database has it, by the names of MLflow's own."""
-
-    name: str
-    version: int
-    source: str
-    creation_timestamp: int | None
-    tags: dict[str, str]
 
 
 class EmbeddedRegistry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote
 
 from kinetoscope.core.config_model import Record
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
-
-    from kinetoscope.tracking.embedded import StoredVersion
 
 _KEY_TAG = "kinetoscope.dev/bundle-key"
 _DIGEST_TAG = "kinetoscope.dev/bundle-digest"
@@ -76,6 +74,16 @@ class ModelVersion(Record):
     def ref(self) -> str:
         """The version as commands take it: ``tiny/3``."""
         return f"{self.name}/{self.version}"
+
+
+class StoredVersion(NamedTuple):
+    """A version as MLflow's database has it, by the names of MLflow's own class."""
+
+    name: str
+    version: int
+    source: str
+    creation_timestamp: int | None
+    tags: dict[str, str]
 
 
 def to_tags(new: NewVersion, created_at: float | None = None) -> dict[str, str]:
