@@ -105,6 +105,21 @@ def test_reading_leaves_nothing_behind(written: tuple[Path, ModelRegistry], tmp_
     assert snapshot(tmp_path) == before
 
 
+def test_reading_a_database_with_a_write_ahead_log_leaves_no_log(
+    written: tuple[Path, ModelRegistry], tmp_path: Path
+) -> None:
+    path, uri = copy_of(written[0], tmp_path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    before = snapshot(tmp_path)
+    assert len(known_versions(uri).list_models()) == 15
+    assert snapshot(tmp_path) == before
+    with closing(sqlite3.connect(path)) as writer, writer:
+        writer.execute("DELETE FROM registered_model_aliases WHERE alias = 'mine'")
+        writer.commit()
+        assert known_versions(uri).get_version("toy").aliases == ("champion",)
+
+
 def test_what_a_killed_process_had_half_written_is_not_told(
     written: tuple[Path, ModelRegistry], tmp_path: Path
 ) -> None:

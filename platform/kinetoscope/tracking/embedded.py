@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BUSY_SECONDS = 60.0
+# Byte of the header that says whether there is a write-ahead log: https://sqlite.org/fileformat.html
+_WRITE_VERSION = 18
+_WITH_LOG = b"\x02"
 # MLflow keeps versions of before it could delete them.
 _VERSIONS = """
     SELECT name, version, source, creation_time FROM model_versions
@@ -71,7 +74,7 @@ def _read(path: Path) -> dict[str, list[ModelVersion]] | None:
     if not path.exists():
         return {}
     try:
-        return _query(path, "ro")
+        return _query(path, "mode=ro&immutable=1" if _is_still(path) else "mode=ro")
     except sqlite3.OperationalError as error:
         if "no such" in str(error):
             return None
@@ -81,14 +84,24 @@ def _read(path: Path) -> dict[str, list[ModelVersion]] | None:
         raise database_error(error, path) from error
     # Who wrote last was killed: only one who may write can take back what was half written.
     try:
-        return _query(path, "rw")
+        return _query(path, "mode=rw")
     except sqlite3.Error as error:
         raise database_error(error, path) from error
 
 
-def _query(path: Path, mode: str) -> dict[str, list[ModelVersion]]:
+def _is_still(path: Path) -> bool:
+    """Tell whether a database with a write-ahead log has none now: nobody has it open.
+
+    Who reads such a one makes the log, and leaves it, unless told that nothing will change.
+    """
+    with path.open("rb") as file:
+        header = file.read(_WRITE_VERSION + 1)
+    return header[_WRITE_VERSION:] == _WITH_LOG and not path.with_name(f"{path.name}-wal").exists()
+
+
+def _query(path: Path, options: str) -> dict[str, list[ModelVersion]]:
     # The URI form never creates a file.
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    uri = f"{path.absolute().as_uri()}?{options}"
     with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
         connection.isolation_level = None
         connection.execute("BEGIN")  # what is read is of one moment
