@@ -53,10 +53,12 @@ def find_version(ref: str | None, *, default_alias: str = "champion") -> ModelVe
 def nothing_hint() -> str | None:
     """Return why nothing may be registered here: no workspace, or a lost registry; else None."""
     from kinetoscope.cli.output import ANOTHER_WORKSPACE
-    from kinetoscope.core.settings import workspace
+    from kinetoscope.core.settings import tracking_uri, workspace
 
-    absence = workspace().absence
-    return f"{absence}; {ANOTHER_WORKSPACE}" if absence else _lost_hint()
+    own = workspace()
+    if own.absence and tracking_uri() == own.tracking_uri:
+        return f"{own.absence}; {ANOTHER_WORKSPACE}"
+    return _lost_hint()
 
 
 def open_bundle(version: ModelVersion) -> ObjectStore:

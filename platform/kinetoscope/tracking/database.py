@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -46,7 +47,8 @@ def connect(tracking_uri: str) -> MlflowClient:
     lend_home()
     from mlflow import MlflowClient
 
-    find_migrations()
+    if not tracking_uri.startswith("http"):  # a server has its migrations behind it
+        find_migrations()
     for name in ("mlflow.store", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     path, own = sqlite_path(tracking_uri), workspace()
@@ -89,15 +91,12 @@ def call(function: Callable[..., T], *args: object, **kwargs: object) -> T:
     Raises:
         StorageError: still locked after a minute, or sqlite can't use the database's file.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import DatabaseError
-
     pause = 0.05
     give_up_at = time.monotonic() + _GIVE_UP_SECONDS
     while True:
         try:
             return function(*args, **kwargs)
-        except (MlflowException, DatabaseError) as error:
+        except _database_errors() as error:
             if not any(text in str(error) for text in _BUSY):
                 trouble = sqlite_error(str(error), _database_of(function))
                 if trouble is not None:
@@ -110,6 +109,17 @@ def call(function: Callable[..., T], *args: object, **kwargs: object) -> T:
                 ) from error
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    """Return what MLflow raises, and SQLAlchemy, which is not imported for a server."""
+    from mlflow.exceptions import MlflowException
+
+    if "sqlalchemy" not in sys.modules:
+        return (MlflowException,)
+    from sqlalchemy.exc import DatabaseError
+
+    return MlflowException, DatabaseError
 
 
 def _database_of(function: Callable[..., object]) -> Path | None:
