@@ -75,17 +75,17 @@ def test_what_changes_an_alias_copies_it_and_show_needs_no_database() -> None:
     make_finished_run("raaaaaaa")
     assert shown()["aliases"] == ["candidate"]
     assert shown()["aliases_at"] is None
-    assert line() == "model   toy/1 (candidate when it was registered)"
+    assert line() == "model   toy/1 (candidate, when it was registered)"
 
     register()
     register("two", bundle_key="models/toy/2")
     assert shown()["aliases"] == []
-    assert line().startswith("model   toy/1 (no alias on 20")
+    assert line().startswith("model   toy/1 (no alias, as of 20")
     kino("models", "promote", "toy/1")
     (workspace().root / "mlflow.db").unlink()
     assert shown()["aliases"] == ["champion"]
     assert shown()["aliases_at"] == copied().mirrored_at
-    assert "(champion on 20" in line()
+    assert "(champion, as of 20" in line()
 
 
 def test_an_alias_that_mlflow_alone_knows_is_copied_with_the_next_change() -> None:
@@ -108,7 +108,7 @@ def test_a_deleted_version_is_told_once_it_is_known() -> None:
     own_registry()._client.delete_model_version("toy", "1")
     kino("models", "rebuild")
     assert shown()["deleted"]
-    assert line().startswith("model   toy/1 (deleted on 20")
+    assert line().startswith("model   toy/1 (not in the registry any more, as of 20")
     assert "kino generate" not in CliRunner().invoke(app, ["show"]).stdout
 
 

@@ -36,12 +36,11 @@ def overview(summary: dict[str, Any]) -> list[str]:
 
 def _model_line(model: dict[str, Any]) -> str:
     """Return the line of a version, and of when its aliases were what they are said to be."""
-    told = ", ".join(model["aliases"]) or "no alias"
-    if model.get("deleted"):
-        told = "deleted"
+    gone = "not in the registry any more" if model.get("deleted") else ""
+    told = gone or ", ".join(model["aliases"]) or "no alias"
     at = model["aliases_at"]
-    when = "when it was registered" if at is None else f"on {local_time(at)}"
-    return f"model   {model['name']}/{model['version']} ({told} {when})"
+    when = "when it was registered" if at is None else f"as of {local_time(at)}"
+    return f"model   {model['name']}/{model['version']} ({told}, {when})"
 
 
 def quarantine_lines(rows: list[dict[str, Any]], path: str) -> list[str]:
