@@ -26,6 +26,12 @@ from kinetoscope.tracking.server_check import examine_server
 
 SERVER = [sys.executable, "-m", "kinetoscope.tracking.server"]
 SERVICE = "kinetoscope-mlflow.team.svc"
+READ_MODELS = """
+import sys
+from kinetoscope.tracking.embedded import known_versions
+found = known_versions(sys.argv[1]).list_models()
+print(found, sorted({"alembic", "sqlalchemy"} & sys.modules.keys()))
+"""
 # An early schema, from before there was a registry.
 EARLY_REVISION = "451aebb31d03"
 
@@ -246,6 +252,8 @@ def test_the_server_answers_to_its_names_only(tmp_path: Path, free_port: int) ->
         status, text = _ask(search, "evil.example.org", {"max_results": 1})
         assert (status, "Invalid Host" in text) == (403, True)
         _upload(f"{url}/api/2.0/mlflow-artifacts/artifacts/1/run/artifacts/note.txt", b"kept")
+        read = [sys.executable, "-c", READ_MODELS, url]
+        assert subprocess.check_output(read, cwd=tmp_path, text=True) == "[] []\n"
         lines = _command_lines(process.pid)
         assert lines
         assert not [line for line in lines if str(path) in line]
