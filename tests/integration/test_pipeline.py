@@ -59,6 +59,14 @@ def test_a_second_run_skips_every_step(smoke: Any, mixed_videos: Path) -> None:
     assert len(smoke.json("ls")) >= 2
 
 
+def test_a_finished_run_is_shown_by_resume_and_not_hosted_again(smoke: Any) -> None:
+    starts = sorted(smoke.workspace.glob("objects/runs/*/starts/*"))
+    shown = smoke.json("show", "last")
+    assert smoke.json("resume", "last") == shown
+    assert smoke("resume", "last").startswith(f"run {shown['run']} has finished: nothing is left")
+    assert sorted(smoke.workspace.glob("objects/runs/*/starts/*")) == starts
+
+
 def test_a_run_goes_on_when_nobody_reads_its_output(smoke: Any, mixed_videos: Path) -> None:
     process = smoke.start("run", "--recipe", "smoke", "--videos", str(mixed_videos))
     first = process.stdout.readline()
