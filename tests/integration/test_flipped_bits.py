@@ -26,6 +26,7 @@ from kinetoscope.steps.attempts import Attempt
 from kinetoscope.steps.contract import StepResult, read_result, read_spec, read_status
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.records import read_record
+from kinetoscope.tracking.mirrored_aliases import read_aliases
 from kinetoscope.tracking.version_records import read_record as read_version_record
 
 # What people read, and what is looked at while a step runs: logs, rows of metrics, caches, pages;
@@ -81,7 +82,9 @@ def _reader(objects: Path, key: str, scratch: Path) -> Callable[[], Any] | None:
     if top == "models":
         return lambda: load_bundle(open_store(f"{root}/models/{parts[0]}/{parts[1]}"), scratch)
     if top == "registry":
-        return lambda: read_version_record(open_store(root), key)
+        store = open_store(root)
+        aliases = parts[1] == "aliases"
+        return lambda: read_aliases(store, parts[0]) if aliases else read_version_record(store, key)
     if top == "steps":
         uri = f"{root}/steps/{parts[0]}/{parts[1]}"
         return _step_reader(uri, "/".join(parts[2:]))
@@ -91,7 +94,8 @@ def _reader(objects: Path, key: str, scratch: Path) -> Callable[[], Any] | None:
 def _run_reader(run: Run, key: str) -> Callable[[], Any] | None:
     name = key.rpartition("/")[2].removesuffix(".json")
     readers: dict[str, Callable[[], Any]] = {
-        "run.json": lambda: run.record,
+        "run.json": lambda: Run(run.root_uri, run.run_id).record,  # read anew
+        "mirrored.json": run.is_mirrored,
         "config.json": lambda: run.config,
         "end.json": run.end,
         "videos.jsonl": lambda: _listing(run),
