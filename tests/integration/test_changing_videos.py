@@ -40,9 +40,12 @@ class Place:
 
 
 def in_directory(folder: Path) -> Place:
+    def write(name: str, data: bytes) -> None:
+        (folder / name).write_bytes(data)
+
     return Place(
         str(folder),
-        lambda name, data: (folder / name).write_bytes(data) and None,
+        write,
         lambda name: (folder / name).read_bytes(),
         lambda name: (folder / name).unlink(),
     )
@@ -199,7 +202,7 @@ def _prepared(kino: Any) -> bool:
         rows = {row["name"]: row["state"] for row in run_status(run)["steps"]}
     except Exception:
         return False
-    return rows["prepare_data"] == "done"
+    return bool(rows["prepare_data"] == "done")
 
 
 def test_an_upload_that_is_killed_again_and_again_sends_nothing_twice(

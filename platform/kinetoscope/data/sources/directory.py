@@ -75,7 +75,7 @@ class DirectoryPlace:
         root = _checked(self.path)
         files: list[SourceFile] = []
         num_left_out = 0
-        for folder, folders, names in os.walk(root):
+        for folder, folders, names in os.walk(root, onerror=_unless_gone):
             own = own_folders(Path(folder), folders)
             num_left_out += len(own)
             folders[:] = sorted({name for name in folders if not name.startswith(".")} - own)
@@ -108,6 +108,15 @@ def _checked(path: Path) -> Path:
     if not os.access(root, os.R_OK | os.X_OK):
         raise DataError(f"the directory {root} can't be read by this user", hint="see ls -ld")
     return root
+
+
+def _unless_gone(error: OSError) -> None:
+    """Let a folder that can't be read not pass for an empty one."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise DataError(
+            f"the folder {error.filename} can't be read ({error.strerror})",
+            hint="let this user read it, or move it out of the folder of videos",
+        )
 
 
 def _describe(path: Path, root: Path) -> SourceFile:
