@@ -8,6 +8,7 @@ from typing import Any
 
 # Joiners that shape a word of a script, or an emoji; beside ASCII they only hide.
 _SHAPING = re.compile(r"(?<=[^\x00-\x7f])[\u200c\u200d](?=[^\x00-\x7f])")
+_SHOWN_CHARS = 60
 # Letters that show nothing.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0")
 
@@ -32,6 +33,11 @@ def printable_lines(text: str) -> str:
     """Return `printable` text that keeps its lines and tabs, for logs and pages."""
     lines = text.replace("\r\n", "\n").split("\n")
     return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in lines)
+
+
+def shortened(text: str, chars: int = _SHOWN_CHARS) -> str:
+    """Return the beginning of a text, fit to be shown."""
+    return printable(text if len(text) <= chars else text[:chars] + "...")
 
 
 def printable_value(value: Any) -> Any:

@@ -32,6 +32,8 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from kinetoscope.core import settings
 from kinetoscope.core.config_model import Config
 from kinetoscope.core.errors import ConfigError, NotFoundError
+from kinetoscope.core.yaml_text.nodes import plain
+from kinetoscope.core.yaml_text.read import read_yaml
 
 _SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -178,20 +180,18 @@ def load_profiles(path: Path | None = None) -> Profiles:
     if path is None:
         return Profiles()
     try:
-        text = path.read_text()
+        mode = path.stat().st_mode
     except FileNotFoundError:
         return Profiles()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    if path.stat().st_mode & _OTHERS_MAY_WRITE:
+    if mode & _OTHERS_MAY_WRITE:
         raise ConfigError(f"{path} may be written by other users", hint=f"chmod 600 {path}")
-    hint = "kino config profiles --help; docs/cli.md shows the file"
+    value = plain(read_yaml(path, secret=True))
     try:
-        return Profiles.model_validate(yaml.safe_load(text) or {})
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError(f"{path}, line {line}: {error.problem}", hint=hint) from None
+        return Profiles.model_validate({} if value is None else value)
     except ValidationError as error:
+        hint = "kino config profiles --help; docs/cli.md shows the file"
         raise ConfigError(f"{path}: {explain(error)}", hint=hint) from None
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
-from kinetoscope.core.errors import KinetoscopeError
+from kinetoscope.core.errors import ConfigError, KinetoscopeError
 from kinetoscope.core.findings import Finding
+from kinetoscope.core.yaml_text.nodes import plain
+from kinetoscope.core.yaml_text.read import parse_yaml
 from kinetoscope.doctor.cluster.context import Context, Dict, failed
 from kinetoscope.kube.api_errors import AbsentError, ApiError
 from kinetoscope.kube.jobs.template import CONTAINER, parse_template
@@ -150,6 +150,6 @@ def _hint(context: Context, error: ApiError) -> str:
 
 def _yaml(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return plain(parse_yaml(text, PROBE_KEY, kubernetes=True))
+    except ConfigError:
         return None

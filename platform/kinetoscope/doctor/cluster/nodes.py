@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.findings import Finding
+from kinetoscope.core.yaml_text.nodes import plain
+from kinetoscope.core.yaml_text.read import parse_yaml
 from kinetoscope.doctor.cluster.chart_objects import read_config_map
 from kinetoscope.doctor.cluster.context import Context, Dict, failed
 from kinetoscope.kube.api_errors import ApiError
@@ -20,6 +21,7 @@ NODES_CHECK, GPU_CHECK, STORAGE_CHECK = "nodes", "gpu nodes", "storage class"
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
 _KEEPS_OFF = ("NoSchedule", "NoExecute")
+_RUNTIME_KEY = "training-runtime.yaml"
 _SHOWN = 5
 
 
@@ -151,15 +153,14 @@ def _short(texts: list[str]) -> str:
 def _tolerations(context: Context) -> list[Dict]:
     """Return those of the chart's training pods; none where the template can't be read."""
     try:
-        template: Any = yaml.safe_load(
-            read_config_map(context, "templates")["training-runtime.yaml"]
-        )
+        text = read_config_map(context, "templates")[_RUNTIME_KEY]
+        template: Any = plain(parse_yaml(text, _RUNTIME_KEY, kubernetes=True))
         jobs = template["spec"]["template"]["spec"]["replicatedJobs"]
         pod = next(j for j in jobs if j["name"] == CONTAINER)["template"]["spec"]["template"][
             "spec"
         ]
         return list(pod.get("tolerations") or [])
-    except (ApiError, yaml.YAMLError, KeyError, TypeError, StopIteration):
+    except (ApiError, ConfigError, KeyError, TypeError, StopIteration):
         return []
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import yaml
-
 from kinetoscope.core.errors import ConfigError, NotFoundError
+from kinetoscope.core.yaml_text.nodes import plain
+from kinetoscope.core.yaml_text.read import parse_yaml
 from kinetoscope.kube.api_errors import AbsentError
 from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.request import Engine, TrainingJob
@@ -68,10 +68,7 @@ def parse_template(text: str, *, where: str) -> Manifest:
     Raises:
         ConfigError: naming what is missing.
     """
-    try:
-        template = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from None
+    template = plain(parse_yaml(text, where, kubernetes=True))
     if not isinstance(template, dict) or template.get("kind") != "TrainingRuntime":
         raise ConfigError(f"{where} is no TrainingRuntime")
     try:
