@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kinetoscope.config.problems import validated
 from kinetoscope.config.run import RunConfig
+from kinetoscope.config.tree import from_plain, leaves, merged, with_value
 from kinetoscope.core.errors import ConfigError, NotFoundError
+from kinetoscope.core.text import shortened
+from kinetoscope.core.yaml_text.nodes import Node, shown
+from kinetoscope.core.yaml_text.read import parse_yaml, read_yaml
 from kinetoscope.models.choice import DEFAULT_TRANSFORMER, DEFAULT_VIDEO_AUTOENCODER
 
 _RECIPES = Path(__file__).parent / "recipes"
 _DEFAULT_KINDS = {"vae": DEFAULT_VIDEO_AUTOENCODER, "dit": DEFAULT_TRANSFORMER}
+_OVERRIDE = "--set"
+_SUFFIXES = (".yaml", ".yml")
+_MAX_CHAIN = 20
+_MAX_KEYS = 20
 
 
 @dataclass(frozen=True)
@@ -26,16 +31,26 @@ class LoadedConfig:
 
     Args:
         config: the validated value.
-        origins: where each leaf was set, by dotted path; a leaf that is not in it has its default.
+        tree: what was given, each value with where it stands; what is not in it has its default.
+        source: the recipe, for errors.
     """
 
     config: RunConfig
-    origins: dict[str, str]
+    tree: Node
+    source: str
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Where each leaf was set, by dotted path; a leaf that is not in it has its default."""
+        known = {path for path, _ in leaves(self.config.to_json())}
+        given = {path: node.source for path, node in leaves(self.tree) if node.source}
+        return {path: _origin(source) for path, source in given.items() if path in known}
 
     def rows(self) -> list[tuple[str, Any, str]]:
         """Return (dotted path, value, origin) of every leaf."""
-        leaves = _leaves(self.config.to_json())
-        return [(path, value, self.origins.get(path, "default")) for path, value in leaves]
+        origins = self.origins
+        given = leaves(self.config.to_json())
+        return [(path, value, origins.get(path, "default")) for path, value in given]
 
 
 def list_recipes() -> list[str]:
@@ -57,16 +72,15 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> LoadedConfig:
         overrides: ``a.b=value`` with a YAML value; whole numbers index lists.
 
     Raises:
-        ConfigError: naming the key, the value and what is allowed.
+        ConfigError: naming file, line and key, the value and what is allowed.
         NotFoundError: when there is no such recipe.
     """
-    tree, origins = _read(_find(recipe, beside=None), seen=())
+    tree = _read(_find(recipe, Path()), seen=())
     for override in overrides:
-        _apply(tree, origins, override)
-    config = validated(tree, f"recipe {recipe!r}")
-    # What another value replaced whole has no origin any more.
-    paths = {path for path, _ in _leaves(config.to_json())} & {path for path, _ in _leaves(tree)}
-    return LoadedConfig(config, {k: v for k, v in origins.items() if k in paths})
+        tree = _overridden(tree, override)
+    source = f"recipe {recipe!r}"
+    config = validated(tree, source)
+    return LoadedConfig(config, tree, source)
 
 
 def read_resolved(data: bytes, source: str) -> RunConfig:
@@ -80,140 +94,85 @@ def read_resolved(data: bytes, source: str) -> RunConfig:
         ConfigError: this version of Kinetoscope, or the kinds of models that are installed here,
             have no such config.
     """
-    return validated(json.loads(data), source)
+    return validated(from_plain(json.loads(data), ""), source)
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a recipe file, for editors."""
-    schema = RunConfig.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "Kinetoscope recipe"
-    schema["properties"]["extends"] = {
-        "type": "string",
-        "description": "Recipe (name or file) whose values these override.",
-    }
-    # A recipe that extends another need not repeat what that one has.
-    schema.pop("required", None)
-    return schema
-
-
-def _find(recipe: str, *, beside: Path | None) -> Path:
-    folder = beside.parent if beside else Path.cwd()
-    for path in (_RECIPES / f"{recipe}.yaml", folder / recipe):
-        if path.is_file() and path.suffix in (".yaml", ".yml"):
-            return path
+def _find(recipe: str, folder: Path) -> Path:
+    packaged = _RECIPES / f"{recipe}.yaml"
+    if recipe in list_recipes():
+        return packaged
+    path = folder / recipe
+    if path.suffix in _SUFFIXES and _exists(path):
+        return path
     raise NotFoundError(
-        f"there is no recipe {recipe!r}",
+        f"there is no recipe {shortened(recipe)!r}",
         hint=f"recipes are {', '.join(list_recipes())}; or give the path of a .yaml file",
     )
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    if path in seen:
-        raise ConfigError(f"recipes extend each other in a circle: {[p.name for p in seen]}")
-    tree = _plain(path)
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds {type(tree).__name__}: a mapping of config keys is needed")
-    parent = tree.pop("extends", None)
-    origins = {key: path.stem for key, _ in _leaves(tree)}
-    if parent is not None:
-        base, base_origins = _read(_find(str(parent), beside=path), (*seen, path))
-        tree, origins = _merge(base, tree), base_origins | origins
-    _name_kinds(tree)
-    return tree, origins
-
-
-def _plain(path: Path) -> Any:
-    """Return what a YAML file holds, as plain values."""
+def _exists(path: Path) -> bool:
     try:
-        # Through JSON: what YAML aliases share must not change together.
-        return json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: no valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML text: {error}", hint="save it as UTF-8") from None
-    except (TypeError, ValueError, RecursionError) as error:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have, or a folder that is closed to us
+        return False
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> Node:
+    """Read a recipe and what it extends."""
+    tree = read_yaml(path)
+    if not isinstance(tree.value, dict):
+        held = "nothing" if tree.value is None else type(tree.value).__name__
+        raise ConfigError(f"{path} holds {held}: a mapping of config keys is needed")
+    own = {key: node for key, node in tree.value.items() if key != "extends"}
+    parent = tree.value.get("extends")
+    tree = tree._replace(value=own)
+    if parent is not None:
+        tree = merged(_read(_parent(path, parent, seen), (*seen, path.resolve())), tree)
+    return _with_kinds(tree)
+
+
+def _parent(path: Path, named: Node, seen: tuple[Path, ...]) -> Path:
+    """Return the file of the recipe that another one extends."""
+    where = f"{named.place}: extends"
+    if not isinstance(named.value, str):
         raise ConfigError(
-            f"{path} holds what no config has, e.g. a date, a set or a loop: {error}",
-            hint="put quotes around what shall be text",
-        ) from None
+            f"{where}: must be one recipe, by name or path (given: {shown(named.value)})",
+            hint="put it in quotes if it is a number",
+        )
+    try:
+        parent = _find(named.value, path.parent)
+    except NotFoundError as error:
+        raise NotFoundError(f"{where}: {error.message}", hint=error.hint) from None
+    chain = (*seen, path.resolve())
+    if parent.resolve() in chain:
+        raise ConfigError(
+            f"{where}: recipes extend each other in a circle: {[p.name for p in chain]}"
+        )
+    if len(chain) >= _MAX_CHAIN:
+        raise ConfigError(f"{where}: recipes extend each other more than {_MAX_CHAIN} deep")
+    return parent
 
 
-def _name_kinds(tree: dict[str, Any]) -> None:
+def _with_kinds(tree: Node) -> Node:
     """Write out the kinds that models have by default: a recipe may name them to extend them."""
-    models = tree.get("models")
+    models = tree.value.get("models")
     for name, kind in _DEFAULT_KINDS.items():
-        model = models.get(name) if isinstance(models, dict) else None
-        if isinstance(model, dict):
-            model.setdefault("kind", kind)
+        model = models.value.get(name) if models and isinstance(models.value, dict) else None
+        if model and isinstance(model.value, dict) and "kind" not in model.value:
+            tree = with_value(tree, ("models", name, "kind"), Node(kind, "", 0))
+    return tree
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge mappings key by key; lists, and choices of another ``kind``, are replaced whole."""
-    if "kind" in over and over["kind"] != base.get("kind"):
-        return dict(over)
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _apply(tree: dict[str, Any], origins: dict[str, str], override: str) -> None:
+def _overridden(tree: Node, override: str) -> Node:
     path, equals, text = override.partition("=")
-    keys = path.split(".")
-    if not equals or not all(keys):
+    keys = tuple(path.split("."))
+    if not equals or not all(keys) or len(keys) > _MAX_KEYS:
         raise ConfigError(
-            f"override {override!r} is not of the form a.b=value",
+            f"override {shortened(override)!r} is not of the form a.b=value",
             hint="for example --set seed=7 or --set train_dit.0.loop.num_steps=100",
         )
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"the value of override {override!r} is not valid YAML") from None
-    node: Any = tree
-    for key in keys[:-1]:
-        node = _child(node, key, path)
-    if isinstance(node, list):
-        node[_index(node, keys[-1], path)] = copy.deepcopy(value)
-    else:
-        node[keys[-1]] = copy.deepcopy(value)
-    origins.update({leaf: "--set" for leaf, _ in _leaves(value, path)})
+    return with_value(tree, keys, parse_yaml(text, _OVERRIDE, at=path))
 
 
-def _child(node: Any, key: str, path: str) -> Any:
-    if isinstance(node, list):
-        return node[_index(node, key, path)]
-    child = node.setdefault(key, {})
-    if child is None:
-        child = node[key] = {}
-    if not isinstance(child, dict | list):
-        raise ConfigError(f"override {path!r}: {key!r} is the value {child!r} and has no keys")
-    return child
-
-
-def _index(node: list[Any], key: str, path: str) -> int:
-    if not key.isdecimal() or int(key) >= len(node):
-        raise ConfigError(
-            f"override {path!r}: {key!r} is no index of a list of {len(node)}; "
-            f"0 to {len(node) - 1} are"
-        )
-    return int(key)
-
-
-def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Return (dotted path, value); a list of plain values is one leaf."""
-    if isinstance(tree, dict) and tree:
-        pairs = [(str(key), value) for key, value in tree.items()]
-    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-        pairs = [(str(index), value) for index, value in enumerate(tree)]
-    else:
-        return [(prefix, tree)]
-    return [
-        leaf
-        for key, value in pairs
-        for leaf in _leaves(value, f"{prefix}.{key}" if prefix else key)
-    ]
+def _origin(source: str) -> str:
+    return source if source == _OVERRIDE else Path(source).stem

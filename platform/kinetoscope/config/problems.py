@@ -1,99 +1,143 @@
-"""Say what is wrong in a config: the key, the value, and what is allowed there."""
+"""Say what is wrong in a config: file, line and key, the value, and what is allowed there."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from typing import Any
+import json
+import re
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from kinetoscope.config.run import RunConfig
+from kinetoscope.config.tree import Path, child, nearest
+from kinetoscope.config.wrong_values import told_of
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.core.text import shortened
+from kinetoscope.core.yaml_text.nodes import Node, plain
 from kinetoscope.models.kinds import unusable_kind
 
+_MAX_TOLD = 10
+# Of thousands of errors the first ones are put in order, which takes longer than finding them.
+_MAX_SORTED = 30
+_MAX_PLACES = 3
+_MAX_PATH_CHARS = 200
+_KEYS = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
 
-def validated(tree: dict[str, Any], source: str) -> RunConfig:
-    """Return the config that a tree of plain values describes.
+
+class Problem(NamedTuple):
+    """One thing that is wrong.
+
+    Attributes:
+        path: keys down to the value.
+        told: what is wrong with it, and what is allowed.
+    """
+
+    path: Path
+    told: str
+
+
+def validated(tree: Node, source: str) -> RunConfig:
+    """Return the config that a tree describes.
+
+    Types are strict: no text for a number, no number for text.
 
     Args:
-        tree: by key.
+        tree: of the values.
         source: what it is, for an error.
 
     Raises:
-        ConfigError: naming each key that is wrong, its value and what is allowed.
+        ConfigError: naming the place of each key that is wrong, its value and what is allowed.
     """
     try:
-        return RunConfig.model_validate(tree)
+        # As JSON, where pydantic is strict about scalars and still takes lists for tuples.
+        return RunConfig.model_validate_json(json.dumps(plain(tree)), strict=True)
     except ValidationError as error:
-        lines = "\n  ".join(_problems(error, tree))
-        kind = unusable_kind(error)
-        raise ConfigError(
-            f"{source} is not a valid config:\n  {lines}",
-            hint=(kind and kind.hint)
-            or "kino config show RECIPE prints all keys, kino config schema what they allow",
-        ) from None
+        items = error.errors(include_url=False)
+        # First what is unknown: a misspelt key often explains what is missing.
+        items.sort(key=lambda item: item["type"] != "extra_forbidden")
+        kind = unusable_kind(items[:_MAX_SORTED])
+        refuse_problems(
+            source,
+            tree,
+            _problems(items[:_MAX_SORTED], tree),
+            num_more=len(items[_MAX_SORTED:]),
+            hint=kind.hint if kind else None,
+        )
+        raise  # never: an error has problems
 
 
-def _problems(error: ValidationError, tree: dict[str, Any]) -> list[str]:
-    lines = []
-    for item in error.errors():
+def refuse_problems(
+    source: str, tree: Node, problems: list[Problem], *, num_more: int = 0, hint: str | None = None
+) -> None:
+    """Raise ``ConfigError`` when there are problems: the first ten are told, the rest is counted.
+
+    Args:
+        source: what the config is.
+        tree: of its values, with their places.
+        problems: what is wrong.
+        num_more: how many there are beside these.
+        hint: what to do about it.
+    """
+    if not problems:
+        return
+    lines = [_line(problem, tree) for problem in problems[:_MAX_TOLD]]
+    num_more += len(problems) - len(lines)
+    if num_more:
+        lines.append(f"and {num_more:,} more")
+    raise ConfigError(
+        f"{source} is not a valid config:\n  " + "\n  ".join(lines),
+        hint=hint or "kino config show RECIPE prints all keys, kino config schema what they allow",
+    )
+
+
+def _line(problem: Problem, tree: Node) -> str:
+    places = " and ".join(_places(problem, tree))
+    path = shortened(".".join(problem.path), _MAX_PATH_CHARS) or "the config"
+    return ": ".join(filter(None, (places, path, problem.told)))
+
+
+def _places(problem: Problem, tree: Node) -> list[str]:
+    """Return where the values stand that a problem is about: of the keys that it names, if any."""
+    known, node = nearest(tree, problem.path)
+    if len(known) < len(problem.path):
+        return [node.place]
+    named = (_named(node, tree, keys) for keys in _KEYS.findall(problem.told))
+    places = dict.fromkeys(found.place for found in named if found and found.source)
+    return list(places)[:_MAX_PLACES] or [node.place]
+
+
+def _named(node: Node, tree: Node, dotted: str) -> Node | None:
+    """Return the value that a text names, seen from a node or from the top."""
+    keys = dotted.split(".")
+    for start in (node, tree) if len(keys) > 1 else (node,):
+        known, found = nearest(start, keys)
+        if known and (len(keys) > 1 or len(known) == len(keys)):
+            return found
+    return None
+
+
+def _problems(items: list[Any], tree: Node) -> list[Problem]:
+    """Return one problem for each value that is wrong."""
+    by_path: dict[Path, list[Any]] = {}
+    for item in items:
         if item["type"] == "too_short" and item["input"]:
             continue  # pydantic also counts the entries that are wrong, each told by itself
-        path = ".".join(str(part) for part in item["loc"]) or "the config"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown key{_allowed(item['loc'], tree)}")
-        elif item["type"] == "missing":
-            lines.append(f"{path}: missing")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            given = item["input"]
-            nested = isinstance(given, dict | list | tuple | BaseModel)
-            shown = "" if nested else f" (given: {given!r})"
-            lines.append(f"{path}: {message}{shown}")
-    return lines
+        by_path.setdefault(_path(item, tree), []).append(item)
+    # Of a choice with something wrong inside, pydantic also says that it is none of the others.
+    outer = {path[:length] for path in by_path for length in range(len(path))}
+    paths = [path for path in by_path if path not in outer or _stands_alone(by_path[path])]
+    return [Problem(path, told_of(by_path[path], path, tree)) for path in paths]
 
 
-def _allowed(loc: tuple[int | str, ...], tree: Any) -> str:
-    """Say which keys there are where an unknown one stands, the closest first."""
-    schema = RunConfig.model_json_schema()
-    names: set[str] = set()
-    nodes, given = [schema], tree
-    for part in loc:
-        options = [_resolve(schema, option) for node in nodes for option in _options(node)]
-        nodes = _of_kind(options, given)
-        names = {name for node in nodes for name in node.get("properties", {})}
-        nodes = [
-            child
-            for node in nodes
-            for child in (node.get("properties", {}).get(part), node.get("items"))
-            if child is not None
-        ]
-        given = _at(given, part)
-    close = difflib.get_close_matches(str(loc[-1]), sorted(names), n=1)
-    first = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{first} allowed here: {', '.join(sorted(names))}" if names else ""
+def _path(item: Any, tree: Node) -> Path:
+    """Return the keys down to a wrong value, without the names of pydantic's choices between."""
+    path: Path = ()
+    for part in item["loc"]:
+        found = child(tree, part)
+        if found is not None:
+            path, tree = (*path, str(part)), found
+    return (*path, str(item["loc"][-1])) if item["type"] == "missing" else path
 
 
-def _options(node: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*node.get("anyOf", []), *node.get("oneOf", [])] or [node]
-
-
-def _of_kind(options: list[dict[str, Any]], given: Any) -> list[dict[str, Any]]:
-    """Keep the options that the given ``kind`` leaves."""
-    kind = given.get("kind") if isinstance(given, Mapping) else None
-    kinds = [option.get("properties", {}).get("kind", {}).get("const") for option in options]
-    return [o for o, other in zip(options, kinds, strict=True) if other == kind] or options
-
-
-def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    reference = node.get("$ref", "")
-    found: dict[str, Any] = schema["$defs"][reference.rpartition("/")[2]] if reference else node
-    return found
-
-
-def _at(tree: Any, part: int | str) -> Any:
-    try:
-        return tree[part]
-    except (KeyError, IndexError, TypeError):
-        return None
+def _stands_alone(items: list[Any]) -> bool:
+    return all(item["type"] == "value_error" for item in items)

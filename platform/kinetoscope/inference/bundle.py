@@ -113,7 +113,7 @@ def read_spec(store: ObjectStore) -> BundleSpec:
         spec = BundleSpec.from_bytes(read_manifest(store), shown_name(store, MANIFEST))
     except CorruptError as error:
         wrong = error.__cause__
-        kind = unusable_kind(wrong) if isinstance(wrong, ValidationError) else None
+        kind = unusable_kind(wrong.errors()) if isinstance(wrong, ValidationError) else None
         if kind is not None:
             raise ConfigError(f"{store.uri}: {kind.message}", hint=kind.hint) from None
         raise

@@ -10,7 +10,8 @@ package.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -18,8 +19,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
-from pydantic_core import core_schema
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import ErrorDetails, core_schema
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.models.config import ModelConfig
@@ -101,9 +102,9 @@ def modules_of(config: ModelConfig) -> tuple[str, ...]:
     return f"{package}.config", f"{package}.model", *([loader] if loader else [])
 
 
-def unusable_kind(error: ValidationError) -> ConfigError | None:
+def unusable_kind(errors: Iterable[ErrorDetails]) -> ConfigError | None:
     """Return why a kind that a value names can't be used here, where that is what is wrong."""
-    for item in error.errors():
+    for item in errors:
         cause = getattr(item.get("ctx", {}).get("error"), "__cause__", None)
         if isinstance(cause, ConfigError):
             return cause
@@ -127,7 +128,7 @@ class OfKind:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        return core_schema.no_info_before_validator_function(self._resolved, handler(source))
+        return core_schema.with_info_before_validator_function(self._resolved, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
@@ -135,7 +136,7 @@ class OfKind:
         fitting = [kind for kind in _usable_kinds() if issubclass(kind, self._base)]
         return {"anyOf": [handler(kind.__pydantic_core_schema__) for kind in fitting]}
 
-    def _resolved(self, value: Any) -> Any:
+    def _resolved(self, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, Mapping):
             return value
         kind = value.get("kind", self._default)
@@ -147,6 +148,8 @@ class OfKind:
             raise ValueError(
                 f"the kind {kind!r} is no {self._base.__name__.removesuffix('Config')}"
             )
+        if info.mode == "json":  # a recipe or a stored config: types are strict there
+            return found.model_validate_json(json.dumps(value), strict=True)
         return found.model_validate(value)
 
 

@@ -50,10 +50,13 @@ def test_a_list_that_was_cut_short_is_no_bug() -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"\xff\xfe\x00", "is no YAML text"),
-        (b"name: [\n", ", line 2: no valid YAML"),
-        (b"extends: tiny\nname: 2020-01-01\n", "holds what no config has, e.g. a date"),
-        (b"a: &x [*x]\n", "holds what no config has"),
+        (b"\xff\xfe\x00", "odd.yaml, line 1: no UTF-8: byte 0xff"),
+        (b"name: [\n", "odd.yaml, line 2: name.0: this is not valid YAML"),
+        (
+            b"extends: tiny\nname: 2020-01-01\n",
+            "odd.yaml, line 2: name: the value '2020-01-01' is a date",
+        ),
+        (b"a: &x [*x]\n", "odd.yaml, line 1: a.0: the alias 'x' stands in its own value"),
     ],
 )
 def test_a_recipe_of_another_kind_is_refused(tmp_path: Path, content: bytes, told: str) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from kinetoscope.config.load import (
-    json_schema,
+    LoadedConfig,
     list_recipes,
     load_config,
     read_resolved,
     recipe_summary,
 )
 from kinetoscope.config.run import RunConfig
-from kinetoscope.core.errors import ConfigError, NotFoundError
+from kinetoscope.core.errors import ConfigError, NotFoundError, UserError
 from kinetoscope.runs.steps import planned_steps
 
 
@@ -106,6 +106,31 @@ def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
             "train_dit.0.init_format=diffusers",
             r"train_dit\.0: init_format='diffusers' is none of \['auto', 'stdit', 'pixart'\]",
         ),
+        ('seed="17"', r"seed: must be a number: write 17 without quotes \(given: '17'\)"),
+        ("seed=17.0", r"seed: must be a whole number: write 17 \(given: 17\.0\)"),
+        ("seed=1e23", "seed: must be a whole number"),
+        (f"seed={10**23}", "seed: the value '1000+' is too large: whole numbers lie between"),
+        ("seed=true", "seed: must be a number, not true or false"),
+        ("seed=.inf", "seed: the value '.inf' is no finite number"),
+        ("name=2024", 'name: must be text: put it in quotes, as "2024"'),
+        ("name=true", 'name: must be text: put it in quotes, as "true"'),
+        ("models.dit.mlp_ratio='4'", r"models\.dit\.mlp_ratio: must be a number: write 4 without"),
+        ("models.dit.qk_norm=1", r"models\.dit\.qk_norm: must be true or false, without quotes"),
+        ("models.dit.qk_norm='true'", r"models\.dit\.qk_norm: must be true or false"),
+        ("models.text_encoder.kind=t6", r"models\.text_encoder: kind 't6' is none of"),
+        (
+            "train_dit={0: {loop: {}}}",
+            r"train_dit: must be a list; numbers as keys change the",
+        ),
+        (
+            "train_dit.0.plan.buckets.0.resolution=256",
+            r'buckets\.0\.resolution: must be text: put it in quotes, as "256"',
+        ),
+        (
+            "train_dit.0.plan.buckets.0.resolution={height: 32, widht: 32}",
+            r"buckets\.0\.resolution\.widht: unknown key; did you mean 'width'",
+        ),
+        (".".join(["a"] * 50) + "=1", "is not of the form a.b=value"),
         ("models.vae.depth=3", "models.vae.depth: unknown key; allowed here: chunk_frames, kind, "),
     ],
 )
@@ -167,6 +192,105 @@ def test_a_gate_on_a_score_that_is_not_measured_is_refused() -> None:
             load_config("smoke", [gates, off])
 
 
+def _loaded(folder: Path, **texts: str) -> LoadedConfig:
+    """Write recipes by name and load the last."""
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return load_config(str(folder / f"{name}.yaml"))
+
+
+def test_numbers_as_keys_change_items_of_the_lists_beneath(tmp_path: Path) -> None:
+    loaded = _loaded(
+        tmp_path,
+        base="extends: tiny\ntrain_vae: {2: {loop: {num_steps: 3}}}\n",
+        mine=(
+            "extends: base.yaml\n"
+            "train_vae:\n"
+            "  0: {loop: {num_steps: 5, optimizer: {betas: {1: 0.5}}}}\n"
+            "evaluate_vae: {gates: {0: {min: 6.0}}}\n"
+            "train_dit: {0: {plan: {buckets: {0: {batch_size: 2}}}}}\n"
+        ),
+    )
+    config, tiny = loaded.config, load_config("tiny").config
+    assert [stage.loop.num_steps for stage in config.train_vae] == [5, 150, 3]
+    assert config.train_vae[1] == tiny.train_vae[1]
+    assert config.train_vae[0].plan == tiny.train_vae[0].plan
+    assert config.train_vae[0].loop.optimizer.betas == (0.9, 0.5)
+    assert config.evaluate_vae.gates[0].to_json() == {"metric": "vae.psnr", "min": 6, "max": None}
+    assert [bucket.batch_size for bucket in config.train_dit[0].plan.buckets] == [2]
+    origins = {path: origin for path, _, origin in loaded.rows()}
+    assert origins["train_vae.0.loop.num_steps"] == "mine"
+    assert origins["train_vae.2.loop.num_steps"] == "base"
+    assert origins["train_vae.1.loop.num_steps"] == "tiny"
+    assert origins["evaluate_vae.gates.0.metric"] == "tiny"
+    assert origins["evaluate_vae.gates.0.min"] == "mine"
+    assert origins["train_dit.0.plan.buckets.0.num_frames"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("train_dit: {1: {}}", r"line 2: train_dit\.1: '1' is no index of a list of 1; 0 to 0 are"),
+        ("train_vae:\n  0: {}\n  x: {}", r"line 4: train_vae\.x: 'x' is no index of a list of 3"),
+        ("train_vae: {loop: {}}", r"line 2: train_vae\.loop: 'loop' is no index"),
+        (
+            "train_vae:\n  1:\n    loop: {num_steps: 0}",
+            r"line 4: train_vae\.1\.loop\.num_steps: .*",
+        ),
+        ("train_vae: {00: {}}", "line 2: train_vae: the key '00' is a number of another base"),
+        ("train_vae: {'00': {}}", r"line 2: train_vae\.00: '00' is no index"),
+        ("train_vae: {\u0661: {}}", r"line 2: train_vae\.\u0661: '\u0661' is no index"),
+        ("train_vae: {}", "line 2: train_vae: must be a list"),
+        ("seed: {0: 1}", r"line 2: seed: .* \(given: a mapping\)"),
+    ],
+)
+def test_items_that_are_not_there_are_refused_where_they_stand(
+    text: str, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=rf"mine\.yaml, {told}"):
+        _loaded(tmp_path, mine=f"extends: smoke\n{text}\n")
+
+
+def test_what_two_files_and_an_override_contradict_is_told_with_each_place(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "extends: smoke\nprepare_data:\n  filters:\n    min_frames: 30\n"
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "extends: base.yaml\n\nprepare_data: {filters: {max_frames: 20}}\n"
+    )
+    base, mine = tmp_path / "base.yaml", tmp_path / "mine.yaml"
+    with pytest.raises(
+        ConfigError, match=f"{mine}, line 3 and {base}, line 4: prepare_data.filters"
+    ):
+        load_config(str(mine))
+    with pytest.raises(
+        ConfigError, match=r"--set and .*smoke\.yaml, line 13: the config: runtimes"
+    ):
+        load_config("smoke", ["runtimes.training.num_processes=3"])
+    base.write_text("extends: smoke\nprepare_data:\n  filters:\n    min_frames: 0\n")
+    with pytest.raises(ConfigError, match=f"  {base}, line 4: prepare_data.filters.min_frames: "):
+        load_config(str(mine))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("extends: [tiny]", "line 1: extends: must be one recipe, by name or path"),
+        ("extends: 12", r"line 1: extends: must be one recipe, by name or path \(given: 12\)"),
+        ("\nextends: huge", "line 2: extends: there is no recipe 'huge'"),
+        ("extends: ../mine/mine.yaml", "line 1: extends: recipes extend each other in a circle"),
+        ("", "holds nothing: a mapping of config keys is needed"),
+    ],
+)
+def test_what_can_not_be_extended_is_refused_where_it_stands(
+    text: str, told: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with pytest.raises(UserError, match=told):
+        _loaded(folder, mine=text)
+
+
 def test_recipes_in_a_circle_and_missing_ones_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
@@ -178,9 +302,3 @@ def test_recipes_in_a_circle_and_missing_ones_are_refused(tmp_path: Path) -> Non
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="a mapping"):
         load_config(str(tmp_path / "list.yaml"))
-
-
-def test_the_schema_names_every_key() -> None:
-    schema = json_schema()
-    assert set(RunConfig.model_fields) | {"extends"} == set(schema["properties"])
-    assert "required" not in schema

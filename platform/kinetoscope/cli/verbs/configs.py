@@ -39,6 +39,6 @@ def show(recipe: RecipeName = "tiny", overrides: Overrides = None, as_json: Json
 def schema() -> None:
     """Write the JSON Schema of a recipe file, for completion and checks in editors."""
     from kinetoscope.cli.output import emit_json
-    from kinetoscope.config.load import json_schema
+    from kinetoscope.config.schema import json_schema
 
     emit_json(json_schema())
