@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kinetoscope.config.problems import validated
+from kinetoscope.config.problems import refuse_problems, validated
 from kinetoscope.config.run import RunConfig
+from kinetoscope.config.trained_sizes import sizes_off_training
 from kinetoscope.config.tree import from_plain, leaves, merged, with_value
 from kinetoscope.core.errors import ConfigError, NotFoundError
 from kinetoscope.core.text import shortened
@@ -80,6 +81,7 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> LoadedConfig:
         tree = _overridden(tree, override)
     source = f"recipe {recipe!r}"
     config = validated(tree, source)
+    refuse_problems(source, tree, list(sizes_off_training(config)))
     return LoadedConfig(config, tree, source)
 
 

@@ -118,6 +118,7 @@ class RunConfig(Config):
             *self._lengths_no_clip_has(),
             *self._stages_beyond_the_transformer(),
             *self._gates_no_score_passes(),
+            *self._losses_without_weights(),
         ]
         if found:
             raise ValueError("; ".join(found))
@@ -172,6 +173,17 @@ class RunConfig(Config):
                 yield (
                     f"register_model.gates.{index}: {gate.metric} can't be passed while "
                     "evaluate_dit.adherence is not measured"
+                )
+
+    def _losses_without_weights(self) -> Iterator[str]:
+        losses = {f"train_vae.{index}.loss": vae.loss for index, vae in enumerate(self.train_vae)}
+        if self.train_spatial_vae is not None:
+            losses["train_spatial_vae.loss"] = self.train_spatial_vae.loss
+        for path, loss in losses.items():
+            if loss.perceptual_weight and loss.perceptual_weights_path is None:
+                yield (
+                    f"{path}.perceptual_weight={loss.perceptual_weight} needs the file "
+                    f"perceptual_weights_path beside it; 0 measures no LPIPS"
                 )
 
     def _sizes(self) -> Iterator[tuple[str, int, int]]:

@@ -130,6 +130,10 @@ def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
             "train_dit.0.plan.buckets.0.resolution={height: 32, widht: 32}",
             r"buckets\.0\.resolution\.widht: unknown key; did you mean 'width'",
         ),
+        (
+            "train_vae.2.loss.perceptual_weight=0.1",
+            r"train_vae\.2\.loss\.perceptual_weight=0\.1 needs the file perceptual_weights_path",
+        ),
         (".".join(["a"] * 50) + "=1", "is not of the form a.b=value"),
         ("models.vae.depth=3", "models.vae.depth: unknown key; allowed here: chunk_frames, kind, "),
     ],

@@ -96,6 +96,13 @@ def _not_there(draw: random.Random, text: str) -> Wrong:
     return Wrong(f"extends: tiny\n{key}:\n  7: {{loop: {{num_steps: 2}}}}\n".encode(), 3, key)
 
 
+def _another_sample_size(draw: random.Random, text: str) -> Wrong:
+    del text
+    size = draw.choice(["{height: 64, width: 64}", "{num_frames: 33}", "{width: 16}"])
+    data = f"extends: smoke\nname: x\nmodels: {{sample_size: {size}}}\n"
+    return Wrong(data.encode(), 3, "sample_size")
+
+
 _ODD = (".inf", "-.inf", ".nan", "1_0", "0x1F", "012", "1:30", "no", "1e999", str(10**23))
 _LEVELS = (f"&b{n} [{', '.join([f'*b{n - 1}'] * 9)}]" for n in range(1, 7))
 _BOMB = f"[&b0 [1], {', '.join(_LEVELS)}]"
@@ -113,6 +120,7 @@ KINDS: dict[str, Callable[[random.Random, str], Wrong]] = {
     "alias": _value("&x [*x]", "*nothing", "&x {a: *x}", _BOMB),
     "deep": _value("[" * 100 + "]" * 100, "{a: " * 100 + "1" + "}" * 100),
     "item not there": _not_there,
+    "sample size": _another_sample_size,
 }
 
 
@@ -185,7 +193,7 @@ def test_every_verb_tells_the_same_and_creates_nothing(name: str, tmp_path: Path
         ["config", "show", recipe],
         ["run", "--recipe", recipe, "--videos", "videos"],
         ["data", "prepare", "videos", "--out", "prepared", "--recipe", recipe],
-        ["compile", "--recipe", recipe, "--out", "pipeline.yaml"],
+        ["compile", "--recipe", recipe, "--out", "pipelines/pipeline.yaml"],
     ]
     told = set()
     for verb in verbs:

@@ -7,19 +7,17 @@ first is taken.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-_TABLES = Path(__file__).with_name("aspect_ratios.json")
+from kinetoscope.data.plan.resolution_tables import resolution_tables
+
 # A wanted ratio may lie this share beyond a table's ends, which are rounded.
 _RATIO_TOLERANCE = 0.05
 
@@ -95,7 +93,7 @@ def _last_nearer(ratios: list[float], low: int, high: int) -> float:
 
 def resolution_names() -> tuple[str, ...]:
     """Return the names of all tables, in the reference's order."""
-    return tuple(_tables()["resolutions"])
+    return tuple(resolution_tables())
 
 
 @cache
@@ -105,7 +103,7 @@ def named_resolution(name: str) -> Resolution:
     Raises:
         ValueError: no table has this name.
     """
-    tables = _tables()["resolutions"]
+    tables = resolution_tables()
     if name not in tables:
         raise ValueError(f"resolution {name!r} is none of {list(tables)}")
     entry = tables[name]
@@ -166,9 +164,3 @@ def parse_num_frames(length: str | float) -> int:
             f"length {length!r} must be a number of frames or one of {list(NUM_FRAMES)}"
         )
     return frames
-
-
-@cache
-def _tables() -> dict[str, dict[str, Any]]:
-    tables: dict[str, dict[str, Any]] = json.loads(_TABLES.read_text(encoding="utf-8"))
-    return tables
