@@ -5,7 +5,6 @@ Nothing in a file is executed, and no file outside the named folder is opened.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -17,21 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError, NotFoundError
+from kinetoscope.models.weight_files import INDEX_SUFFIX, few, weight_file, weight_map
 
 _FIRST_SAFE_TORCH = (2, 6)
-_INDEX_SUFFIX = ".index.json"
-_MAX_INDEX_BYTES = 64 << 20
-# What writers of weights call their file, the safer format first.
-_NAMES = (
-    "model.safetensors.index.json",
-    "diffusion_pytorch_model.safetensors.index.json",
-    "model.safetensors",
-    "diffusion_pytorch_model.safetensors",
-    "pytorch_model.bin.index.json",
-    "diffusion_pytorch_model.bin.index.json",
-    "pytorch_model.bin",
-    "diffusion_pytorch_model.bin",
-)
 _TABLES = ("state_dict", "model", "module", "ema")
 """Under which names training scripts keep a table of tensors beside other things."""
 
@@ -95,40 +82,16 @@ def open_weights(path: Path, *, table: str | None = None) -> LazyWeights:
         ConfigError: the file is damaged or holds something else than tensors, the index is not
             sound, or this torch must not open it.
     """
-    if path.is_dir():
-        path = _file_in(path)
-    if not path.is_file():
-        raise NotFoundError(f"no weight file at {path}", hint="give the path of a local file")
-    if path.name.endswith(_INDEX_SUFFIX):
+    path = weight_file(path)
+    if path.name.endswith(INDEX_SUFFIX):
         return LazyWeights(_read_index(path))
     return LazyWeights(_open_file(path, table))
-
-
-def _file_in(folder: Path) -> Path:
-    """Return the weight file or index in a folder."""
-    for name in _NAMES:
-        if (folder / name).is_file():
-            return folder / name
-    for pattern in ("*" + _INDEX_SUFFIX, "*.safetensors", "*.bin", "*.pt", "*.pth"):
-        found = sorted(folder.glob(pattern))
-        if len(found) > 1:
-            raise ConfigError(
-                f"{folder} has several weight files: {', '.join(p.name for p in found[:5])}",
-                hint="name the one to read",
-            )
-        if found:
-            return found[0]
-    if (folder / "model").is_dir():
-        return _file_in(folder / "model")
-    raise NotFoundError(
-        f"no weight file in {folder}", hint=f"it should have one of {', '.join(_NAMES)}"
-    )
 
 
 def _read_index(path: Path) -> dict[str, Callable[[], Tensor]]:
     """Return readers of a sharded file's tensors, shard by shard."""
     shards: dict[str, list[str]] = {}
-    for name, shard in _weight_map(path).items():
+    for name, shard in weight_map(path).items():
         shards.setdefault(shard, []).append(name)
     readers: dict[str, Callable[[], Tensor]] = {}
     owner: dict[str, str] = {}
@@ -142,41 +105,13 @@ def _read_index(path: Path) -> dict[str, Callable[[], Tensor]]:
         held = _open_file(path.parent / shard, None)
         absent = sorted(set(shards[shard]) - set(held))
         if absent:
-            raise ConfigError(f"{path.parent / shard} lacks {len(absent)} tensors: {_few(absent)}")
+            raise ConfigError(f"{path.parent / shard} lacks {len(absent)} tensors: {few(absent)}")
         twice = sorted(name for name in held if name in owner)
         if twice:
-            raise ConfigError(f"{shard} and {owner[twice[0]]} both hold {_few(twice)}")
+            raise ConfigError(f"{shard} and {owner[twice[0]]} both hold {few(twice)}")
         owner |= dict.fromkeys(held, shard)
         readers |= held
     return readers
-
-
-def _weight_map(path: Path) -> dict[str, str]:
-    """Return the shard of each tensor; refuses shards that are no plain names."""
-    if path.stat().st_size > _MAX_INDEX_BYTES:
-        raise ConfigError(f"{path} is too large for an index: {path.stat().st_size} bytes")
-    try:
-        index = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is no valid index: {error}") from error
-    weight_map = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ConfigError(f"{path} has no table 'weight_map'")
-    for name, shard in weight_map.items():
-        plain = isinstance(shard, str) and shard not in ("", ".", "..")
-        if not plain or set(shard) & {"/", "\\", "\0"} or shard.endswith(_INDEX_SUFFIX):
-            raise ConfigError(
-                f"{path}: the shard of {name} is {shard!r}, not the name of a file beside the index"
-            )
-    return weight_map
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"given twice: {_few(sorted({k for k in keys if keys.count(k) > 1}))}")
-    return table
 
 
 def _open_file(path: Path, table: str | None) -> dict[str, Callable[[], Tensor]]:
@@ -264,8 +199,3 @@ def _is_table(value: object) -> bool:
         and bool(value)
         and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
     )
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""  # noqa: PLR2004 - enough to see
-    return ", ".join(names[:5]) + more

@@ -13,6 +13,7 @@ from contextlib import suppress
 import psutil
 
 from kinetoscope.config.load import LoadedConfig
+from kinetoscope.config.paths import check_paths
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.full_disk import MAKE_ROOM
 from kinetoscope.core.hashing import canonical_json, digest_bytes
@@ -51,8 +52,9 @@ def create_run(
 
     Raises:
         DataError: when the place of videos is missing, or has no video.
-        ConfigError: when the disk is too full, or weights that the config names are missing.
+        ConfigError: when the disk is too full, or files that the config names are missing.
     """
+    check_paths(loaded)
     place, listing = look_at_videos(videos)
     check_disk(workspace)
     steps = planned_steps(loaded.config)

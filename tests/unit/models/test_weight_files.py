@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError, KinetoscopeError, NotFoundError
 from kinetoscope.models.tensor_files import open_weights, read_state_dict
+from kinetoscope.models.weight_files import check_weights
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)}
 INDEX = "model.safetensors.index.json"
@@ -94,7 +95,9 @@ def nested_torch_file(folder: Path) -> Path:
     ],
 )
 def test_every_layout_gives_the_same_tensors(write: Callable[[Path], Path], tmp_path: Path) -> None:
-    read = read_state_dict(write(tmp_path))
+    path = write(tmp_path)
+    check_weights(path)
+    read = read_state_dict(path)
     assert read.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
         assert torch.equal(read[name], tensor)
@@ -137,6 +140,8 @@ def test_an_index_that_contradicts_its_shards_is_refused(tmp_path: Path) -> None
     (tmp_path / "two.safetensors").unlink()
     with pytest.raises(NotFoundError, match=r"two.safetensors is missing: .* puts 1 tensors there"):
         open_weights(index)
+    with pytest.raises(NotFoundError, match=r"two.safetensors is missing"):
+        check_weights(index)
     save_file({"c": TENSORS["b"]}, tmp_path / "two.safetensors")
     with pytest.raises(ConfigError, match=r"two.safetensors lacks 1 tensors: b"):
         open_weights(index)
@@ -159,8 +164,9 @@ def test_an_index_that_contradicts_its_shards_is_refused(tmp_path: Path) -> None
 def test_damaged_indexes_are_refused(text: str, tmp_path: Path) -> None:
     index = write_shards(tmp_path)
     index.write_text(text)
-    with pytest.raises(ConfigError, match=INDEX):
-        open_weights(index)
+    for look in (open_weights, check_weights):
+        with pytest.raises(ConfigError, match=INDEX):
+            look(index)
 
 
 def test_folders_without_or_with_too_many_weights_are_refused(tmp_path: Path) -> None:
@@ -191,8 +197,9 @@ def test_code_in_a_torch_file_is_not_run(name: str, zipped: bool, tmp_path: Path
     bait.touch()
     path = tmp_path / name
     torch.save({"a": _Touch(bait)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ConfigError, match="holds more than tensors"):
-        open_weights(path)
+    for look in (open_weights, check_weights):
+        with pytest.raises(ConfigError, match="holds more than tensors"):
+            look(path)
     write_index(tmp_path, {"a": name}, "pytorch_model.bin.index.json")
     with pytest.raises(ConfigError, match="holds more than tensors"):
         open_weights(tmp_path / "pytorch_model.bin.index.json")
@@ -204,6 +211,8 @@ def test_a_bare_pickle_is_not_run(tmp_path: Path) -> None:
     bait.touch()
     path = tmp_path / "weights.pt"
     path.write_bytes(pickle.dumps(_Touch(bait)))
+    with pytest.raises(ConfigError, match="another pickle"):
+        check_weights(path)
     with pytest.raises(ConfigError, match="holds more than tensors"):
         open_weights(path)
     assert bait.exists()
@@ -228,8 +237,19 @@ def test_damaged_files_are_refused(
 ) -> None:
     path = write(tmp_path)
     damage(path)
-    with pytest.raises(KinetoscopeError, match=path.name):
-        read_state_dict(path)
+    for look in (read_state_dict, check_weights):
+        with pytest.raises(KinetoscopeError, match=path.name):
+            look(path)
+
+
+def test_a_whole_model_and_a_pointer_to_weights_are_no_weights(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pt")
+    with pytest.raises(ConfigError, match=r"names torch\.nn\.modules\.linear Linear"):
+        check_weights(tmp_path / "model.pt")
+    pointer = tmp_path / "weights.safetensors"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ConfigError, match="is a Git LFS pointer"):
+        check_weights(pointer)
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [torch.ones(1)], {}, {1: torch.ones(1)}, "text"])

@@ -18,12 +18,9 @@ from torch import Tensor, nn
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.keys import generator
 from kinetoscope.models.text.config import SeededTableConfig, T5Config, TextEncoderConfig
+from kinetoscope.models.text.t5_folder import MODEL_FILES_HINT
 
 _POSITION_SCALE = 0.2
-_MODEL_FILES_HINT = (
-    "save the encoder there with transformers' save_pretrained (config, tokenizer, safetensors), "
-    "or give another folder"
-)
 
 
 class TextEncoder(Protocol):
@@ -156,7 +153,7 @@ class T5TextEncoder:
     ) -> None:
         folder = Path(config.path)
         if not (folder / "config.json").is_file():
-            raise ConfigError(f"no T5 encoder in {folder}: no config.json", hint=_MODEL_FILES_HINT)
+            raise ConfigError(f"no T5 encoder in {folder}: no config.json", hint=MODEL_FILES_HINT)
         # costs seconds, and most runs need no T5
         from transformers import AutoTokenizer, T5EncoderModel
 
@@ -167,7 +164,7 @@ class T5TextEncoder:
             )
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"can't read the T5 encoder in {folder}: {error}", hint=_MODEL_FILES_HINT
+                f"can't read the T5 encoder in {folder}: {error}", hint=MODEL_FILES_HINT
             ) from error
         if model.config.d_model != config.width:
             raise ConfigError(

@@ -49,7 +49,7 @@ class AdversarialConfig(AdversarialLossConfig):
     discriminator: DiscriminatorConfig = PatchDiscriminatorConfig()
     lr: PositiveFloat | None = None
     """Learning rate of the discriminator, under the stage's schedule. None: the VAE's."""
-    weights: str | None = None
+    weights: Annotated[str | None, Effect.FILES] = None
     """File with weights to start from; 2D weights of the same names are inflated for a 3D one."""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from kinetoscope.models.text.encoders import (
     build_text_encoder,
     split_words,
 )
+from kinetoscope.models.text.t5_folder import check_t5_folder
 
 WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "circle", "moving", "left"]
 
@@ -143,6 +145,28 @@ def test_missing_t5_is_a_config_error_with_a_hint(tmp_path: Path) -> None:
         build_text_encoder(T5Config(path=str(tmp_path / "nowhere")))
     assert caught.value.hint is not None
     assert "save_pretrained" in caught.value.hint
+
+
+def test_the_folder_of_a_t5_is_looked_at_without_loading_it(
+    t5_folder: Path, tmp_path: Path
+) -> None:
+    check_t5_folder(t5_folder, 16)
+    with pytest.raises(ConfigError, match=r"width=4096, but T5 in .* has 16"):
+        check_t5_folder(t5_folder, 4096)
+    for part, told in (
+        ("model.safetensors", "no safetensors weights"),
+        ("tokenizer.json", "no tokenizer"),
+        ("config.json", "no config.json"),
+    ):
+        folder = tmp_path / part
+        shutil.copytree(t5_folder, folder)
+        (folder / part).unlink()
+        with pytest.raises(ConfigError, match=told):
+            check_t5_folder(folder, 16)
+    cut = tmp_path / "model.safetensors" / "model.safetensors"
+    cut.write_bytes((t5_folder / "model.safetensors").read_bytes()[:-1])
+    with pytest.raises(ConfigError, match="was cut short"):
+        check_t5_folder(cut.parent, 16)
 
 
 def test_t5_without_safetensors_is_a_config_error(t5_folder: Path, tmp_path: Path) -> None:
