@@ -99,6 +99,7 @@ check: lint coverage ## What a change must pass: lint, types, layers, tests, cov
 
 bench: setup ## Run all benchmarks, the models' on small cases (a few minutes)
 	$(BIN)/python benchmarks/cli_startup.py
+	$(BIN)/python benchmarks/config_errors.py
 	$(BIN)/python benchmarks/buckets.py
 	$(BIN)/python benchmarks/models.py --quick
 
