@@ -95,7 +95,7 @@ def test_each_missing_path_is_told_with_its_place_before_anything_is_made(tmp_pa
     recipe = _recipe(tmp_path, weights="/nowhere/w.safetensors", t5="/nowhere/t5")
     workspace = Workspace(tmp_path / "workspace")
     with pytest.raises(ConfigError) as caught:
-        create_run(load_config(recipe), tmp_path, workspace)
+        create_run(load_config(recipe), str(tmp_path), workspace)
     for told in (
         f"{recipe}, line 2: models.text_encoder.path: /nowhere/t5 is no folder",
         f"{recipe}, line 4: evaluate_vae.lpips_weights: no weight file at /nowhere/w.safetensors",
