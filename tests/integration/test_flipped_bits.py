@@ -99,6 +99,7 @@ def _run_reader(run: Run, key: str) -> Callable[[], Any] | None:
         "config.json": lambda: run.config,
         "end.json": run.end,
         "videos.jsonl": lambda: _listing(run),
+        "moved-videos.json": lambda: run.videos,
         f"starts/{name}.json": run.latest_start,
         f"steps/{name}.json": lambda: run.step(name),
     }

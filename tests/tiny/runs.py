@@ -13,7 +13,8 @@ from kinetoscope.config.load import load_config
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.hashing import canonical_json, digest_bytes
 from kinetoscope.core.settings import workspace
-from kinetoscope.runs.records import End, Run, RunRecord, Start, StepRecord
+from kinetoscope.runs.record_types import End, RunRecord, Start, StepRecord
+from kinetoscope.runs.records import Run
 from kinetoscope.runs.steps import planned_steps
 from kinetoscope.steps.attempts import Attempt
 from kinetoscope.steps.contract import STATUS_KEY, Progress, StepStatus, VideosInput

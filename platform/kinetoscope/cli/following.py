@@ -10,7 +10,8 @@ from kinetoscope.cli.overview import overview
 from kinetoscope.core.errors import CorruptError, ExitCode, KinetoscopeError
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.local import Host
-from kinetoscope.runs.records import End, Run
+from kinetoscope.runs.record_types import End
+from kinetoscope.runs.records import Run
 from kinetoscope.runs.summary import run_summary
 from kinetoscope.runs.view import interruption
 

@@ -21,14 +21,14 @@ from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
-from kinetoscope.data.sources.listing import SourceListing, require_videos
-from kinetoscope.data.sources.place import VideoPlace, open_place, place_name, with_versions
+from kinetoscope.data.sources.place import with_versions
 from kinetoscope.runs.identity import code_version, modules_of_step, weights_digests
-from kinetoscope.runs.records import RUNS, VIDEOS_KEY, Run, RunRecord, Start
+from kinetoscope.runs.record_types import RunRecord, Start
+from kinetoscope.runs.records import Run
 from kinetoscope.runs.steps import planned_steps
-from kinetoscope.steps.contract import VideosInput
+from kinetoscope.runs.videos import look_at_videos, videos_input
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.storage.open import open_store, portable_place
+from kinetoscope.storage.open import open_store
 from kinetoscope.storage.own_folders import MARKER, STORE_FOLDERS, WORKSPACE_FOLDERS, mark_own
 
 _POLL_SECONDS = 0.5
@@ -67,12 +67,7 @@ def create_run(
         run_id=run.run_id,
         name=loaded.config.name,
         created_at=time.time(),
-        videos=VideosInput(
-            place=portable_place(run.root_uri, place_name(videos), workspace.root),
-            digest=listing.digest,
-            list_key=f"{RUNS}/{run.run_id}/{VIDEOS_KEY}",
-            num_left_out=listing.num_left_out,
-        ),
+        videos=videos_input(run, videos, listing, workspace),
         config_digest=digest_bytes(config_json),
         weights=weights,
         steps=[step.name for step in steps],
@@ -80,12 +75,6 @@ def create_run(
     )
     run.create(record, config_json, listing.to_bytes())
     return run
-
-
-def look_at_videos(given: str) -> tuple[VideoPlace, SourceListing]:
-    """Return a place of videos and what is there; raises ``DataError`` where that is no video."""
-    place = open_place(place_name(given))
-    return place, require_videos(place.list(), place.uri)
 
 
 def check_disk(workspace: Workspace) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.settings import tracking_uri, workspace
-from kinetoscope.runs.records import RUNS, Run, StepRecord
+from kinetoscope.runs.record_types import StepRecord
+from kinetoscope.runs.records import RUNS, Run
 from kinetoscope.runs.view import step_results
 from kinetoscope.steps.contract import StepResult, StepSpec, read_result, read_status
 from kinetoscope.storage.open import as_local, open_store

@@ -11,7 +11,8 @@ from kinetoscope.core.file_digests import FileDigests
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.identity import Identity, identify
-from kinetoscope.runs.records import STOP_KEY, Run, RunRecord, StepRecord
+from kinetoscope.runs.record_types import RunRecord, StepRecord
+from kinetoscope.runs.records import STOP_KEY, Run
 from kinetoscope.runs.steps import RunStep, planned_step
 from kinetoscope.steps.contract import STEPS, StepSpec, read_result, step_key
 from kinetoscope.storage.keys import split_uri
@@ -135,7 +136,7 @@ def _spec(
         seed=config.seed,
         inputs={name: split_uri(uri, STEPS)[1] for name, uri in inputs.items()},
         fingerprint=fingerprint,
-        videos=record.videos,
+        videos=run.videos,
         code_version=identity.code_version,
         runtime=step.runtime,
         stop_key=f"runs/{run.run_id}/{STOP_KEY}",

@@ -3,6 +3,7 @@
 run.json              who, when, which config, videos and files of weights
 config.json           the resolved RunConfig
 videos.jsonl          the list of its videos (`data.sources.listing`)
+moved-videos.json     where they lie now, if somebody moved them
 starts/000001.json    each time the run was started or resumed
 steps/<name>.json     where each of its steps lives (`runs.pins`)
 fresh/<name>.json     somebody asked for the step to be made anew
@@ -19,111 +20,36 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import Annotated, Literal, Self
-
-from pydantic import Field, model_validator
 
 from kinetoscope.config.load import read_resolved
 from kinetoscope.config.run import RunConfig
-from kinetoscope.core.config_model import Record
-from kinetoscope.core.errors import ConfigError, CorruptError, KinetoscopeError, NotFoundError
+from kinetoscope.core.errors import ConfigError, CorruptError, NotFoundError
 from kinetoscope.core.hashing import digest_bytes
+from kinetoscope.runs.record_types import (
+    End,
+    Failure,
+    FreshRequest,
+    MovedVideos,
+    RunRecord,
+    RunState,
+    Start,
+    StepRecord,
+)
 from kinetoscope.steps.contract import STEPS, VideosInput
-from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store, place_of
 from kinetoscope.storage.records import R, damage_hint, read_record, shown_name
-
-RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
 
 RUNS = "runs"
 STOP_KEY = "stop.json"
 RECORD_KEY = "run.json"
 VIDEOS_KEY = "videos.jsonl"
+_MOVED_VIDEOS_KEY = "moved-videos.json"
 _CONFIG_KEY = "config.json"
 _END_KEY = "end.json"
 _FAILURE_KEY = "failure.json"
 _MIRRORED_KEY = "mirrored.json"
 _START = re.compile(r"starts/(\d{6})\.json")
-
-
-class RunRecord(Record):
-    """A run, as it was asked for."""
-
-    run_id: str
-    name: str
-    created_at: float
-    videos: VideosInput
-    config_digest: str
-    """Of the bytes of ``config.json``."""
-    weights: dict[str, str] = {}
-    """Digests of the files of weights that the config names, by path."""
-    steps: list[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]]
-    """Names of its steps, in the pipeline's order."""
-    code_version: str = ""
-
-
-class Start(Record):
-    """One time that the run was started or resumed."""
-
-    process: ProcessIdentity
-    started_at: float
-    place: str = ""
-    """Which copy of the store it began in (`storage.open.place_of`)."""
-
-
-class StepRecord(Record):
-    """A step of a run: where it lives, and whether the run found it done."""
-
-    name: str
-    key: str
-    """Below the root: ``steps/<name>/<fingerprint>``."""
-    cached: bool
-    start: int = 0
-    """Number of the latest start that came to it."""
-    inputs: dict[str, str] = {}
-    """Digests of the upstream results that it works on, by input name."""
-    before: tuple[str, ...] = ()
-    """Where the run had this step earlier: kept as long as the run is."""
-
-    @model_validator(mode="after")
-    def _names_a_step(self) -> Self:
-        for key in (self.key, *self.before):
-            folder, name, *rest = key.split("/")
-            if (folder, name, len(rest)) != (STEPS, self.name, 1) or rest[0] in ("", ".", ".."):
-                raise ValueError(f"{key!r} is no place of a step {self.name!r}")
-        return self
-
-
-class FreshRequest(Record):
-    """Somebody asked for a step to be made anew."""
-
-    name: str
-
-
-class Failure(Record):
-    """Why a step ended the run."""
-
-    step: str
-    code: int
-    reason: str
-    hint: str = ""
-
-    @classmethod
-    def of(cls, step: str, error: KinetoscopeError) -> Self:
-        """Return what an error in a step says."""
-        return cls(step=step, code=error.exit_code, reason=error.message, hint=error.hint or "")
-
-
-class End(Record):
-    """How a start of the run ended."""
-
-    state: RunState
-    reason: str = ""
-    hint: str = ""
-    step: str = ""
-    code: int = 0
-    finished_at: float = 0.0
 
 
 class Run:
@@ -173,6 +99,17 @@ class Run:
             what = "does not match its digest" if data else "is missing"
             raise CorruptError(f"{name} {what}", hint=self._way_out)
         return data
+
+    @property
+    def videos(self) -> VideosInput:
+        """The source videos, where they lie now."""
+        moved = self._read(_MOVED_VIDEOS_KEY, MovedVideos)
+        given = self.record.videos
+        return given if moved is None else given.model_copy(update={"place": moved.place})
+
+    def note_moved_videos(self, moved: MovedVideos) -> None:
+        """Note where the source videos lie now."""
+        self.store.put_bytes(_MOVED_VIDEOS_KEY, moved.to_bytes())
 
     def create(self, record: RunRecord, config_json: bytes, videos_list: bytes) -> None:
         """Write a new run; its record last, since a run is there when its record is."""

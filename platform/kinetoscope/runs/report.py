@@ -14,7 +14,8 @@ from kinetoscope.core.full_disk import full_disk
 from kinetoscope.core.text import printable_value
 from kinetoscope.core.units import format_bytes, format_seconds
 from kinetoscope.runs.find import open_run
-from kinetoscope.runs.records import End, Failure, Run, RunState
+from kinetoscope.runs.record_types import End, Failure, RunState
+from kinetoscope.runs.records import Run
 from kinetoscope.runs.view import run_row, step_results, step_row
 from kinetoscope.steps.attempts import num_attempts
 from kinetoscope.steps.contract import StepResult, read_status

@@ -7,7 +7,7 @@ from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.runs.checks import check_plans
 from kinetoscope.runs.find import open_run
 from kinetoscope.runs.pins import pinned_spec
-from kinetoscope.runs.records import Failure
+from kinetoscope.runs.record_types import Failure
 from kinetoscope.steps.execute import execute
 from kinetoscope.telemetry.logging_setup import setup_logging
 

@@ -14,7 +14,8 @@ from kinetoscope.core.config_model import RECORD_DIGEST, signed_json
 from kinetoscope.core.errors import CorruptError, NotFoundError
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.find import find_run, list_runs
-from kinetoscope.runs.records import FreshRequest, Run
+from kinetoscope.runs.record_types import FreshRequest
+from kinetoscope.runs.records import Run
 from kinetoscope.runs.removal import remove_run
 from kinetoscope.runs.report import finish_run
 from kinetoscope.runs.view import run_rows

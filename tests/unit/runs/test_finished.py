@@ -15,7 +15,8 @@ from kinetoscope.cli.app import app
 from kinetoscope.core.errors import CorruptError
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.finished import is_finished
-from kinetoscope.runs.records import End, Run
+from kinetoscope.runs.record_types import End
+from kinetoscope.runs.records import Run
 
 runner = CliRunner()
 

@@ -14,7 +14,8 @@ from kinetoscope.core.hashing import canonical_json, digest_bytes
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.identity import weights_digests
 from kinetoscope.runs.pins import pinned_spec
-from kinetoscope.runs.records import Run, RunRecord
+from kinetoscope.runs.record_types import RunRecord
+from kinetoscope.runs.records import Run
 from kinetoscope.runs.steps import planned_steps
 from kinetoscope.steps.contract import StepSpec, VideosInput
 from kinetoscope.storage.open import open_store

@@ -10,7 +10,8 @@ from tiny.small_disk import fill, small_disk
 
 from kinetoscope.core.errors import PreemptedError
 from kinetoscope.core.settings import workspace
-from kinetoscope.runs.records import End, Failure, Run, StepRecord
+from kinetoscope.runs.record_types import End, Failure, StepRecord
+from kinetoscope.runs.records import Run
 from kinetoscope.runs.report import finish_run
 from kinetoscope.runs.view import run_status
 from kinetoscope.steps.contract import STATUS_KEY, StepStatus

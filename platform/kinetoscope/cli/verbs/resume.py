@@ -19,12 +19,21 @@ Fresh = Annotated[
 ]
 
 
-def resume(run: RunName = "last", fresh: Fresh = None, as_json: Json = False) -> None:
+MovedTo = Annotated[
+    str | None,
+    typer.Option("--videos", metavar="PLACE", help="Where the run's videos lie now."),
+]
+
+
+def resume(
+    run: RunName = "last", fresh: Fresh = None, videos: MovedTo = None, as_json: Json = False
+) -> None:
     """Continue a run: finished steps stay, the open one continues at its last checkpoint.
 
     A run goes on with the steps that it has, whatever code has changed since. --fresh makes one
     anew, and after it what its new result changes; the old one is kept as long as the run is.
     A run that has finished, of which nothing is missing, is only shown.
+    Videos that were moved are found by --videos; they must be the same.
     """
     from kinetoscope.core.errors import UserError
     from kinetoscope.core.settings import workspace
@@ -40,7 +49,7 @@ def resume(run: RunName = "last", fresh: Fresh = None, as_json: Json = False) ->
     if not fresh and is_finished(found):
         _show(found, as_json=as_json)
     else:
-        _go_on(found, fresh or [], as_json=as_json)
+        _go_on(found, fresh or [], videos, as_json=as_json)
 
 
 def _show(run: Run, *, as_json: bool) -> None:
@@ -55,12 +64,15 @@ def _show(run: Run, *, as_json: bool) -> None:
         say(f"run {run.run_id} has finished: nothing is left to do", "", *overview(summary))
 
 
-def _go_on(run: Run, fresh: list[str], *, as_json: bool) -> None:
+def _go_on(run: Run, fresh: list[str], videos: str | None, *, as_json: bool) -> None:
     from kinetoscope.cli.following import follow
     from kinetoscope.core.settings import workspace
     from kinetoscope.pipelines.local import check_disk
+    from kinetoscope.runs.videos import move_videos
 
     check_disk(workspace())
+    if videos is not None:
+        move_videos(run, videos, workspace())
     _ask_fresh(run, fresh)
     follow(run, as_json=as_json)
 
