@@ -208,6 +208,7 @@ def test_the_environment_reaches_every_run(release: str) -> None:
         "HOME": "/tmp",  # noqa: S108
         "KINO_CONTROL_PLANE_IMAGE": "ghcr.io/kinetoscope/control-plane:0.1.0",
         "KINO_LOG_FORMAT": "json",
+        "KINO_VIDEO_CACHE_GIB": "16",
         "KINO_METRICS_ADDRESS": "0.0.0.0",  # noqa: S104
         "KINO_METRICS_PORT": "9464",
         "KINO_S3_ADDRESSING": "auto",
