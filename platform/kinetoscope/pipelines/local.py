@@ -21,6 +21,7 @@ from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
+from kinetoscope.data.prepare.fetching import check_room
 from kinetoscope.data.sources.place import with_versions
 from kinetoscope.runs.identity import code_version, modules_of_step, weights_digests
 from kinetoscope.runs.record_types import RunRecord, Start
@@ -57,6 +58,7 @@ def create_run(
     check_paths(loaded)
     place, listing = look_at_videos(videos)
     check_disk(workspace)
+    check_room(place, listing, loaded.config.prepare_data, workspace.scratch_path)
     steps = planned_steps(loaded.config)
     weights = weights_digests([step.piece for step in steps], workspace.digests_path)
     _mark(workspace)

@@ -96,12 +96,12 @@ def prepare(
     from kinetoscope.cli.counter import Counter
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.config.load import load_config
-    from kinetoscope.data.sources.listing import require_videos
-    from kinetoscope.data.sources.place import open_place, place_name
+    from kinetoscope.data.prepare.fetching import check_room
+    from kinetoscope.runs.videos import look_at_videos
 
     config = load_config(recipe, overrides or ()).config
-    place = open_place(place_name(videos))
-    listing = require_videos(place.list(), place.uri)  # told before a folder is made
+    place, listing = look_at_videos(videos)  # told before a folder is made
+    check_room(place, listing, config.prepare_data, out)
     from kinetoscope.data.prepare.prepare import (
         OUTPUT_FOLDERS,
         QUARANTINE_KEY,

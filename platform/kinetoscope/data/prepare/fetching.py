@@ -10,10 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetoscope.core.errors import DataError, NotFoundError
+from kinetoscope.core.errors import ConfigError, DataError, NotFoundError
+from kinetoscope.core.full_disk import MAKE_ROOM
+from kinetoscope.core.machine_limits import disk_space
+from kinetoscope.core.units import format_bytes
+from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.sources.blocks import BlockDigests, digest_blocks
 from kinetoscope.data.sources.directory import LocalBytes
-from kinetoscope.data.sources.listing import SourceFile
+from kinetoscope.data.sources.listing import SourceFile, SourceListing
 from kinetoscope.data.sources.place import VideoPlace
 
 _NUM_THREADS = 2
@@ -41,6 +45,29 @@ class Fetched:
         """Delete what was brought here for it."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def check_room(
+    place: VideoPlace, listing: SourceListing, config: PrepareDataConfig, scratch: Path
+) -> None:
+    """Raise ``ConfigError`` where the disk has no room for the videos that are fetched at once.
+
+    Args:
+        place: of the videos; local ones are not fetched.
+        listing: of the place.
+        config: of the step.
+        scratch: folder, which need not exist yet, for what has to be brought here.
+    """
+    at_once = _NUM_THREADS + _NUM_AHEAD + config.num_workers
+    limit = config.limits.max_file_bytes
+    sizes = sorted(file.size_bytes for file in listing.videos if file.size_bytes <= limit)
+    needed, free = sum(sizes[-at_once:]), disk_space(scratch).free
+    if not place.is_local and needed > free:
+        raise ConfigError(
+            f"{format_bytes(free)} are free at {scratch}; videos of {place.uri} that are fetched "
+            f"at once may need {format_bytes(needed)}",
+            hint=f"{MAKE_ROOM}, or lower prepare_data.limits.max_file_bytes",
+        )
 
 
 def fetch(place: VideoPlace, file: SourceFile, scratch: Path) -> Fetched:

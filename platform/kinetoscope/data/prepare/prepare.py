@@ -23,7 +23,7 @@ from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.prepare.analysis import VideoAnalysis
 from kinetoscope.data.prepare.captions import read_captions
 from kinetoscope.data.prepare.examine import Examined, Examiner
-from kinetoscope.data.prepare.fetching import fetch
+from kinetoscope.data.prepare.fetching import check_room, fetch
 from kinetoscope.data.prepare.report import QuarantineRow, ReportData, render_report
 from kinetoscope.data.prepare.selection import Selection, select_clips
 from kinetoscope.data.sources.blocks import BlockDigests
@@ -136,12 +136,14 @@ def prepare(
         hooks: to follow and stop the work.
 
     Raises:
+        ConfigError: the disk has no room for what has to be fetched.
         DataError: no video, no usable clip (names what was dropped and why), or too few to split;
             or a file was changed since it was listed.
         PreemptedError: told to stop; a later call goes on from there.
     """
     place, listing = source.place, require_videos(source.listing, source.place.uri)
     hooks = hooks or Hooks()
+    check_room(place, listing, config, scratch)
     scratch.mkdir(parents=True, exist_ok=True)
     contents = _sidecars(source, scratch)
     captions = read_captions(listing, contents)

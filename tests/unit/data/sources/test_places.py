@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from kinetoscope.core.errors import ConfigError, CorruptError, DataError
 from kinetoscope.core.hashing import digest_file
+from kinetoscope.data.config import PrepareDataConfig
+from kinetoscope.data.prepare.fetching import check_room
 from kinetoscope.data.sources.bucket import PrefixPlace
 from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.data.sources.listing import SourceFile, SourceListing
@@ -229,3 +232,23 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(videos: DirectoryPlace) -> No
     digests = {file.name: file.digest for file in listed(videos).files}
     assert digests["b.mp4"] == digests["copy.mp4"] == digest_file(videos.path / "b.mp4")
     assert os.fspath(videos.path) == videos.uri
+
+
+def test_room_is_looked_for_before_anything_is_fetched(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    large = SourceFile("a.mp4", free // 4)
+    few, many = SourceListing((large,) * 3), SourceListing((large,) * 9)
+    config = PrepareDataConfig.model_validate({"limits": {"max_file_bytes": free}})
+    check_room(PrefixPlace(store), few, config, tmp_path / "scratch")
+    check_room(DirectoryPlace(tmp_path), many, config, tmp_path / "scratch")
+    with pytest.raises(ConfigError, match=r"are free at .*fetched at once may need"):
+        check_room(PrefixPlace(store), many, config, tmp_path / "scratch")
+    # What is beyond the limit is not fetched.
+    check_room(
+        PrefixPlace(store),
+        many,
+        PrepareDataConfig.model_validate({"limits": {"max_file_bytes": 9}}),
+        tmp_path,
+    )
