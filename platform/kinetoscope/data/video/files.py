@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.stream import Discard
 from av.video.reformatter import (
     ColorPrimaries,
     ColorRange,
@@ -31,6 +33,9 @@ Frames = npt.NDArray[np.uint8]
 _RGB_AXES = 4
 # Decoding from the start is as fast as seeking when the window is this near.
 _SEEK_FROM_FRAME = 48
+# Containers that seek by the times of decoding find key frames that are shown after the window's
+# first frame. Decoders hold back no more frames than this.
+_REORDERED_FRAMES = 16
 # swscale's default shortcuts cost 2 to 4 levels of mean error in red and blue; these flags 0.5.
 _EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
@@ -138,12 +143,18 @@ def decode_window(video: PreparedVideo, start: int, num_frames: int) -> Iterator
 def _window(
     file: SeekableFile, video: PreparedVideo, start: int, num_frames: int
 ) -> Iterator[av.VideoFrame]:
+    """Yield frames one by one: all those of a long clip may not fit into memory."""
+    count = 0
     if start >= _SEEK_FROM_FRAME and video.times is not None:
-        found = list(_seek_and_decode(file, video, video.times.window(start, num_frames)))
-        # Where seeking does not lead to the same frames, they are counted from the start.
-        if len(found) == num_frames:
-            return iter(found)
-    return _decode_from_start(file, video, start, num_frames)
+        times = video.times.window(start, num_frames)
+        targets = [*times[:1], *video.times.window(start - _REORDERED_FRAMES, 1)]
+        with suppress(av.FFmpegError):
+            for frame in _seek_and_decode(file, video, times, targets):
+                count += 1
+                yield frame
+    # Where seeking does not lead to the same frames, they are counted from the start.
+    if count < num_frames:
+        yield from _decode_from_start(file, video, start + count, num_frames - count)
 
 
 def _decode_from_start(
@@ -156,17 +167,31 @@ def _decode_from_start(
 
 
 def _seek_and_decode(
-    file: SeekableFile, video: PreparedVideo, times: list[int]
+    file: SeekableFile, video: PreparedVideo, times: list[int], targets: list[int]
 ) -> Iterator[av.VideoFrame]:
-    wanted = set(times)
+    """Yield the frames of these times, from the first target on that leads to them."""
+    count = 0
     with av.open(file, "r", options=OPEN_OPTIONS) as container:
         stream = _video_stream(container, video.name)
-        container.seek(times[0], stream=stream, backward=True)
-        for frame in container.decode(stream):
-            if frame.pts in wanted and not frame.is_corrupt:
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        for target in targets:
+            container.seek(target, stream=stream, backward=True)
+            for frame in _at(container.decode(stream), times):
+                count += 1
                 yield frame
-            if frame.pts is None or frame.pts >= times[-1]:
+            if count:
                 return
+
+
+def _at(frames: Iterator[av.VideoFrame], times: list[int]) -> Iterator[av.VideoFrame]:
+    """Yield the frames of these times, up to the first that is missing."""
+    for time in times:
+        frame = next((frame for frame in frames if frame.pts is None or frame.pts >= time), None)
+        if frame is None or frame.pts != time or frame.is_corrupt:
+            return
+        yield frame
 
 
 def _video_stream(container: Any, name: str | Path) -> Any:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 import pytest
 from tiny.clips import local_video
 
 from kinetoscope.core.errors import DataError
+from kinetoscope.data.sources.blocks import BLOCK_BYTES, ByteSource
 from kinetoscope.data.video.files import decode_window, frame_rate, read_video, write_video
 
 Frames = npt.NDArray[np.uint8]
@@ -86,3 +90,51 @@ def test_a_window_past_the_end_is_refused(tmp_path: Path, start: int) -> None:
     write_video(path, moving_colors(100, 16, 16), 24)
     with pytest.raises(DataError, match="100 decodable frames"):
         list(decode_window(local_video(path), start, 100))
+
+
+class Counted:
+    """The bytes of a file; counts how many were asked for."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self.source, self.num_bytes = source, 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        data = self.source.read(offset, length)
+        self.num_bytes += len(data)
+        return data
+
+
+def write_noise(path: Path, codec: str, options: dict[str, str]) -> None:
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=24)
+        stream.height, stream.width, stream.pix_fmt = 256, 256, "yuv420p"
+        stream.options = options
+        for _ in range(200):
+            image = rng.integers(0, 255, (256, 256, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def test_the_frames_of_a_long_window_are_not_held_in_memory_together(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_noise(path, "libx264", {"crf": "10", "preset": "ultrafast", "g": "24"})
+    video = local_video(path)
+    source = Counted(video.source)
+    window = decode_window(replace(video, source=source), 60, 130)
+    next(window)
+    assert source.num_bytes < 5 * BLOCK_BYTES < path.stat().st_size // 2
+
+
+def test_a_key_frame_that_is_shown_later_does_not_send_the_reader_to_the_start(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.mp4"
+    write_noise(path, "mpeg4", {"q:v": "1", "b": "20M", "bf": "2", "g": "24"})
+    video = local_video(path)
+    whole = list(decode_window(video, 0, 200))
+    for start in range(150, 180):
+        source = Counted(video.source)
+        window = list(decode_window(replace(video, source=source), start, 3))
+        np.testing.assert_array_equal(window, whole[start : start + 3])
+        assert source.num_bytes < path.stat().st_size * 2 / 3
