@@ -49,13 +49,12 @@ class BlockCache:
         path = self._path(sha256)
         try:
             data = path.read_bytes()
-            if hashlib.sha256(data).digest() != sha256:
-                path.unlink(missing_ok=True)
-                return None
-            os.utime(path)
         except OSError:
             return None
-        return data
+        good = hashlib.sha256(data).digest() == sha256
+        with suppress(OSError):  # of another user, or on a read-only disk
+            os.utime(path) if good else path.unlink()
+        return data if good else None
 
     def put(self, data: bytes | memoryview) -> None:
         """Keep a block; where that fails, e.g. on a full disk, it is not kept."""
@@ -86,8 +85,9 @@ class BlockCache:
             for _, size, path in sorted(found):
                 if used_bytes <= _KEPT_SHARE * self._max_bytes:
                     break
-                path.unlink(missing_ok=True)
-                used_bytes -= size
+                with suppress(OSError):  # of another user, or deleted meanwhile
+                    path.unlink()
+                    used_bytes -= size
         self._unseen_bytes = 0
 
     def _path(self, sha256: bytes) -> Path:

@@ -66,6 +66,17 @@ def test_nothing_is_kept_where_it_can_not_or_shall_not_be(tmp_path: Path) -> Non
     assert not (tmp_path / "no").exists()
 
 
+def test_what_can_t_be_deleted_stays_and_ends_no_reading(tmp_path: Path) -> None:
+    cache = BlockCache(tmp_path, 2 * MIB)
+    foreign = tmp_path / "00" / "folder"
+    foreign.mkdir(parents=True)
+    os.utime(foreign, (1, 1))
+    for number in range(9):
+        cache.put(bytes([number]) * MIB)
+    assert foreign.is_dir()
+    assert used(tmp_path) <= 3 * MIB
+
+
 def test_its_size_is_said_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINO_VIDEO_CACHE_GIB", "0.5")
     assert open_cache()._max_bytes == GIB // 2
