@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -161,9 +161,8 @@ def _decode_from_start(
     file: SeekableFile, video: PreparedVideo, start: int, num_frames: int
 ) -> Iterator[av.VideoFrame]:
     file.seek(0)
-    with av.open(file, "r", options=OPEN_OPTIONS) as container:
-        frames = container.decode(_video_stream(container, video.name))
-        yield from islice(frames, start, start + num_frames)
+    with _opened(file, video.name) as (container, stream):
+        yield from islice(container.decode(stream), start, start + num_frames)
 
 
 def _seek_and_decode(
@@ -171,11 +170,7 @@ def _seek_and_decode(
 ) -> Iterator[av.VideoFrame]:
     """Yield the frames of these times, from the first target on that leads to them."""
     count = 0
-    with av.open(file, "r", options=OPEN_OPTIONS) as container:
-        stream = _video_stream(container, video.name)
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all
+    with _opened(file, video.name) as (container, stream):
         for target in targets:
             container.seek(target, stream=stream, backward=True)
             for frame in _at(container.decode(stream), times):
@@ -192,6 +187,17 @@ def _at(frames: Iterator[av.VideoFrame], times: list[int]) -> Iterator[av.VideoF
         if frame is None or frame.pts != time or frame.is_corrupt:
             return
         yield frame
+
+
+@contextmanager
+def _opened(file: SeekableFile, name: str) -> Iterator[tuple[Any, Any]]:
+    """Give a container and its video stream; sound, which may lie far away, is not read."""
+    with av.open(file, "r", options=OPEN_OPTIONS) as container:
+        stream = _video_stream(container, name)
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        yield container, stream
 
 
 def _video_stream(container: Any, name: str | Path) -> Any:
