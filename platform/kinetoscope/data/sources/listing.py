@@ -26,7 +26,6 @@ WHAT_TO_GIVE = (
     "give a directory, s3://BUCKET/PREFIX, or a manifest that kino data upload wrote; "
     "kino data synth --out DIR makes a small set"
 )
-_MAKE_SOME = "kino data synth --out DIR makes a small set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +126,13 @@ def require_videos(listing: SourceListing, place: str, hint: str = "") -> Source
         raise DataError(
             f"no video in {place}: no file, there or in its folders, ends in "
             f"{' '.join(sorted(VIDEO_SUFFIXES))}{left_out}",
-            hint=hint or _MAKE_SOME,
+            hint=hint or WHAT_TO_GIVE,
         )
     if all(video.refused for video in videos):
         raise DataError(
             f"none of {len(videos)} videos in {place} may be opened, "
             f"e.g. {videos[0].name}: {videos[0].refused}",
-            hint=hint or _MAKE_SOME,
+            hint=hint or WHAT_TO_GIVE,
         )
     return listing
 

@@ -30,6 +30,8 @@ OBJECTS = "objects"
 MANIFEST_SUFFIX = ".json"
 FORMAT_VERSION = 1
 
+_UPLOAD_TELLS = "kino data upload DIR writes one and tells its name"
+
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -111,7 +113,7 @@ def read_manifest(store: ObjectStore, key: str) -> Manifest:
         DataError: there is none, or it is none that this version reads.
     """
     name = shown_name(store, key)
-    hint = "kino data upload DIR writes one and tells its name"
+    hint = _UPLOAD_TELLS
     try:
         manifest = read_record(store, key, Manifest)
     except CorruptError as error:
@@ -127,6 +129,16 @@ def read_manifest(store: ObjectStore, key: str) -> Manifest:
 
 
 def split_manifest(path: str) -> tuple[str, str]:
-    """Return the root of a set and the key of its manifest, for the manifest's path or URI."""
-    folder, name = posixpath.split(path)
-    return posixpath.dirname(folder), f"{posixpath.basename(folder)}/{name}"
+    """Return the root of a set and the key of its manifest, for the manifest's path or URI.
+
+    Raises:
+        DataError: it lies in no folder that could be one of a set.
+    """
+    above, name = posixpath.split(path)
+    root, folder = posixpath.split(above)
+    if not folder or root == "s3:":
+        raise DataError(
+            f"{path} is no manifest of videos: one lies in a folder, and that beside {OBJECTS!r}",
+            hint=_UPLOAD_TELLS,
+        )
+    return root, f"{folder}/{name}"

@@ -57,10 +57,12 @@ def place_name(given: str) -> str:
         given: path or URI, as a user writes it.
 
     Raises:
-        ConfigError: it is another URI.
+        ConfigError: it is another URI, or empty: that is hardly meant to be the current folder.
     """
+    if not given:
+        raise ConfigError("the place of videos has an empty name", hint=WHAT_TO_GIVE)
     if given.startswith(_S3):
-        return given.rstrip("/")
+        return _S3 + given.removeprefix(_S3).rstrip("/")
     scheme = _SCHEME.match(given)
     path = file_path(given) if scheme and scheme[0] == "file://" else Path(given)
     if path is None or (scheme and scheme[0] != "file://"):
@@ -77,13 +79,23 @@ def open_place(name: str) -> VideoPlace:
 
     Raises:
         ConfigError: a URI of S3 or its settings are wrong.
+        DataError: it is named as a manifest is, where none can lie.
     """
-    if name.endswith(MANIFEST_SUFFIX) and not Path(name).is_dir():
+    if _names_a_manifest(name):
         root, key = split_manifest(name)
         return ManifestPlace(open_store(root if root.startswith(_S3) else Path(root).as_uri()), key)
     if name.startswith(_S3):
         return PrefixPlace(open_store(name))
     return DirectoryPlace(Path(name))
+
+
+def _names_a_manifest(name: str) -> bool:
+    if not name.endswith(MANIFEST_SUFFIX):
+        return False
+    if name.startswith(_S3):
+        return "/" in name.removeprefix(_S3)  # a bucket's name may end so
+    # Of what is no regular file, a directory says what it is; a pipe would be read for ever.
+    return Path(name).is_file() or not Path(name).exists()
 
 
 def with_versions(

@@ -130,7 +130,9 @@ def _send_one(
     path = place.path / file.name
     try:
         store.put_file(object_key(file.digest), path, digest=file.digest)
-    except (ReplacedError, FileNotFoundError):
+    except (ReplacedError, FileNotFoundError) as error:
+        if isinstance(error, FileNotFoundError) and path.exists():
+            raise  # it is the store's folder that can't be made
         raise DataError(
             f"{path} was changed or deleted while it was uploaded",
             hint="start the upload again once nothing writes there any more: it sends what is new",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Self, cast
 from urllib.parse import unquote, urlsplit
 
-from kinetoscope.core.errors import ConfigError
+from kinetoscope.core.errors import ConfigError, StorageError
 from kinetoscope.core.settings import S3Variables, s3_variables
 from kinetoscope.storage.keys import check_key
 
@@ -46,7 +46,14 @@ class S3Location:
                 "quote '?', '#' and '@' as %3F, %23 and %40",
             )
         prefix = unquote(path).removesuffix("/")
-        return cls(bucket, check_key(prefix) if prefix else "")
+        try:
+            return cls(bucket, check_key(prefix) if prefix else "")
+        except StorageError:
+            raise ConfigError(
+                f"the URI of an S3 store has the prefix {prefix!r}: parts that are empty, '.' or "
+                "'..', backslashes and control characters are not allowed in one",
+                hint="write s3://BUCKET/PREFIX, e.g. s3://team/videos/cats",
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

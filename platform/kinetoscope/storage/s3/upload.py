@@ -88,8 +88,7 @@ class FileSource:
         """Return exactly so many bytes, from a multiple of a MiB on.
 
         Raises:
-            StorageError: the file shrank.
-            ReplacedError: its content is another one.
+            ReplacedError: the file shrank, or its content is another one.
         """
         data = self._read(offset, length)
         for at in range(0, len(data) if self._chunks else 0, _CHUNK_BYTES):
@@ -113,7 +112,7 @@ class FileSource:
         while length:
             piece = os.pread(self._file.fileno(), length, offset)
             if not piece:
-                raise StorageError(f"{self._path} became shorter while it was uploaded")
+                raise ReplacedError(f"{self._path} became shorter while it was uploaded")
             pieces.append(piece)
             offset, length = offset + len(piece), length - len(piece)
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]

@@ -92,6 +92,13 @@ def test_a_file_that_changes_before_it_is_sent_ends_the_upload(
     assert store.list() == []
 
 
+def test_a_store_that_can_t_be_written_is_not_told_as_a_changed_video(
+    videos: DirectoryPlace,
+) -> None:
+    with pytest.raises(FileNotFoundError, match="/proc/x"):
+        upload_videos(videos, listed(videos), DirectoryStore(Path("/proc/x")), "cats")
+
+
 def test_what_may_not_be_opened_is_told_and_left_out(
     videos: DirectoryPlace, store: DirectoryStore
 ) -> None:
@@ -190,6 +197,34 @@ def test_a_relative_path_is_named_from_here(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert place_name("videos") == str(tmp_path / "videos")
+
+
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    with pytest.raises(ConfigError, match="empty name"):
+        place_name("")
+
+
+@pytest.mark.parametrize("given", ["s3://", "s3:///", "s3://bucket/a//b", "s3://bucket/../b"])
+def test_a_uri_without_bucket_or_plain_prefix_is_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match="the URI of an S3 store"):
+        open_place(place_name(given))
+
+
+@pytest.mark.parametrize("given", ["s3://bucket/x.json", "/x.json"])
+def test_a_manifest_where_no_set_can_be_is_refused(given: str) -> None:
+    with pytest.raises(DataError, match=r"x\.json is no manifest of videos") as caught:
+        open_place(given)
+    assert "kino data upload" in (caught.value.hint or "")
+
+
+def test_a_bucket_that_is_named_like_a_manifest_is_a_bucket() -> None:
+    assert open_place("s3://bucket.json").uri == "s3://bucket.json"
+
+
+def test_a_pipe_that_is_named_like_a_manifest_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(DataError, match=r"x\.json is not a directory of videos"):
+        open_place(str(tmp_path / "x.json")).list()
 
 
 @pytest.mark.parametrize("given", ["http://user:secret@host/v", "gs://bucket/v", "file://host/v"])
