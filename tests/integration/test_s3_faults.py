@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from uuid import uuid4
 import pytest
 from integration.s3_proxy import HALF, LOST, Exchange, Fault, Proxy, always, error, nothing, once
 
-from kinetoscope.core.errors import CorruptError, NotFoundError, StorageError
+from kinetoscope.core.errors import CorruptError, DataError, NotFoundError, StorageError
+from kinetoscope.data.sources.bucket import PrefixPlace
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.s3.conditional import supports_conditional_writes
 from kinetoscope.storage.store import ObjectStore
@@ -295,3 +297,13 @@ def test_objects_of_others_need_no_digest(minio: Any, store: ObjectStore, tmp_pa
     store.get_file("theirs", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == NOISE
     assert store.digest("theirs") == f"sha256:{hashlib.sha256(NOISE).hexdigest()}"
+
+
+def test_videos_of_a_server_without_etags_are_refused(store: ObjectStore, proxy: Proxy) -> None:
+    store.put_bytes("a.mp4", b"a")
+    proxy.after = lambda e: (
+        (200, re.sub(rb"<ETag>.*?</ETag>", b"", e.body)) if e.is_("GET", "list-type") else None
+    )
+    with pytest.raises(DataError, match="gives no ETags") as caught:
+        PrefixPlace(store).list()
+    assert "kino data upload" in (caught.value.hint or "")

@@ -15,6 +15,7 @@ from kinetoscope.data.sources.listing import (
     SourceListing,
     in_order,
     is_source,
+    refused_name,
     version_of,
 )
 from kinetoscope.storage.keys import check_key
@@ -55,12 +56,19 @@ class PrefixPlace:
         there itself. A version is what the store calls the content of an object (its ETag).
 
         Raises:
+            DataError: the server has no ETags: what is replaced there could not be told.
             StorageError: they can't be listed.
         """
         stats = self.store.list()
         own = _own_folders(stat.key for stat in stats)
         listed = [stat for stat in stats if not _within(stat.key, own)]
-        files = in_order(_describe(stat) for stat in listed if _is_listed(stat.key))
+        found = [stat for stat in listed if _is_listed(stat.key)]
+        if any(not stat.etag for stat in found):
+            raise DataError(
+                f"the server of {self.uri} gives no ETags: what is replaced could not be told",
+                hint="kino data upload DIR --to s3://BUCKET/PREFIX keeps videos by their content",
+            )
+        files = in_order(map(_describe, found))
         return SourceListing(files, len(own))
 
     def bytes_of(self, name: str, digest: str) -> ByteSource:
@@ -85,19 +93,12 @@ class PrefixPlace:
         return path
 
 
-def named_by_key(file: SourceFile) -> SourceFile:
-    """Return a file whose name came from elsewhere; refused where no place can have it."""
-    try:
-        check_key(file.name)
-        file.name.encode()
-    except (StorageError, UnicodeEncodeError):
-        shown = file.name.encode("utf-8", "backslashreplace").decode()
-        return SourceFile(shown, refused="its name is no plain relative path")
-    return file
-
-
 def _describe(stat: ObjectStat) -> SourceFile:
-    return named_by_key(SourceFile(stat.key, stat.size_bytes, version_of(stat.etag)))
+    try:
+        check_key(stat.key)
+    except StorageError:
+        return refused_name(stat.key)
+    return SourceFile(stat.key, stat.size_bytes, version_of(stat.etag))
 
 
 def _is_listed(key: str) -> bool:

@@ -157,6 +157,12 @@ def in_order(files: Iterator[SourceFile]) -> tuple[SourceFile, ...]:
     return tuple(sorted(files, key=lambda file: file.name))
 
 
+def refused_name(name: str) -> SourceFile:
+    """Return a file whose name came from elsewhere, and that no place can have."""
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    return SourceFile(shown, refused="its name is no plain relative path")
+
+
 def version_of(etag: str) -> str:
     """Return the version that an object store's ETag makes."""
     return f"{_ETAG}{etag}"

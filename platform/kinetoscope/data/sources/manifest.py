@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import CorruptError, DataError, NotFoundError
+from kinetoscope.core.uris import is_text
 from kinetoscope.data.sources.blocks import ByteSource
-from kinetoscope.data.sources.bucket import ObjectBytes, named_by_key
-from kinetoscope.data.sources.listing import SourceFile, SourceListing, in_order
+from kinetoscope.data.sources.bucket import ObjectBytes
+from kinetoscope.data.sources.listing import SourceFile, SourceListing, in_order, refused_name
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.records import read_record, shown_name
 from kinetoscope.storage.store import ObjectStore
@@ -76,7 +77,9 @@ class ManifestPlace:
         files = read_manifest(self.store, self.key).files
         return SourceListing(
             in_order(
-                named_by_key(SourceFile(name, file.size_bytes, file.digest))
+                SourceFile(name, file.size_bytes, file.digest)
+                if _is_plain(name)
+                else refused_name(name)
                 for name, file in files.items()
             )
         )
@@ -126,6 +129,13 @@ def read_manifest(store: ObjectStore, key: str) -> Manifest:
             hint="update Kinetoscope",
         )
     return manifest
+
+
+def _is_plain(name: str) -> bool:
+    """Tell whether a file below a directory may be named so: with anything but what leads out."""
+    path = PurePosixPath(name)
+    plain = str(path) == name and name != "." and not path.is_absolute() and ".." not in path.parts
+    return plain and "\0" not in name and is_text(Path(name))
 
 
 def split_manifest(path: str) -> tuple[str, str]:

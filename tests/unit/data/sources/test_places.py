@@ -59,6 +59,15 @@ def test_an_uploaded_set_is_to_a_run_what_the_directory_is(
         assert place.bytes_of(file.name, file.digest).read(0, 99) == FILES[file.name]
 
 
+@pytest.mark.parametrize("name", ["a\nb.mp4", "a\\b.mp4", "100% #?&\N{SNOWMAN}.mp4", " .mp4"])
+def test_a_set_keeps_every_name_that_a_directory_can_have(
+    videos: DirectoryPlace, store: DirectoryStore, name: str
+) -> None:
+    (videos.path / name).write_bytes(b"odd")
+    upload(videos, store)
+    assert ManifestPlace(store, "manifests/cats.json").list() == listed(videos)
+
+
 def test_only_what_is_missing_is_sent(videos: DirectoryPlace, store: DirectoryStore) -> None:
     upload(videos, store)
     stamps = {stat.key: stat.etag for stat in store.list("objects")}
@@ -143,7 +152,7 @@ def test_a_store_of_ours_below_a_prefix_gives_no_videos(store: DirectoryStore) -
     assert listing.num_left_out == 2
 
 
-@pytest.mark.parametrize("name", ["../a.mp4", "/etc/a.mp4", "a//b.mp4", "a\\b.mp4"])
+@pytest.mark.parametrize("name", ["../a.mp4", "/etc/a.mp4", "a//b.mp4", "a\0b.mp4"])
 def test_names_that_no_place_can_have_are_refused_one_by_one(
     store: DirectoryStore, name: str
 ) -> None:
