@@ -18,7 +18,9 @@ _SETTLED_SECONDS = 2.0
 
 
 class FileDigests:
-    """Digests by path, size and modification time.
+    """Digests by path, size, and the times of modification and of change.
+
+    The first of these times is set by whoever copies a file with its times; the second by nobody.
 
     Args:
         cache: JSON file that keeps them; a missing or damaged one remembers nothing.
@@ -49,14 +51,14 @@ class FileDigests:
 
     def _of_file(self, path: Path) -> str:
         status = path.stat()
-        found = [status.st_size, status.st_mtime_ns]
+        found = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         entry = self._remembered.get(str(path.absolute()))
-        if entry is None or entry[:2] != found:
-            # The time is read before the content: after a write in between the next call hashes.
-            settled = time.time() - status.st_mtime > _SETTLED_SECONDS
-            entry = [found[0], found[1] if settled else 0, digest_file(path)]
+        if entry is None or entry[:3] != found:
+            # Times are read before the content: after a write in between the next call hashes.
+            settled = time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS
+            entry = [*(found if settled else [0, 0, 0]), digest_file(path)]
         self._current[str(path.absolute())] = entry
-        return str(entry[2])
+        return str(entry[3])
 
 
 def _files_in(folder: Path, seen: set[Path]) -> Iterator[Path]:
@@ -81,4 +83,4 @@ def _read(cache: Path) -> dict[str, list[Any]]:
 
 
 def _is_entry(entry: object) -> bool:
-    return isinstance(entry, list) and [type(part) for part in entry] == [int, int, str]
+    return isinstance(entry, list) and [type(part) for part in entry] == [int, int, int, str]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,16 @@ def test_a_folder_in_the_cache_s_place_stops_nothing(tmp_path: Path) -> None:
     digests = FileDigests(tmp_path / "cache.json")
     digests.digest(tmp_path / "a")
     digests.save()
+
+
+def test_a_file_that_is_replaced_with_its_time_kept_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"a")
+    status = path.stat()
+    time.sleep(2.1)  # or the digest would not be remembered
+    digests = FileDigests(tmp_path / "cache.json")
+    before = digests.digest(path)
+    digests.save()
+    path.write_bytes(b"b")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert FileDigests(tmp_path / "cache.json").digest(path) != before

@@ -109,7 +109,7 @@ def with_versions(
     Args:
         place: that was listed.
         listing: of the place.
-        cache: JSON file that remembers digests by path, size and modification time.
+        cache: JSON file that remembers digests (``core.file_digests``).
         progress: called with the number of files that are done and of all.
 
     Raises:
