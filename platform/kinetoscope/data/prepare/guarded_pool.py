@@ -170,9 +170,9 @@ def _serve(connection: Connection, function: Callable[[Any], Any], parent: int) 
     while True:
         try:
             task = connection.recv()
+            connection.send(("started", None))
         except (EOFError, OSError):
             return
-        connection.send(("started", None))
         try:
             answer = ("result", function(task))
         except Exception as error:  # the process boundary: raised again in the parent
