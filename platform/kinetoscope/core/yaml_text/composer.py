@@ -20,6 +20,7 @@ _MAX_NODES = 5_000
 _MAX_PATH_CHARS = 200
 _SHOWN_BEFORE, _SHOWN_AFTER = 50, 20
 _MERGE = "<<"
+_KEY_CONTEXT = "while scanning a simple key"
 
 
 @dataclass(slots=True)
@@ -87,14 +88,17 @@ class Composer:
         return self._root or Node(None, self.source, self._line(1))
 
     def _refuse_syntax(self, error: yaml.MarkedYAMLError, rows: list[str]) -> NoReturn:
-        mark = error.problem_mark
+        mark, start = error.problem_mark, error.context_mark
+        if error.context == _KEY_CONTEXT:  # that no ':' follows is found where the next one begins
+            mark = start
         line, column = (mark.line, mark.column) if mark else (0, 0)
-        begin = error.context_mark.line if error.context_mark else line
+        begin = start.line if start else line
         context = f" {error.context}" if error.context else ""
         context += f" that begins in line {begin + 1}" if begin != line and not self.at else ""
-        excerpt = self.excerpt(rows[line], column) if line < len(rows) else ""
+        row = rows[line] if line < len(rows) else ""
+        problem = "a tab can't stand here" if row[column : column + 1] == "\t" else error.problem
         self.refuse(
-            f"this is not valid YAML: {error.problem}{context}{excerpt}",
+            f"this is not valid YAML: {problem}{context}{self.excerpt(row, column)}",
             line=line + 1,
             hint="indent with spaces, and put quotes around text with special characters",
         )

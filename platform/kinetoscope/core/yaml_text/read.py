@@ -24,10 +24,8 @@ _MAX_BYTES = 1 << 20
 _NOT_ALLOWED = re.compile(
     r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-_TAB = re.compile(r"\t")
 _CHARACTERS = {
     "\0": "a NUL",
-    "\t": "a tab",
     "\ufeff": "a byte order mark",
 }
 _BREAK = re.compile(r"\r\n?|\n")
@@ -65,7 +63,7 @@ def parse_yaml(
         source: where it is from, for errors.
         at: key that the text is the value of, for errors; such a text has no lines.
         kubernetes: whether it is an object of a cluster: there ``0440`` is a file mode to the
-            base 8, and scripts may hold tabs.
+            base 8.
         secret: whether errors must not tell its values.
 
     Raises:
@@ -78,7 +76,7 @@ def parse_yaml(
         )
     composer = Composer(source, at, kubernetes, secret)
     text = _decoded(data, composer) if isinstance(data, bytes) else data
-    found = _NOT_ALLOWED.search(text) or (None if kubernetes else _TAB.search(text))
+    found = _NOT_ALLOWED.search(text)
     if found:
         _refuse_character(text, found.start(), composer)
     return composer.compose(text)
@@ -102,7 +100,7 @@ def _refuse_character(text: str, index: int, composer: Composer) -> NoReturn:
     composer.refuse(
         f"{name} is not allowed{excerpt}",
         line=line,
-        hint="indent with spaces, and save the file as UTF-8 without a byte order mark",
+        hint="remove it; save the file as UTF-8 without a byte order mark",
     )
 
 

@@ -115,8 +115,10 @@ def test_a_value_is_read(text: str, value: Any) -> None:
         ("a: [1, 2\n", "a.2: this is not valid YAML"),
         ("a: 'b\n", "line 2: a: this is not valid YAML"),
         ("a: @b", "line 1: a: this is not valid YAML"),
-        ("a:\n\t- b", "line 2: a tab is not allowed"),
-        ("a: \t1", "line 1: a tab is not allowed, in 'a: "),
+        ("a:\n\t- b", "line 2: a: this is not valid YAML: a tab can't stand here"),
+        ("a:\n  b: [1]\n\tc: 2", "line 3: a: this is not valid YAML: a tab can't stand here"),
+        ("a: 1\nseed = 3\nb: 2", "line 2: this is not valid YAML: could not find expected ':'"),
+        ("a: 1\nseed:3\n", "line 2: this is not valid YAML: could not find expected ':'"),
         ("a: 1\0", "line 1: a NUL is not allowed"),
         ('a: "\\0"', "a: text can hold no NUL"),
         ("a: 1\nb: x\u2028y", "line 2: the character U+2028 is not allowed, in 'b: x"),
@@ -149,6 +151,17 @@ def test_values_know_their_lines() -> None:
     assert node.value["f"].value["b"].line == 2, "where the value stands"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a: 1\t# of a column\nb: [x]", "#\tof a column\na: 1\t\nb: [x]", "a:\t1\nb:\t[x]"),
+        '{\n\t"a": 1,\n\t"b": [\n\t\t"x"\n\t]\n}\n',
+    ],
+)
+def test_tabs_may_stand_wherever_they_do_not_indent(text: str) -> None:
+    assert plain(parse_yaml(text, "it")) == {"a": 1, "b": ["x"]}
+
+
 def test_objects_of_a_cluster_have_octal_modes_and_scripts_with_tabs() -> None:
     text = "mode: 0440\nscript: |\n  if true; then\n  \techo\n"
     read = plain(parse_yaml(text, "it", kubernetes=True))
@@ -159,7 +172,7 @@ def test_objects_of_a_cluster_have_octal_modes_and_scripts_with_tabs() -> None:
     "text",
     [
         *("a: hunter2: b", "hunter2: [", "a: !hunter2 x", "a: *hunter2", "hunter2: &b 1\nc: &b 2"),
-        *("hunter2: 1\nhunter2: 2", "a: 'b'\nb: hunter2\t", b"a: hunter2\xff", "a: [hunter2: no"),
+        *("hunter2: 1\nhunter2: 2", "a: 'b'\n\tb: hunter2", b"a: hunter2\xff", "a: [hunter2: no"),
     ],
 )
 def test_errors_about_a_secret_text_repeat_nothing_of_it(text: str | bytes) -> None:
