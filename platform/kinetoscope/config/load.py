@@ -168,7 +168,9 @@ def _with_kinds(tree: Node) -> Node:
 def _overridden(tree: Node, override: str) -> Node:
     path, equals, text = override.partition("=")
     keys = tuple(path.split("."))
-    if not equals or not all(keys) or len(keys) > _MAX_KEYS:
+    # Bytes that are no text, as a shell of another encoding gives them, are not printable.
+    is_path = all(key and key.isprintable() for key in keys) and len(keys) <= _MAX_KEYS
+    if not equals or not is_path:
         raise ConfigError(
             f"override {shortened(override)!r} is not of the form a.b=value",
             hint="for example --set seed=7 or --set train_dit.0.loop.num_steps=100",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from kinetoscope.config.run import RunConfig
-from kinetoscope.config.tree import Path, child, nearest
+from kinetoscope.config.tree import Path, child, leaves, nearest
 from kinetoscope.config.wrong_values import told_of
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.text import shortened
@@ -30,10 +32,12 @@ class Problem(NamedTuple):
     Attributes:
         path: keys down to the value.
         told: what is wrong with it, and what is allowed.
+        against: keys of other values that it does not go with, told by their places.
     """
 
     path: Path
     told: str
+    against: tuple[Path, ...] = ()
 
 
 def validated(tree: Node, source: str) -> RunConfig:
@@ -93,7 +97,9 @@ def refuse_problems(
 def _line(problem: Problem, tree: Node) -> str:
     places = " and ".join(_places(problem, tree))
     path = shortened(".".join(problem.path), _MAX_PATH_CHARS) or "the config"
-    return ": ".join(filter(None, (places, path, problem.told)))
+    others = _all_places([nearest(tree, keys)[1] for keys in problem.against])
+    told = f"{problem.told} ({' and '.join(others)})" if others else problem.told
+    return ": ".join(filter(None, (places, path, told)))
 
 
 def _places(problem: Problem, tree: Node) -> list[str]:
@@ -102,8 +108,18 @@ def _places(problem: Problem, tree: Node) -> list[str]:
     if len(known) < len(problem.path):
         return [node.place]
     named = (_named(node, tree, keys) for keys in _KEYS.findall(problem.told))
-    places = dict.fromkeys(found.place for found in named if found and found.source)
-    return list(places)[:_MAX_PLACES] or [node.place]
+    return _all_places([found for found in named if found and found.source] or [node])
+
+
+def _all_places(nodes: list[Node]) -> list[str]:
+    places = dict.fromkeys(chain.from_iterable(map(_places_of, nodes)))
+    return list(places)[:_MAX_PLACES]
+
+
+def _places_of(node: Node) -> Iterator[str]:
+    """Yield where a value begins, and what else sets a part of it: an override has no lines."""
+    yield node.place
+    yield from (leaf.source for _, leaf in leaves(node) if leaf.source and not leaf.line)
 
 
 def _named(node: Node, tree: Node, dotted: str) -> Node | None:

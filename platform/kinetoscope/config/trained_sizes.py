@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from kinetoscope.config.problems import Problem
 from kinetoscope.config.run import RunConfig
+from kinetoscope.config.tree import Path
 from kinetoscope.data.plan.config import BucketConfig, FrameSize
 from kinetoscope.data.plan.resolution_tables import resolution_tables
 from kinetoscope.inference.config import ClipSize
@@ -34,16 +35,20 @@ def sizes_off_training(config: RunConfig) -> Iterator[Problem]:
     Samples must lie within the lengths and sizes of the last stage of the transformer, between
     those of its buckets that give batches. What is only measured is refused where it is far off.
     """
-    yield from _sample_size(config.models.sample_size, config.train_dit[-1])
+    last = len(config.train_dit) - 1
+    planned = ("train_dit", str(last), "plan", "buckets")
+    for path, told in _sample_size(config.models.sample_size, config.train_dit[last]):
+        yield Problem(path, told, (planned,))
     buckets = list(chain.from_iterable(map(_trained, config.train_dit)))
     for index, size in enumerate(config.evaluate_dit.rf_loss.sizes):
         path = ("evaluate_dit", "rf_loss", "sizes", str(index))
         longest = max(bucket.num_frames for bucket in buckets)
         if size.num_frames > _FAR * longest:
             told = f"{size.num_frames} frames, but clips of at most {longest} are trained"
-            yield Problem(path, told)
+            yield Problem(path, told, (("train_dit",),))
         elif _is_far(size, _sizes(buckets)):
-            yield Problem(path, _told(size, "the stages of the transformer train", buckets))
+            told = _told(size, "the stages of the transformer train", buckets)
+            yield Problem(path, told, (("train_dit",),))
     plans = [stage.plan for stage in config.train_vae]
     videos = [
         _Trained(f"{plan.height}x{plan.width}", plan.num_frames, [(plan.height, plan.width)])
@@ -51,10 +56,10 @@ def sizes_off_training(config: RunConfig) -> Iterator[Problem]:
     ]
     if _is_far(config.evaluate_vae.size, _sizes(videos)):
         told = _told(config.evaluate_vae.size, "the stages of the VAE train", videos)
-        yield Problem(("evaluate_vae", "size"), told)
+        yield Problem(("evaluate_vae", "size"), told, (("train_vae",),))
 
 
-def _sample_size(size: ClipSize, stage: DiTStage) -> Iterator[Problem]:
+def _sample_size(size: ClipSize, stage: DiTStage) -> Iterator[tuple[Path, str]]:
     path, buckets = ("models", "sample_size"), _trained(stage)
     long_enough = [bucket for bucket in buckets if bucket.num_frames >= size.num_frames]
     if not long_enough:
@@ -63,9 +68,9 @@ def _sample_size(size: ClipSize, stage: DiTStage) -> Iterator[Problem]:
             f"{size.num_frames} frames, but the last stage of the transformer trains on at most "
             f"{longest}"
         )
-        yield Problem((*path, "num_frames"), told)
+        yield (*path, "num_frames"), told
     elif not _is_within(size, _sizes(long_enough)):
-        yield Problem(path, _told(size, "the last stage of the transformer trains", long_enough))
+        yield path, _told(size, "the last stage of the transformer trains", long_enough)
 
 
 def _trained(stage: DiTStage) -> list[_Trained]:

@@ -135,6 +135,7 @@ def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
             r"train_vae\.2\.loss\.perceptual_weight=0\.1 needs the file perceptual_weights_path",
         ),
         (".".join(["a"] * 50) + "=1", "is not of the form a.b=value"),
+        ("se\udce9d=1", r"override 'se.+d=1' is not of the form a.b=value"),
         ("models.vae.depth=3", "models.vae.depth: unknown key; allowed here: chunk_frames, kind, "),
     ],
 )

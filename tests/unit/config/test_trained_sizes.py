@@ -29,7 +29,7 @@ def test_the_recipes_sample_where_they_train(recipe: str) -> None:
             "--set: models.sample_size: 64x64 pixels, but the last stage of the transformer trains "
             "at 32x32",
         ),
-        (["models.sample_size.width=64"], "models.sample_size: 32x64 pixels, but"),
+        (["models.sample_size.width=64"], "and --set: models.sample_size: 32x64 pixels, but"),
         (["models.sample_size={height: 16, width: 16}"], "models.sample_size: 16x16 pixels, but"),
         (
             ["models.sample_size.num_frames=33"],
@@ -88,3 +88,13 @@ def test_a_size_that_is_not_given_is_refused_where_the_config_would_have_it(tmp_
     )
     with pytest.raises(ConfigError, match=rf"{path}, line 5: models\.sample_size: 64x32 pixels"):
         load_config(str(path))
+
+
+def test_what_changed_the_training_is_told_beside_the_size(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: smoke\ntrain_dit:\n  0: {plan: {buckets: {0: {num_frames: 9}}}}\n")
+    told = rf"models\.sample_size\.num_frames: 17 frames, but .* at most 9 \({path}, line 3\)"
+    with pytest.raises(ConfigError, match=told):
+        load_config(str(path))
+    with pytest.raises(ConfigError, match=r"at most 9 \(.*smoke.yaml, line \d+ and --set\)"):
+        load_config("smoke", ["train_dit.0.plan.buckets.0.num_frames=9"])
