@@ -157,6 +157,16 @@ def test_where_there_is_no_workspace_none_is_made(verb: str, home: Path) -> None
         assert f"there is no workspace at {home / 'workspace'}" in told
 
 
+def test_where_no_run_is_the_store_that_was_named_is_told(
+    home: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = (home / "mistyped").as_uri()
+    monkeypatch.setenv("KINO_STORE_URI", uri)
+    for verb, code in (("ls", 0), ("show", 2)):
+        assert f"in {uri}" in kino(verb, home, code=code)
+    assert not (home / "mistyped").exists()
+
+
 @pytest.mark.parametrize("verb", WRONG)
 def test_what_is_wrong_is_told_before_anything_heavy_or_lasting(
     verb: str, home: Path, workspace: Path
@@ -171,8 +181,9 @@ def test_what_is_wrong_is_told_before_anything_heavy_or_lasting(
 )
 def test_models_of_no_workspace_make_none(verb: str, home: Path) -> None:
     before = snapshot(home)
-    kino(f"models {verb}", home, code=0 if verb in ("ls", "rebuild") else 2)
+    told = kino(f"models {verb}", home, code=0 if verb in ("ls", "rebuild") else 2)
     assert snapshot(home) == before
+    assert f"there is no workspace at {home / 'workspace'}" in told
 
 
 # What it needs for a prompt, it needs before it knows the model.

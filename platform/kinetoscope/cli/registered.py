@@ -52,13 +52,18 @@ def find_version(ref: str | None, *, default_alias: str = "champion") -> ModelVe
 
 def nothing_hint() -> str | None:
     """Return why nothing may be registered here: no workspace, or a lost registry; else None."""
+    return absence_hint() or _lost_hint()
+
+
+def absence_hint() -> str | None:
+    """Return that there is no workspace, where its registry would be the one; else None."""
     from kinetoscope.cli.output import ANOTHER_WORKSPACE
     from kinetoscope.core.settings import tracking_uri, workspace
 
     own = workspace()
     if own.absence and tracking_uri() == own.tracking_uri:
         return f"{own.absence}; {ANOTHER_WORKSPACE}"
-    return _lost_hint()
+    return None
 
 
 def open_bundle(version: ModelVersion) -> ObjectStore:

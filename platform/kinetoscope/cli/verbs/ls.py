@@ -19,7 +19,7 @@ def ls(as_json: Json = False) -> None:
         say_message,
         table,
     )
-    from kinetoscope.core.settings import workspace
+    from kinetoscope.core.settings import given_store_uri, workspace
     from kinetoscope.runs.view import run_rows
 
     own = workspace()
@@ -29,7 +29,7 @@ def ls(as_json: Json = False) -> None:
     if as_json:
         emit_json(rows)
     elif not rows:
-        say(f"no runs in {own.root}")
+        say(f"no runs in {given_store_uri() or own.root}")
     else:
         cells = [
             (

@@ -104,9 +104,12 @@ def rebuild(deleted_too: DeletedToo = False, as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from kinetoscope.cli.output import emit_json, say
+    from kinetoscope.cli.output import emit_json, say, say_message
+    from kinetoscope.cli.registered import absence_hint
 
-    told = _rebuild(deleted_too=deleted_too)
+    told, absent = _rebuild(deleted_too=deleted_too), absence_hint()
+    if absent:
+        say_message("hint", absent)
     if as_json:
         emit_json(asdict(told))
     else:
