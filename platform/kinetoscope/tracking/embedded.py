@@ -9,9 +9,11 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from kinetoscope.core.settings import mlflow_access
 from kinetoscope.core.uris import sqlite_path
 from kinetoscope.tracking.damage import database_error
 from kinetoscope.tracking.references import CHAMPION, KnownVersions, choose, parse_ref
@@ -58,12 +60,17 @@ def known_versions(tracking_uri: str) -> KnownVersions:
     MLflow itself is asked where the store is a server, or a file whose tables are others than ours.
 
     Raises:
-        StorageError: the store can't be read; ``CorruptError`` where its file is damaged.
+        StorageError: the store can't be read, or no server answers; ``CorruptError`` where its
+            file is damaged.
     """
     path = sqlite_path(tracking_uri)
     models = _read(path) if path is not None else None
     if models is not None:
         return EmbeddedRegistry(models)
+    if tracking_uri.startswith(("http://", "https://")):
+        from kinetoscope.tracking.server_check import refuse_unreachable
+
+        refuse_unreachable(replace(mlflow_access(), uri=tracking_uri))
     from kinetoscope.tracking.registry import ModelRegistry
 
     return ModelRegistry(tracking_uri)

@@ -6,10 +6,13 @@ import json
 import ssl
 import urllib.error
 import urllib.request
+from dataclasses import replace
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
+from kinetoscope.core.errors import StorageError
 from kinetoscope.core.findings import Finding
 
 if TYPE_CHECKING:
@@ -53,6 +56,25 @@ def examine_server(access: MlflowAccess) -> list[Finding]:
     except (OSError, _RefusedError, ValueError, KeyError) as error:
         return [healthy, Finding(ROUND_TRIP, "bad", tried, _told(error), _hint(error, url))]
     return [healthy, Finding(ROUND_TRIP, "ok", tried, "the tag came back")]
+
+
+def refuse_unreachable(access: MlflowAccess) -> None:
+    """Look whether a server answers at all before MLflow's client does, which tries for minutes.
+
+    Args:
+        access: the server; what it answers does not matter here.
+
+    Raises:
+        StorageError: nobody answers there.
+    """
+    url = _shown(access.uri)
+    try:
+        _ask(replace(access, uri=url), "GET", "/health")
+    except _RefusedError:
+        return
+    except (OSError, HTTPException) as error:
+        told = f"MLflow at {url} does not answer: {_told(error)}"
+        raise StorageError(told, hint=_hint(error, url)) from error
 
 
 def _write_and_read(access: MlflowAccess) -> None:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kinetoscope.core.errors import StorageError
 from kinetoscope.core.settings import MlflowAccess, mlflow_access
-from kinetoscope.tracking.server_check import EXPERIMENT, examine_server
+from kinetoscope.tracking.embedded import known_versions
+from kinetoscope.tracking.server_check import EXPERIMENT, examine_server, refuse_unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,3 +141,22 @@ def test_credentials_are_sent_and_never_shown(
 def test_a_password_in_the_uri_is_not_repeated() -> None:
     findings = examine_server(MlflowAccess(f"http://ada:lovelace@127.0.0.1:{_free_port()}"))
     assert "lovelace" not in str(findings)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [f"http://user:word@127.0.0.1:{_free_port()}", "http://no-such-host.invalid", "http://a:b"],
+)
+def test_who_reads_models_of_a_server_that_is_not_there_hears_so_at_once(uri: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(StorageError, match=r"MLflow at http://.* does not answer: ") as caught:
+        known_versions(uri)
+    assert time.monotonic() - start < 20
+    assert "word" not in f"{caught.value.message}{caught.value.hint}"
+    assert "MLFLOW_TRACKING_URI" in (caught.value.hint or "")
+
+
+def test_a_server_that_refuses_does_answer(server_uri: str) -> None:
+    refused = server_uri.replace("localhost", "127.0.0.1")
+    for uri in (server_uri, refused, server_uri.replace("//", "//user:word@")):
+        refuse_unreachable(MlflowAccess(uri))
