@@ -39,7 +39,11 @@ _NAMES = (
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # The number, the version, the machine, and the table of tensors; their values follow.
 _OLD_TORCH_PICKLES = 4
-_PARTS_OF_TENSORS = re.compile(r"(torch(?!\.nn\.modules)|collections|numpy|_codecs)(\.|$)")
+# What torch builds when it may load weights alone, by module and name.
+_PARTS_OF_TENSORS = re.compile(
+    r"torch(?!\.nn\.modules)(?:\.\S+)? \S+|collections (?:OrderedDict|Counter)|_codecs encode"
+    r"|(?:__builtin__|builtins) (?:bytearray|set|complex)"
+)
 _LFS_POINTER = b"version https://git-lfs"
 _CONVERT = "convert it to safetensors where you trust it"
 
@@ -158,12 +162,13 @@ def _check_safetensors(path: Path, file: BinaryIO) -> None:
         raise ConfigError(f"{path} is no safetensors file, or was cut short: it has {size} bytes")
     try:
         header = json.loads(file.read(length))
-        ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
-        needed = _LENGTH_BYTES + length + max(ends, default=0)
+        parts = [value["data_offsets"] for key, value in header.items() if key != "__metadata__"]
+        needed = _LENGTH_BYTES + length + max((end for _, end in parts), default=0)
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError, IndexError):
         raise ConfigError(f"{path} is no safetensors file: its header can't be read") from None
-    if size < needed:
-        raise ConfigError(f"{path} was cut short: it has {size} bytes of {needed}")
+    if size != needed:
+        what = "was cut short" if size < needed else "has more at its end than its tensors"
+        raise ConfigError(f"{path} {what}: it has {size} bytes, its header tells of {needed}")
 
 
 def _check_torch_archive(path: Path, file: BinaryIO) -> None:
@@ -187,8 +192,13 @@ def _check_pickles(path: Path, file: BinaryIO, count: int) -> None:
     try:
         for _ in range(count):
             for code, named, _ in pickletools.genops(file):
-                module = str(named).split(" ")[0]
-                if code.name == "GLOBAL" and not _PARTS_OF_TENSORS.match(module):
+                if code.name == "STACK_GLOBAL":
+                    raise ConfigError(
+                        f"{path} was saved in a protocol of pickle above 2, of which torch reads "
+                        "no weights",
+                        hint=_CONVERT,
+                    )
+                if code.name == "GLOBAL" and not _PARTS_OF_TENSORS.fullmatch(str(named)):
                     raise ConfigError(
                         f"{path} holds more than tensors: it names {shortened(str(named))}",
                         hint=_CONVERT,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -204,6 +206,42 @@ def test_code_in_a_torch_file_is_not_run(name: str, zipped: bool, tmp_path: Path
     with pytest.raises(ConfigError, match="holds more than tensors"):
         open_weights(tmp_path / "pytorch_model.bin.index.json")
     assert bait.exists()
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{1, 2}, bytearray(b"x"), 1j, b"x", Counter("ab"), torch.Size([2]), torch.float16, 2**70],
+)
+def test_values_that_torch_reads_beside_tensors_are_let_through(
+    beside: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"model": TENSORS, "beside": beside}, path)
+    check_weights(path)
+    assert read_state_dict(path).keys() == TENSORS.keys()
+
+
+@pytest.mark.parametrize("beside", [np.float64(2), defaultdict(list), np.zeros(2), Path("x")])
+def test_values_that_torch_does_not_read_are_told_before_it_tries(
+    beside: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"model": TENSORS, "beside": beside}, path)
+    for look in (open_weights, check_weights):
+        with pytest.raises(ConfigError, match="holds more than tensors"):
+            look(path)
+
+
+def test_what_only_its_reader_would_refuse_is_told_before_it_reads(tmp_path: Path) -> None:
+    later = tmp_path / "protocol.pt"
+    torch.save(TENSORS, later, pickle_protocol=4)
+    longer = whole(tmp_path)
+    longer.write_bytes(longer.read_bytes() + b"\0" * 8)
+    for path, told in ((later, "protocol of pickle above 2"), (longer, "has more at its end")):
+        with pytest.raises(ConfigError):
+            open_weights(path)
+        with pytest.raises(ConfigError, match=told):
+            check_weights(path)
 
 
 def test_a_bare_pickle_is_not_run(tmp_path: Path) -> None:
