@@ -19,6 +19,7 @@ from kinetoscope.data.sources.blocks import BlockDigests, digest_blocks
 from kinetoscope.data.sources.directory import LocalBytes
 from kinetoscope.data.sources.listing import SourceFile, SourceListing
 from kinetoscope.data.sources.place import VideoPlace
+from kinetoscope.data.sources.reader import VerifiedFile
 
 _NUM_THREADS = 2
 _NUM_AHEAD = 2
@@ -40,6 +41,11 @@ class Fetched:
     path: Path
     digests: BlockDigests
     folder: Path | None = None
+
+    def read(self) -> bytes:
+        """Return the content; raises ``ChangedVideoError`` where it is not that of the digests."""
+        with VerifiedFile(LocalBytes(self.path), self.digests, self.file.name) as file:
+            return file.read()
 
     def discard(self) -> None:
         """Delete what was brought here for it."""

@@ -200,7 +200,7 @@ def _content(place: VideoPlace, file: SourceFile, scratch: Path, stop: Event) ->
     del stop
     fetched = fetch(place, file, scratch)
     try:
-        return fetched.path.read_bytes()
+        return fetched.read()
     finally:
         fetched.discard()
 

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import CorruptError, DataError, NotFoundError
+from kinetoscope.core.hashing import digest_file
 from kinetoscope.core.uris import is_text
 from kinetoscope.data.sources.blocks import ByteSource
 from kinetoscope.data.sources.bucket import ObjectBytes
@@ -90,7 +91,7 @@ class ManifestPlace:
         return ObjectBytes(self.store, object_key(digest))
 
     def fetch(self, file: SourceFile, folder: Path) -> Path:
-        """Download a file; raises ``DataError`` where its object is gone."""
+        """Download a file; raises ``DataError`` where its object is gone, or damaged."""
         path = folder / "object"
         key = object_key(file.digest)
         try:
@@ -100,6 +101,12 @@ class ManifestPlace:
                 f"{file.name} of {self.uri} has no object {join_uri(self.store.uri, key)}",
                 hint="kino data upload brings what is missing",
             ) from None
+        if digest_file(path) != file.digest:
+            raise DataError(
+                f"{file.name} of {self.uri}: the content of {join_uri(self.store.uri, key)} is not "
+                "what its name says",
+                hint="delete that object; kino data upload then brings it again",
+            )
         return path
 
 

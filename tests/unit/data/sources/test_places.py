@@ -15,7 +15,7 @@ from kinetoscope.data.prepare.fetching import check_room
 from kinetoscope.data.sources.bucket import PrefixPlace
 from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.data.sources.listing import SourceFile, SourceListing
-from kinetoscope.data.sources.manifest import Manifest, ManifestFile, ManifestPlace
+from kinetoscope.data.sources.manifest import Manifest, ManifestFile, ManifestPlace, object_key
 from kinetoscope.data.sources.place import open_place, place_name, with_versions
 from kinetoscope.data.sources.upload import Uploaded, upload_videos
 from kinetoscope.storage.directory import DirectoryStore
@@ -191,6 +191,21 @@ def test_an_object_that_is_gone_is_told_with_its_name(
     store.delete_prefix("objects")
     with pytest.raises(DataError, match=r"b\.mp4 of .* has no object"):
         place.fetch(place.list().files[0], tmp_path)
+
+
+def test_an_object_that_was_damaged_is_told_with_the_way_out(
+    videos: DirectoryPlace, store: DirectoryStore, tmp_path: Path
+) -> None:
+    upload(videos, store)
+    place = ManifestPlace(store, "manifests/cats.json")
+    file = place.list().files[0]
+    store.put_bytes(object_key(file.digest), b"x")
+    with pytest.raises(DataError, match=r"b\.mp4 of .*cats\.json.* is not what its name") as caught:
+        place.fetch(file, tmp_path)
+    assert "delete that object" in (caught.value.hint or "")
+    store.delete(object_key(file.digest))
+    upload(videos, store)
+    assert place.fetch(file, tmp_path).read_bytes() == FILES["b.mp4"]
 
 
 @pytest.mark.parametrize(
