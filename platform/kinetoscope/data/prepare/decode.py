@@ -129,6 +129,7 @@ class _Decoding:
         self._visit = visit
         self._deadline = time.monotonic() + limits.timeout_seconds
         self._stream = _video_stream(container)
+        self._declared = _declared_frames(container, self._stream)
         self._fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         self._num_frames = 0
         self._times: list[int | None] = []
@@ -202,7 +203,7 @@ class _Decoding:
 
     def _check_complete(self, failure: str | None) -> None:
         # Frames that an edit list hides are declared but rightly not shown.
-        declared = self._stream.frames - self._discarded
+        declared = self._declared - self._discarded
         seconds = (self._container.duration or 0) / av.time_base
         if failure is None and self._num_damaged:
             failure = f"{self._num_damaged} of {self._num_frames} frames are damaged"
@@ -220,6 +221,14 @@ class _Decoding:
             raise QuarantinedError("zero_length", "the video stream holds no frame")
         if self._fps <= 0:
             raise QuarantinedError("unreadable", "no frame rate can be told")
+
+
+def _declared_frames(container: Any, stream: Any) -> int:
+    """Return how many frames the header promises; 0 where it does not say."""
+    if "mp4" not in container.format.name:
+        return int(stream.frames)
+    # Of the frames that an edit list cuts off, most are not even in libav's index.
+    return min(int(stream.frames), len(stream.index_entries))
 
 
 def timeout_detail(limits: LimitsConfig) -> str:

@@ -16,7 +16,9 @@ from kinetoscope.data.prepare.decode import QuarantinedError, probe
 LIMITS = LimitsConfig(min_frames=5)
 
 
-def encode(path: Path, num_frames: int = 40, *, size: int = 32, options: str = "") -> Path:
+def encode(
+    path: Path, num_frames: int = 40, *, size: int = 32, options: str = "", first_time: int = 0
+) -> Path:
     """Write a noisy video; the suffix names the container."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options={"movflags": options} if options else {}) as container:
@@ -24,9 +26,11 @@ def encode(path: Path, num_frames: int = 40, *, size: int = 32, options: str = "
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.options = {"g": "10"}
-        for _ in range(num_frames):
+        for number in range(num_frames):
             image = rng.integers(0, 255, (size, size, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = first_time + number, Fraction(1, 10)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
@@ -53,6 +57,19 @@ def test_a_whole_file_is_counted_exactly(tmp_path: Path, suffix: str) -> None:
     assert (info.num_frames, info.height, info.width) == (40, 32, 32)
     assert info.fps == pytest.approx(10)
     assert shapes == [(32, 32)] * 40
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("num_hidden", [4, 10, 25])
+def test_frames_that_an_edit_list_cuts_off_are_not_missed(
+    tmp_path: Path, suffix: str, num_hidden: int
+) -> None:
+    options = "+faststart" if suffix == ".mov" else ""
+    path = encode(tmp_path / f"video{suffix}", first_time=-num_hidden, options=options)
+    data = path.read_bytes()
+    assert probe(io.BytesIO(data), LIMITS).num_frames == 40 - num_hidden
+    if options:
+        assert reason(cut(path, 0.6)) == "truncated"
 
 
 def test_real_clips_are_whole() -> None:
