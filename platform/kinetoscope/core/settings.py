@@ -285,6 +285,11 @@ def lend_home() -> None:
         os.environ["HOME"] = str(workspace().scratch_path)
 
 
+def pod_uid() -> str:
+    """Return ``$KINO_POD_UID``, which Kubernetes gives to each pod anew; empty outside of one."""
+    return os.environ.get("KINO_POD_UID", "")
+
+
 def in_cluster() -> bool:
     """Tell whether this process runs in a pod that Kubernetes has told its API's address."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))

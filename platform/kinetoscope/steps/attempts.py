@@ -15,7 +15,7 @@ from kinetoscope.storage.records import R, read_record
 from kinetoscope.storage.store import ObjectStore
 
 # A holder whose heartbeat does not change for so long is dead; it beats every 2 s.
-LEASE_SECONDS = 20.0
+LEASE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 _ATTEMPT = re.compile(r"attempts/(\d{6})\.json")
 

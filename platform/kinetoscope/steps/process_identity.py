@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Self
 
 import psutil
 
 from kinetoscope.core.config_model import Record
+from kinetoscope.core.settings import pod_uid
 
 # Processes compute a start time from the time of boot, which the kernel gives in whole seconds and
 # which moves with the clock: two of them may differ by a second about the same process.
 _SAME_START_SECONDS = 5.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 class ProcessIdentity(Record):
-    """A process, told apart from a later one with the same number."""
+    """A process, told apart from a later one with the same number, and from one elsewhere.
+
+    Pods of a job keep host name and number over restarts, so neither tells a living holder from a
+    dead one: the namespace that a number counts in does.
+    """
 
     host: str
     pid: int
     started_at: float
     """Seconds since the epoch."""
+    boot_id: str = ""
+    """Of the kernel since it began to run; empty where that is not told."""
+    pid_namespace: str = ""
+    pod_uid: str = ""
 
     @classmethod
     def of(cls, pid: int | None = None) -> Self:
         """Return the identity of a process of this machine; by default of this one."""
         process = psutil.Process(pid)
-        return cls(host=socket.gethostname(), pid=process.pid, started_at=process.create_time())
+        return cls(pid=process.pid, started_at=process.create_time(), **_place())
 
     def is_known_dead(self) -> bool:
-        """Tell whether it ran on this machine and is gone; of other machines nothing is known."""
-        if self.host != socket.gethostname():
+        """Tell whether it ran here and is gone; of other machines and pods nothing is known."""
+        if any(getattr(self, name) != value for name, value in _place().items()):
             return False
         try:
             process = psutil.Process(self.pid)
@@ -40,3 +52,13 @@ class ProcessIdentity(Record):
         except psutil.NoSuchProcess:
             return True
         return abs(started_at - self.started_at) > _SAME_START_SECONDS
+
+
+def _place() -> dict[str, str]:
+    """Return what tells the place that this process's number counts in."""
+    return {
+        "host": socket.gethostname(),
+        "boot_id": _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "",
+        "pid_namespace": str(_PID_NAMESPACE.readlink()) if _PID_NAMESPACE.exists() else "",
+        "pod_uid": pod_uid(),
+    }

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from kinetoscope.core.errors import (
@@ -39,11 +40,16 @@ from kinetoscope.steps.contract import (
 from kinetoscope.steps.endings import untold_end
 from kinetoscope.steps.rank_environment import one_node
 from kinetoscope.steps.ranks import Ranks
-from kinetoscope.steps.watch import watch
+from kinetoscope.steps.repeating import Repeating, persist
+from kinetoscope.steps.scratch import make_scratch
+from kinetoscope.steps.watch import Stall, watch
 from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 _LOOK_SECONDS = 1.0
+_BEAT_SECONDS = 2.0
+# How long the end is told again to a store that does not answer.
+_END_SECONDS = 60.0
 # A log is shipped whole each time: one that has grown big, so much more rarely.
 _SHIP_BYTES_PER_SECOND = 1 << 20
 
@@ -62,7 +68,6 @@ class Supervisor:
         self._parent = os.getppid()
         self._host_pid = int(os.environ.get("KINO_HOST_PID", "0"))
         self._told_to_stop = False
-        self._look_at = 0.0
         self._shipped: dict[Path, int] = {}
         self._ship_at: dict[Path, float] = {}
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -76,23 +81,16 @@ class Supervisor:
         self._generation = generation
         self._started_at = time.time()
         self._beats = 0
-        self._path = (
-            workspace().scratch_path / f"{self._spec.name}-{self._spec.fingerprint}-{generation}"
-        )
-        self._path.mkdir(parents=True, exist_ok=True)
+        name = f"{self._spec.name}-{self._spec.fingerprint}-{generation}"
+        self._path = make_scratch(workspace().scratch_path, name)
         self._write_status("running")
         ranks = self._start_ranks()
         full: DiskFullError | None = None
         try:
-            code = watch(
-                ranks,
-                should_stop=self._should_stop,
-                grace_seconds=self._spec.runtime.grace_seconds,
-                beat=self._beat,
-            )
+            code = self._watch(ranks)
             ranks.close()
-            self._ship(at_once=True)
-            self._write_end(code, ranks.codes())
+            persist(partial(self._ship, at_once=True), seconds=_END_SECONDS)
+            persist(partial(self._write_end, code, ranks.codes()), seconds=_END_SECONDS)
         except SupersededError as error:
             _log.error("%s", error.message)
             return error.exit_code
@@ -122,30 +120,55 @@ class Supervisor:
             threads=runtime.threads_per_process,
         )
 
-    def _should_stop(self) -> bool:
+    def _watch(self, ranks: Ranks) -> ExitCode:
+        """Wait for the ranks; all that asks or tells the store goes on beside it."""
+        marks = [self._path / name for name in ("progress.json", "metrics.jsonl")]
+        stall = Stall(marks, self._spec.runtime.stall_seconds)
+        beating = Repeating("the heartbeat", self._beat, _BEAT_SECONDS)
+        beside = [
+            beating,
+            Repeating("shipping logs", self._ship, _BEAT_SECONDS),
+            Repeating("looking for a stop", self._look_for_stop, _LOOK_SECONDS),
+        ]
+
+        def is_stuck(now: float) -> bool:
+            for work in beside:
+                work.check()
+            return stall.is_stuck(now)
+
+        try:
+            return watch(
+                ranks,
+                should_stop=self._is_told_to_stop,
+                grace_seconds=self._spec.runtime.grace_seconds,
+                is_stuck=is_stuck,
+            )
+        finally:
+            for work in beside:
+                work.stop()
+
+    def _is_told_to_stop(self) -> bool:
         """Tell whether a signal came, a stop was asked for, or whoever started us died."""
-        now = time.monotonic()
-        if not self._told_to_stop and now >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS
-            orphaned = os.getppid() != self._parent or not _is_alive(self._host_pid)
-            self._told_to_stop = orphaned or stop_requested(self._spec)
+        orphaned = os.getppid() != self._parent or not _is_alive(self._host_pid)
+        self._told_to_stop = self._told_to_stop or orphaned
         return self._told_to_stop
+
+    def _should_stop(self) -> bool:
+        """Tell the same, and ask the store for it: before there are ranks."""
+        if not self._is_told_to_stop():
+            self._look_for_stop()
+        return self._told_to_stop
+
+    def _look_for_stop(self) -> None:
+        self._told_to_stop = self._told_to_stop or stop_requested(self._spec)
 
     def _on_signal(self, *_: object) -> None:
         self._told_to_stop = True
 
-    def _beat(self) -> bool:
-        """Tell the outside how the attempt fares; return whether it is stuck."""
+    def _beat(self) -> None:
+        """Tell the outside how the attempt fares, unless it was superseded."""
         check_generation(self._store, self._generation)
         self._write_status("running")
-        self._ship()
-        return self._is_stalled()
-
-    def _is_stalled(self) -> bool:
-        limit = self._spec.runtime.stall_seconds
-        marks = (self._path / "progress.json", self._path / "metrics.jsonl", self._path)
-        latest = max(path.stat().st_mtime for path in marks if path.exists())
-        return bool(limit) and time.time() - latest > limit
 
     def _write_status(self, state: StepState, **end: object) -> None:
         self._beats += 1

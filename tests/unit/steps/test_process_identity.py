@@ -5,6 +5,7 @@ import sys
 import time
 
 import psutil
+import pytest
 
 from kinetoscope.steps.process_identity import ProcessIdentity
 
@@ -43,3 +44,13 @@ def test_an_ended_process_of_which_nobody_took_note_is_dead() -> None:
 def test_of_another_machine_nothing_is_known() -> None:
     elsewhere = ProcessIdentity(host="elsewhere", pid=1, started_at=0.0)
     assert not elsewhere.is_known_dead()
+
+
+@pytest.mark.parametrize("what", ["boot_id", "pid_namespace", "pod_uid"])
+def test_a_process_of_another_pod_or_boot_is_not_known_to_be_dead(what: str) -> None:
+    # Its number, and that of nobody here: pods of a job share the host name.
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    gone = ProcessIdentity.of().model_copy(update={"pid": process.pid})
+    assert gone.is_known_dead()
+    assert not gone.model_copy(update={what: "another"}).is_known_dead()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -13,7 +16,7 @@ import pytest
 from kinetoscope.core.errors import ExitCode
 from kinetoscope.steps.rank_environment import one_node
 from kinetoscope.steps.ranks import Ranks
-from kinetoscope.steps.watch import watch
+from kinetoscope.steps.watch import Stall, watch
 
 StartRanks = Callable[..., Ranks]
 
@@ -85,14 +88,52 @@ def test_a_rank_that_fails_takes_even_deaf_ones_with_it_soon(start: StartRanks) 
 
 def test_ranks_that_are_stuck_dump_their_stacks_and_stop(start: StartRanks, tmp_path: Path) -> None:
     ranks = start("sleeps")
-    code = watch(ranks, should_stop=never, grace_seconds=600, beat=at_once)
+    code = watch(ranks, should_stop=never, grace_seconds=600, is_stuck=lambda _: True)
     assert code == ExitCode.STALLED
     assert f"{os.sep}rank.py" in (tmp_path / "logs" / "rank-0.log").read_text()
 
 
-def test_what_the_beat_raises_ends_the_watch(start: StartRanks) -> None:
-    def beat() -> bool:
+def test_what_goes_wrong_beside_it_ends_the_watch(start: StartRanks) -> None:
+    def is_stuck(_: float) -> bool:
         raise OSError("no way to tell")
 
     with pytest.raises(OSError, match="no way to tell"):
-        watch(start("sleeps"), should_stop=never, grace_seconds=60, beat=beat)
+        watch(start("sleeps"), should_stop=never, grace_seconds=60, is_stuck=is_stuck)
+
+
+CLOCK = """
+import time
+from kinetoscope.steps.watch import WorkingClock
+clock, began = WorkingClock(), time.monotonic()
+print("begun", flush=True)
+while time.monotonic() - began < 7:
+    clock.look()
+    time.sleep(0.05)
+print(clock.look(), time.monotonic() - began)
+"""
+
+
+def test_a_pause_of_the_whole_process_is_no_time() -> None:
+    process = subprocess.Popen([sys.executable, "-c", CLOCK], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(6)
+    process.send_signal(signal.SIGCONT)
+    awake, passed = map(float, process.communicate(timeout=30)[0].split())
+    assert awake < passed - 2.5
+
+
+def test_a_stall_is_told_by_what_changes_not_by_what_clocks_say(tmp_path: Path) -> None:
+    mark = tmp_path / "progress.json"
+    stall = Stall([mark], 10)
+    assert not stall.is_stuck(9)
+    mark.write_text("1")
+    os.utime(mark, (1, 1))  # an hour ago, or by a clock that was set back
+    assert not stall.is_stuck(9.5)
+    assert not stall.is_stuck(19)
+    mark.write_text("22")
+    os.utime(mark, (2**31, 2**31))
+    assert not stall.is_stuck(19.8)
+    assert stall.is_stuck(30)
+    assert not Stall([mark], 0).is_stuck(10**9)
