@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tiny.steps import ranks, start_supervisor, step_spec
 from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import DivergedError, ExitCode
+from kinetoscope.core.uris import file_path
 from kinetoscope.steps.contract import StepSpec, read_result, read_status
 from kinetoscope.steps.execute import execute
 from kinetoscope.storage.open import open_store
@@ -162,6 +164,54 @@ def test_a_stop_loses_no_step_and_exits_75(work: Workplace) -> None:
     execute(spec)
     assert f"resumed from step {saved} " in store.get_bytes("logs/000002/rank-0.log").decode()
     assert_same_bits(final_checkpoint(spec), work.undisturbed(2))
+
+
+@contextmanager
+def no_room_for_checkpoints(spec: StepSpec) -> Iterator[None]:
+    """Let every save fail: a file is where the folder of checkpoints should be."""
+    path = file_path(spec.uri)
+    assert path is not None
+    path.mkdir(parents=True)
+    (path / "checkpoints").touch()
+    try:
+        yield
+    finally:
+        (path / "checkpoints").unlink()
+
+
+def wait_for_step(spec: StepSpec, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while not (status := read_status(spec.uri)) or status.progress.done < step:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_save_that_fails_ends_no_training_and_is_made_up_for(work: Workplace) -> None:
+    spec = work.spec("unsaved", 1)
+    with no_room_for_checkpoints(spec):
+        process = start_supervisor(spec)
+        wait_for_step(spec, 30)
+        assert process.poll() is None
+    assert process.wait(120) == ExitCode.DONE
+    log = open_store(spec.uri).get_bytes("logs/000001/rank-0.log").decode()
+    assert "step 20 is not saved" in log
+    assert "step 21 is not saved" in log  # tried again with the next
+    assert_same_bits(final_checkpoint(spec), work.undisturbed(1))
+
+
+def test_a_stop_is_saved_as_soon_as_the_store_is_back(work: Workplace) -> None:
+    spec = work.spec("stopped-in-an-outage", 2)
+    with no_room_for_checkpoints(spec):
+        process = start_supervisor(spec)
+        wait_for_step(spec, 5)
+        os.kill(process.pid, signal.SIGTERM)
+        time.sleep(4)
+        assert process.poll() is None
+    assert process.wait(60) == ExitCode.PREEMPTED
+    saved = read_checkpoint(open_store(spec.uri), list_checkpoints(open_store(spec.uri))[-1])
+    status = read_status(spec.uri)
+    assert status is not None
+    assert status.reason == f"told to stop; step {saved.state.step} of {NUM_STEPS} is saved"
 
 
 def test_two_ranks_train_as_one_does(work: Workplace) -> None:

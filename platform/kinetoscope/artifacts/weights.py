@@ -10,7 +10,7 @@ from kinetoscope.checkpoints.restore import restore_weights
 from kinetoscope.core.errors import NotFoundError
 from kinetoscope.models.base import VideoAutoencoder, build_autoencoder
 from kinetoscope.models.config import VideoAutoencoderConfig
-from kinetoscope.steps.contract import StepResult
+from kinetoscope.steps.contract import StepResult, step_identity
 from kinetoscope.storage.open import open_store
 
 
@@ -25,13 +25,16 @@ def read_weights(result: StepResult, *, averaged: bool = False) -> dict[str, Ten
         CorruptError: a file is not what was saved.
     """
     store = open_store(result.artifact_uri("checkpoint"))
+    identity = step_identity(result.step, result.fingerprint)
     with mendable(result):
         if averaged:
             try:
-                return dict(read_checkpoint(store, groups=["ema"]).tensors["ema"])
+                saved = read_checkpoint(store, groups=["ema"], identity=identity)
+                return dict(saved.tensors["ema"])
             except NotFoundError:
                 pass
-        return dict(read_checkpoint(store, groups=["weights"]).tensors["weights"])
+        saved = read_checkpoint(store, groups=["weights"], identity=identity)
+        return dict(saved.tensors["weights"])
 
 
 def load_autoencoder(config: VideoAutoencoderConfig, result: StepResult) -> VideoAutoencoder:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, NonNegativeInt
 
 from kinetoscope.core.config_model import Record
+from kinetoscope.core.hashing import digest_json
 
 FORMAT_VERSION = 1
 ROOT = "checkpoints"
@@ -25,6 +26,11 @@ class CheckpointState(Record):
     epoch: NonNegativeInt = 0
     plan_position: NonNegativeInt = 0
     """Steps of that epoch's plan that are done."""
+    world_size: NonNegativeInt = 0
+    """Ranks that trained the step; 0 where that was not noted."""
+    engine: str = ""
+    threads: NonNegativeInt = 0
+    """CPU threads of a rank: sums in another order have other last bits."""
     config_hash: str = ""
     scheduler: dict[str, Any] = Field(default_factory=dict)
     lineage: dict[str, str] = Field(default_factory=dict)
@@ -74,7 +80,14 @@ class Manifest(Record):
     step: int
     generation: int
     """Attempt of the training step that wrote it; a later attempt's checkpoints count more."""
+    identity: str = ""
+    """Of the training step; empty in what earlier versions wrote."""
     files: dict[str, StoredFile]
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that the checkpoint is."""
+        return digest_json(self.model_dump(mode="json"))
 
 
 def folder(step: int, generation: int) -> str:

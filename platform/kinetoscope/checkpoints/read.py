@@ -16,11 +16,13 @@ from kinetoscope.checkpoints.layout import (
     FORMAT_VERSION,
     INDEX,
     MANIFEST,
+    ROOT,
     CheckpointState,
     Index,
     Manifest,
     StoredTensor,
     join,
+    parse_folder,
 )
 from kinetoscope.core.errors import CorruptError, NotFoundError, UserError
 from kinetoscope.core.hashing import digest_file
@@ -43,6 +45,7 @@ def read_checkpoint(
     prefix: str = "",
     *,
     groups: Iterable[str] | None = None,
+    identity: str = "",
     verify: bool = True,
 ) -> Checkpoint:
     """Read a checkpoint.
@@ -51,19 +54,26 @@ def read_checkpoint(
         store: that holds it.
         prefix: its key prefix; empty when the store is rooted at the checkpoint itself.
         groups: to read, e.g. ``["ema"]``; all by default.
+        identity: of the step that must have written it; empty: any.
         verify: compare the digests of what is read with the manifest; sizes are compared always.
 
     Raises:
         NotFoundError: no committed checkpoint, or no such group.
-        CorruptError: a file is missing or differs from the manifest.
+        CorruptError: a file is missing or differs from the manifest, or it is the checkpoint of
+            another step of training, or of another place.
         UserError: a newer version of Kinetoscope wrote it.
     """
-    manifest = read_manifest(store, prefix)
+    manifest = read_manifest(store, prefix, identity=identity)
     with TemporaryDirectory(prefix="checkpoint-") as temporary:
         reader = _Reader(store, prefix, manifest, Path(temporary), verify)
         index = Index.from_bytes(
             reader.path(INDEX).read_bytes(), shown_name(store, join(prefix, INDEX))
         )
+        if index.state.step != manifest.step:
+            raise CorruptError(
+                f"{shown_name(store, join(prefix, INDEX))} is of step {index.state.step}, its "
+                f"manifest of step {manifest.step}"
+            )
         wanted = list(index.tensors if groups is None else groups)
         unknown = [group for group in wanted if group not in index.tensors]
         if unknown:
@@ -75,8 +85,8 @@ def read_checkpoint(
     return Checkpoint(index.state, manifest.generation, tensors)
 
 
-def read_manifest(store: ObjectStore, prefix: str = "") -> Manifest:
-    """Read and check a checkpoint's manifest; errors as in ``read_checkpoint``."""
+def read_manifest(store: ObjectStore, prefix: str = "", *, identity: str = "") -> Manifest:
+    """Read and check a checkpoint's manifest; arguments and errors as in ``read_checkpoint``."""
     manifest = read_record(store, join(prefix, MANIFEST), Manifest)
     if manifest is None:
         raise NotFoundError(f"no committed checkpoint in {store.uri}/{prefix}")
@@ -86,12 +96,23 @@ def read_manifest(store: ObjectStore, prefix: str = "") -> Manifest:
             f"this version reads up to {FORMAT_VERSION}",
             hint="update Kinetoscope",
         )
+    _check_origin(manifest, shown_name(store, join(prefix, MANIFEST)), prefix, identity)
     return manifest
 
 
-def verify_checkpoint(store: ObjectStore, prefix: str = "") -> Manifest:
+def _check_origin(manifest: Manifest, name: str, prefix: str, identity: str) -> None:
+    """Refuse a checkpoint that was copied from another place."""
+    place = parse_folder(prefix or name.rpartition(f"{ROOT}/")[1] + name.rpartition(f"{ROOT}/")[2])
+    found = (manifest.generation, manifest.step)
+    if place is not None and place != found:
+        raise CorruptError(f"{name} is of step {found[1]} of attempt {found[0]}")
+    if identity and manifest.identity not in ("", identity):
+        raise CorruptError(f"{name} is of {manifest.identity}, not of {identity}")
+
+
+def verify_checkpoint(store: ObjectStore, prefix: str = "", *, identity: str = "") -> Manifest:
     """Compare every file of a checkpoint with its manifest; errors as in ``read_checkpoint``."""
-    manifest = read_manifest(store, prefix)
+    manifest = read_manifest(store, prefix, identity=identity)
     with TemporaryDirectory(prefix="checkpoint-") as temporary:
         reader = _Reader(store, prefix, manifest, Path(temporary), verify=True)
         for name in manifest.files:

@@ -21,17 +21,21 @@ def list_checkpoints(store: ObjectStore) -> list[str]:
     return [folder(step, generation) for generation, step in _committed(store)]
 
 
-def latest_checkpoint(store: ObjectStore) -> str | None:
+def latest_checkpoint(store: ObjectStore, *, identity: str = "") -> str | None:
     """Return the key prefix of the newest checkpoint whose files match its manifest.
 
-    A damaged checkpoint is logged and passed over.
+    A damaged checkpoint, and one of another step, is logged and passed over.
+
+    Args:
+        store: of the training step.
+        identity: of the step; empty: any.
 
     Raises:
         UserError: a newer version of Kinetoscope wrote the newest one.
     """
     for prefix in reversed(list_checkpoints(store)):
         try:
-            verify_checkpoint(store, prefix)
+            verify_checkpoint(store, prefix, identity=identity)
         except CorruptError as error:
             _log.warning("passing over the checkpoint %s: %s", prefix, error.message)
         else:

@@ -47,33 +47,46 @@ Tensors = Mapping[str, Mapping[str, Tensor | SlicedTensor]]
 """Group (``weights``, ``optimizer``, ``ema``) -> parameter name -> tensor."""
 
 
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who writes a checkpoint.
+
+    Attributes:
+        generation: number of this attempt of the training step.
+        identity: of the training step; empty: of none.
+        check_fence: raises ``SupersededError`` when a later attempt has taken over; called right
+            before the commit.
+    """
+
+    generation: int
+    identity: str = ""
+    check_fence: Callable[[], None] = lambda: None
+
+
 def write_checkpoint(
     store: ObjectStore,
     *,
     tensors: Tensors,
     state: CheckpointState,
-    generation: int,
-    check_fence: Callable[[], None],
+    author: Author,
     scratch: Path | None = None,
 ) -> str:
     """Write and commit a checkpoint.
 
-    Floating-point tensors are stored as contiguous fp32, others as they are. A checkpoint of the
-    same step and generation that is committed already is left as it is.
+    Floating-point tensors of up to 32 bits are stored as contiguous fp32, others as they are. A
+    checkpoint of the same step and generation that is committed already is left as it is.
 
     Args:
         store: of the training step.
         tensors: by group and name.
         state: everything else.
-        generation: number of this attempt of the training step.
-        check_fence: raises ``SupersededError`` when a later attempt has taken over; called right
-            before the commit.
+        author: who writes it.
         scratch: folder for the files before they are uploaded; the system's by default.
 
     Returns:
         The key prefix of the checkpoint in the store.
     """
-    prefix = folder(state.step, generation)
+    prefix = folder(state.step, author.generation)
     if store.stat(join(prefix, MANIFEST)):
         return prefix
     index = Index(
@@ -89,8 +102,10 @@ def write_checkpoint(
         path = Path(temporary, INDEX)
         path.write_bytes(index.to_bytes())
         files[path.name] = _upload(store, prefix, path)
-    check_fence()
-    manifest = Manifest(step=state.step, generation=generation, files=files)
+    author.check_fence()
+    manifest = Manifest(
+        step=state.step, generation=author.generation, identity=author.identity, files=files
+    )
     store.put_bytes(join(prefix, MANIFEST), manifest.to_bytes())
     return prefix
 
@@ -144,10 +159,13 @@ def _flat(named: Mapping[str, Tensor | SlicedTensor]) -> dict[str, Tensor]:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    return tensor.detach().to("cpu", dtype).contiguous()
+    return tensor.detach().to("cpu", _kept_dtype(tensor)).contiguous()
+
+
+def _kept_dtype(tensor: Tensor) -> torch.dtype:
+    narrow = tensor.is_floating_point() and tensor.dtype is not torch.float64
+    return torch.float32 if narrow else tensor.dtype
 
 
 def _stored_dtype(tensor: Tensor) -> str:
-    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    return str(dtype).removeprefix("torch.")
+    return str(_kept_dtype(tensor)).removeprefix("torch.")

@@ -47,7 +47,8 @@ class Record(BaseModel):
     It carries a digest of itself, so that a reader tells damage from content.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # NaN and infinity are kept: pydantic would write null for them.
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
 
     def to_bytes(self) -> bytes:
         """Return the record and its digest as indented JSON."""

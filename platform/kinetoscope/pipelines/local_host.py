@@ -23,6 +23,7 @@ from kinetoscope.runs.find import open_run
 from kinetoscope.runs.mirror import Mirror
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.report import finish_run
+from kinetoscope.steps.scratch import make_scratch
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 _LOOK_SECONDS = 1.0
@@ -74,12 +75,13 @@ def _run_pipeline(run_uri: str, config: RunConfig) -> None:
     from kfp import local
 
     quote_interpreter()
-    root = workspace().scratch_path / f"kfp-{os.getpid()}"
+    root = make_scratch(workspace().scratch_path, "kfp")
     # No virtual environment per task, no kfp cache: the steps run in this environment, and what is
     # done already is the step contract's to know.
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root),
+        workspace_root=str(root / "workspace"),  # else one in the system's folder, for ever
         raise_on_error=True,
         enable_caching=False,
     )

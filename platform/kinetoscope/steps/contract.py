@@ -179,6 +179,11 @@ def step_key(name: str, fingerprint: str) -> str:
     return f"{STEPS}/{name}/{fingerprint}"
 
 
+def step_identity(name: str, fingerprint: str) -> str:
+    """Return what tells a step from all others, e.g. ``train_dit_1/0123456789abcdef``."""
+    return f"{name}/{fingerprint}"
+
+
 def artifact_digest(key: str, digests: Mapping[str, str]) -> str:
     """Return an artifact's digest from those of its objects by key, whatever its own key is."""
     content = {

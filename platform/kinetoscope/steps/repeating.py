@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from kinetoscope.core.errors import StorageError, SupersededError
+from kinetoscope.core.errors import CorruptError, StorageError, SupersededError
 from kinetoscope.core.full_disk import disk_full_error
 
 _JOIN_SECONDS = 90.0
@@ -75,6 +75,16 @@ class Repeating:
         self._failing = True
 
 
+def may_pass(error: Exception) -> bool:
+    """Tell whether an error of a store is one that a later try need not have.
+
+    What is damaged, and a disk that is full, stay so.
+    """
+    if isinstance(error, StorageError):
+        return not isinstance(error, CorruptError)
+    return isinstance(error, OSError) and disk_full_error(error) is None
+
+
 def persist(work: Callable[[], None], *, seconds: float) -> None:
     """Do something with a store, again for so long while it does not answer.
 
@@ -85,8 +95,8 @@ def persist(work: Callable[[], None], *, seconds: float) -> None:
     while True:
         try:
             work()
-        except StorageError:
-            if time.monotonic() >= deadline:
+        except (StorageError, OSError) as error:
+            if not may_pass(error) or time.monotonic() >= deadline:
                 raise
             time.sleep(_RETRY_SECONDS)
         else:

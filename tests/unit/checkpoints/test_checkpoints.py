@@ -17,7 +17,7 @@ from torch import Tensor
 from kinetoscope.checkpoints.layout import CheckpointState
 from kinetoscope.checkpoints.read import read_checkpoint, verify_checkpoint
 from kinetoscope.checkpoints.retention import latest_checkpoint, list_checkpoints, prune
-from kinetoscope.checkpoints.write import SlicedTensor, TensorSlice, write_checkpoint
+from kinetoscope.checkpoints.write import Author, SlicedTensor, TensorSlice, write_checkpoint
 from kinetoscope.core.config_model import RECORD_DIGEST, signed_json
 from kinetoscope.core.errors import CorruptError, NotFoundError, SupersededError, UserError
 from kinetoscope.storage.directory import DirectoryStore
@@ -59,8 +59,7 @@ def save(
         store,
         tensors=tensors or make_tensors(step),
         state=state,
-        generation=generation,
-        check_fence=check_fence,
+        author=Author(generation, check_fence=check_fence),
     )
 
 

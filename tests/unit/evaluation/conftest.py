@@ -12,7 +12,7 @@ from tiny.models import VIDEO_VAE, transformer
 from tiny.steps import commit, step_spec
 
 from kinetoscope.checkpoints.layout import CheckpointState
-from kinetoscope.checkpoints.write import write_checkpoint
+from kinetoscope.checkpoints.write import Author, write_checkpoint
 from kinetoscope.core.config_model import Config
 from kinetoscope.data.latents.format import LatentEntry, LatentSample
 from kinetoscope.data.latents.writer import LatentWriter
@@ -97,8 +97,7 @@ def _train(
         training.store(name),
         tensors=tensors,
         state=CheckpointState(step=1),
-        generation=1,
-        check_fence=lambda: None,
+        author=Author(1),
     )
     training.commit(name, name, {"checkpoint": prefix}, {})
 

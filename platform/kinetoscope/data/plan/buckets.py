@@ -8,7 +8,6 @@ they do not depend on the order of evaluation. `parity.reference.buckets` has th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kinetoscope.core.machine_limits import usable_cores
 from kinetoscope.data.plan.bucket_rules import Rules
 from kinetoscope.data.plan.config import BucketsConfig
 
@@ -98,7 +98,7 @@ def assign_buckets(
         counts = np.bincount(chunk.code + 1, minlength=rules.num_codes + 1)
         return counts, chunk.num_too_small, chunk.num_too_short
 
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_threads or max(1, int(usable_cores()))) as pool:
         outcomes = list(pool.map(assign, chunks))
         num_dropped, *uses = _sum(rules.num_codes + 1, (counts for counts, _, _ in outcomes))
         buckets, batch_sizes, place = _used_buckets(rules, uses, stride)

@@ -118,6 +118,10 @@ class Engine(Protocol):
         """
         ...
 
+    def gather_text(self, text: str) -> list[str]:
+        """Return what every rank says, by rank, on every rank."""
+        ...
+
     def export_state(self) -> dict[str, dict[str, Tensor]]:
         """Return the state dicts of the model (``weights``) and companions, and ``optimizer``."""
         ...

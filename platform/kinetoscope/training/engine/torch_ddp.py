@@ -120,6 +120,22 @@ class TorchDDPEngine:
         dist.all_reduce(total)
         return total.cpu() / (self.world_size // self.data_size)
 
+    def gather_text(self, text: str) -> list[str]:
+        """Return what every rank says, by rank, on every rank."""
+        if self.world_size == 1:
+            return [text]
+        data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).to(self.device)
+        lengths = self._gather(torch.tensor([len(data)], device=self.device))
+        longest = max(int(length) for length in lengths)
+        rows = self._gather(nn.functional.pad(data, (0, longest - len(data))))
+        pairs = zip(rows, lengths, strict=True)
+        return [bytes(row[: int(length)].tolist()).decode() for row, length in pairs]
+
+    def _gather(self, tensor: Tensor) -> list[Tensor]:
+        gathered = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        dist.all_gather(gathered, tensor)
+        return [row.cpu() for row in gathered]
+
     def export_state(self) -> dict[str, dict[str, Tensor]]:
         """Return the groups ``weights`` and ``optimizer``, and one per companion."""
         return {

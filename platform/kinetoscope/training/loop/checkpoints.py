@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kinetoscope.checkpoints.layout import CheckpointState
-from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
+from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint, read_manifest
 from kinetoscope.checkpoints.retention import latest_checkpoint, prune
-from kinetoscope.checkpoints.write import Tensors, write_checkpoint
+from kinetoscope.checkpoints.write import Author, Tensors, write_checkpoint
+from kinetoscope.core.errors import CorruptError
 from kinetoscope.core.hashing import digest_json
+from kinetoscope.steps.contract import step_identity
 from kinetoscope.steps.worker import StepContext
 from kinetoscope.storage.store import ObjectStore
 
@@ -24,6 +26,25 @@ class SavedCheckpoint:
     num_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenCheckpoint:
+    """A checkpoint to go on from.
+
+    Attributes:
+        prefix: its key prefix.
+        digest: of its manifest, and so of all of it.
+        step: optimizer steps done.
+    """
+
+    prefix: str
+    digest: str
+    step: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
 class Checkpoints(Protocol):
     """Keeps the checkpoints of one training."""
 
@@ -32,8 +53,20 @@ class Checkpoints(Protocol):
         """Whether a later attempt finds what is saved."""
         ...
 
-    def latest(self) -> tuple[str, Checkpoint] | None:
-        """Return the newest good checkpoint and its key prefix; None: training starts afresh."""
+    def choose(self) -> ChosenCheckpoint | None:
+        """Return the newest good checkpoint; None: training starts afresh.
+
+        Raises:
+            StorageError: what there is can't be read now; an older one is no answer to that.
+        """
+        ...
+
+    def load(self, chosen: ChosenCheckpoint) -> Checkpoint:
+        """Read a checkpoint that was chosen, perhaps by another rank.
+
+        Raises:
+            CorruptError: it is another one.
+        """
         ...
 
     def save(self, groups: Tensors, state: CheckpointState) -> SavedCheckpoint:
@@ -51,6 +84,7 @@ class StoreCheckpoints:
         generation: number of this attempt of the training.
         check_fence: raises ``SupersededError`` when a later attempt has taken over.
         scratch: folder for files before they are uploaded; the system's by default.
+        identity: of the step, which each of its checkpoints carries; empty: of none.
         config_hash: digest of the training's config.
         lineage: digests of what the weights come from.
         stays: whether a later attempt finds them.
@@ -61,6 +95,7 @@ class StoreCheckpoints:
     generation: int = 1
     check_fence: Callable[[], None] = lambda: None
     scratch: Path | None = None
+    identity: str = ""
     config_hash: str = ""
     lineage: Mapping[str, str] = field(default_factory=dict)
     stays: bool = True
@@ -74,14 +109,28 @@ class StoreCheckpoints:
             generation=ctx.generation,
             check_fence=ctx.superseded_check,
             scratch=ctx.scratch,
+            identity=step_identity(ctx.name, ctx.fingerprint),
             config_hash=digest_json(ctx.config),
             lineage={name: result.digest for name, result in ctx.inputs.items()},
         )
 
-    def latest(self) -> tuple[str, Checkpoint] | None:
-        """Return the newest good checkpoint and its key prefix; a damaged one is passed over."""
-        prefix = latest_checkpoint(self.store)
-        return None if prefix is None else (prefix, read_checkpoint(self.store, prefix))
+    def choose(self) -> ChosenCheckpoint | None:
+        """Return the newest good checkpoint; a damaged one is passed over."""
+        prefix = latest_checkpoint(self.store, identity=self.identity)
+        if prefix is None:
+            return None
+        manifest = read_manifest(self.store, prefix)
+        return ChosenCheckpoint(prefix, manifest.digest, manifest.step)
+
+    def load(self, chosen: ChosenCheckpoint) -> Checkpoint:
+        """Read a checkpoint that was chosen, perhaps by another rank."""
+        manifest = read_manifest(self.store, chosen.prefix, identity=self.identity)
+        if manifest.digest != chosen.digest:
+            raise CorruptError(
+                f"{self.store.uri}/{chosen.prefix} is not the checkpoint that was agreed on: it "
+                f"has {manifest.digest}, and {chosen.digest} was"
+            )
+        return read_checkpoint(self.store, chosen.prefix, identity=self.identity)
 
     def save(self, groups: Tensors, state: CheckpointState) -> SavedCheckpoint:
         """Commit a checkpoint and delete old ones.
@@ -93,10 +142,9 @@ class StoreCheckpoints:
         origin = {"config_hash": self.config_hash, "lineage": dict(self.lineage)}
         prefix = write_checkpoint(
             self.store,
-            generation=self.generation,
             tensors=groups,
             state=state.model_copy(update=origin),
-            check_fence=self.check_fence,
+            author=Author(self.generation, self.identity, self.check_fence),
             scratch=self.scratch,
         )
         prune(self.store, keep_last=self.keep)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+from kinetoscope import __version__
+from kinetoscope.core.hashing import digest_json
+from kinetoscope.steps.contract import step_identity
 from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.steps.worker import StepContext
 from kinetoscope.telemetry.training_metrics import TrainingMetrics
@@ -31,6 +34,8 @@ class Surroundings:
     checkpoints: Checkpoints | None
     reporter: Reporter
     stop: Callable[[], bool]
+    known: Mapping[str, str] = field(default_factory=dict)
+    """What this rank knows of the work without the others, who must know the same."""
 
 
 def surroundings_of(ctx: StepContext, config: TrainLoopConfig) -> Surroundings:
@@ -51,4 +56,11 @@ def surroundings_of(ctx: StepContext, config: TrainLoopConfig) -> Surroundings:
         checkpoints=StoreCheckpoints.of_step(ctx, keep=config.keep_checkpoints),
         reporter=StepLog(config, ctx.ranks, metrics, ctx, stop=stop),
         stop=stop,
+        known={
+            "step": step_identity(ctx.name, ctx.fingerprint),
+            "attempt": str(ctx.generation),
+            "number of ranks": str(ctx.world_size),
+            "config": digest_json(ctx.config),
+            "version": __version__,
+        },
     )

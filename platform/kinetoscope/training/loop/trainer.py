@@ -9,14 +9,23 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from kinetoscope.checkpoints.layout import CheckpointState
-from kinetoscope.core.errors import ConfigError, DivergedError, PreemptedError
+from kinetoscope.checkpoints.read import Checkpoint
+from kinetoscope.core.errors import (
+    ConfigError,
+    DivergedError,
+    PreemptedError,
+    StorageError,
+)
 from kinetoscope.data.plan.batch_plan import MicroBatch, check_world_size
+from kinetoscope.steps.repeating import may_pass
 from kinetoscope.steps.worker import Outputs
 from kinetoscope.training.engine.base import Engine
 from kinetoscope.training.engine.choice import build_engine
+from kinetoscope.training.loop.agreement import agree_on_checkpoint, agree_on_start
 from kinetoscope.training.loop.checkpoints import Checkpoints
 from kinetoscope.training.loop.clock import ForwardClock
 from kinetoscope.training.loop.config import TrainLoopConfig
@@ -26,6 +35,9 @@ from kinetoscope.training.loop.outcome import OutcomeSum, StepOutcome
 from kinetoscope.training.loop.prefetch import prefetch
 from kinetoscope.training.loop.surroundings import Surroundings
 from kinetoscope.training.loop.task import Batch, Task
+
+# How long the save of a last step is tried again while the store does not answer.
+_NEEDED_SAVE_SECONDS = 3600.0
 
 
 def fit(
@@ -111,7 +123,9 @@ class Trainer:
         self._clock = ForwardClock(task.objective, engine.device)
         self._ema = EMA(task.objective.model, config.ema_decay) if config.ema_decay else None
         self._saved = ""
+        self._save_failed = False
         self._loss = math.nan
+        self._log = logging.getLogger(f"kinetoscope.{around.name}")
 
     def run(self) -> Outputs | None:
         """Train; see `fit`."""
@@ -185,27 +199,37 @@ class Trainer:
             yield StepShare(number, epoch, place, step.num_samples, share)
 
     def _resume(self) -> StepShare:
-        """Load the latest checkpoint; return where training goes on."""
-        found = self._around.checkpoints.latest() if self._around.checkpoints else None
+        """Load the checkpoint that all ranks agree on; return where training goes on."""
+        around = self._around
+        found = agree_on_checkpoint(
+            self._engine, around.checkpoints, around.known, rank=around.ranks.rank
+        )
         if found is None:
-            return StepShare(0, 0, 0, 0, ())
-        prefix, checkpoint = found
+            first, start = StepShare(0, 0, 0, 0, ()), "nothing"
+        else:
+            chosen, checkpoint = found
+            first, start = self._load(chosen.prefix, checkpoint), chosen.digest
+        told = {"a start from": start, "step": first.number}
+        agree_on_start(self._engine, told, self._task.objective.model.state_dict())
+        return first
+
+    def _load(self, prefix: str, checkpoint: Checkpoint) -> StepShare:
         self._engine.import_state(checkpoint.tensors)
         if self._ema is not None:
             self._ema.import_state(checkpoint.tensors["ema"])
         state = checkpoint.state
         self._saved, self._loss = prefix, float(state.extra["loss"])
-        log = logging.getLogger(f"kinetoscope.{self._around.name}")
-        log.info("resumed from step %d (%s)", state.step, prefix)
+        self._log.info("resumed from step %d (%s)", state.step, prefix)
         return StepShare(state.step, state.epoch, state.plan_position, 0, ())
 
     def _save_when_due(self, share: StepShare, outcome: StepOutcome) -> None:
         done, of = share.number + 1, self._config.num_steps
         last = done == of
-        due = last or outcome.stop or done % self._config.checkpoint_every_steps == 0
+        regular = done % self._config.checkpoint_every_steps == 0 or self._save_failed
         checkpoints = self._around.checkpoints
-        if due and checkpoints is not None and self._around.ranks.rank == 0:
-            self._save(checkpoints, share)
+        rank_0 = self._around.ranks.rank == 0
+        if checkpoints is not None and rank_0 and (last or outcome.stop or regular):
+            self._save_or_go_on(checkpoints, share, needed=last or outcome.stop)
         if outcome.stop and not last:
             # Ranks leave together: one that is still in a collective would see a lost peer.
             self._engine.barrier()
@@ -213,11 +237,34 @@ class Trainer:
                 raise PreemptedError(f"told to stop after step {done} of {of}; nothing is kept")
             raise PreemptedError(f"told to stop; step {done} of {of} is saved")
 
+    def _save_or_go_on(self, checkpoints: Checkpoints, share: StepShare, *, needed: bool) -> None:
+        """Save; where the store does not answer, with the next step again, or now if it is needed.
+
+        A rank that was told to stop is killed at the end of its grace, so it may try for ever.
+        """
+        give_up_at = time.monotonic() + _NEEDED_SAVE_SECONDS
+        while True:
+            try:
+                self._save(checkpoints, share)
+            except (StorageError, OSError) as error:
+                if not may_pass(error) or (needed and time.monotonic() > give_up_at):
+                    raise
+                self._save_failed = True
+                self._log.warning("step %d is not saved: %s", share.number + 1, error)
+            else:
+                self._save_failed = False
+            if not (needed and self._save_failed):
+                return
+            time.sleep(1.0)
+
     def _save(self, checkpoints: Checkpoints, share: StepShare) -> None:
         state = CheckpointState(
             step=share.number + 1,
             epoch=share.epoch,
             plan_position=share.place + 1,
+            world_size=self._around.ranks.world_size,
+            engine=self._config.engine,
+            threads=torch.get_num_threads(),
             scheduler=self._config.schedule.to_json(),
             extra={"loss": self._loss},
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
+from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.core.errors import CorruptError, KinetoscopeError, StorageError
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 from kinetoscope.training.engine.base import Engine
-from kinetoscope.training.loop.checkpoints import StoreCheckpoints
+from kinetoscope.training.loop.checkpoints import ChosenCheckpoint, StoreCheckpoints
 
 _log = logging.getLogger("kinetoscope.smoke")
 
@@ -26,7 +25,7 @@ _log = logging.getLogger("kinetoscope.smoke")
 class FirstCheckpoints(StoreCheckpoints):
     """Checkpoints of a training that always starts afresh, whatever a killed job has left."""
 
-    def latest(self) -> tuple[str, Checkpoint] | None:
+    def choose(self) -> ChosenCheckpoint | None:
         """Return None, whatever is there."""
         return None
 
@@ -79,16 +78,6 @@ def check_checkpoint(
     if back.state.step != num_steps or not _equal(back.tensors, groups):
         raise CorruptError(f"the checkpoint {store.uri}/{prefix} differs from what was trained")
     return sum(file.size_bytes for file in store.list(prefix))
-
-
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Return a digest of names, shapes and bits of the tensors."""
-    sha = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"sha256:{sha.hexdigest()}"
 
 
 def compare_ranks(engine: Engine, digest: str) -> None:

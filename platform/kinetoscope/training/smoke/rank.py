@@ -17,6 +17,7 @@ from kinetoscope.training.dit.config import TrainDiTConfig
 from kinetoscope.training.engine.base import Engine
 from kinetoscope.training.engine.choice import build_engine, check_engine
 from kinetoscope.training.engine.config import EngineName
+from kinetoscope.training.loop.agreement import weights_digest
 from kinetoscope.training.loop.checkpoints import StoreCheckpoints
 from kinetoscope.training.loop.config import TrainLoopConfig
 from kinetoscope.training.loop.log import StepLog
@@ -28,7 +29,6 @@ from kinetoscope.training.smoke.proof import (
     check_checkpoint,
     compare_ranks,
     passing_checkpoints,
-    weights_digest,
 )
 from kinetoscope.training.smoke.stop_signal import StopSignal
 from kinetoscope.training.smoke.task import smoke_task

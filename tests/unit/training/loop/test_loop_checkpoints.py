@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import torch
 
 from kinetoscope.checkpoints.layout import CheckpointState
 from kinetoscope.checkpoints.retention import list_checkpoints
-from kinetoscope.core.errors import SupersededError
+from kinetoscope.core.errors import CorruptError, StorageError, SupersededError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.steps.contract import StepSpec
 from kinetoscope.steps.worker import StepContext
@@ -49,17 +52,17 @@ def step_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generation: in
 
 
 def test_where_nothing_was_saved_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
-    assert kept(tmp_path).latest() is None
+    assert kept(tmp_path).choose() is None
 
 
 def test_the_latest_comes_back_with_its_state_and_origin(tmp_path: Path) -> None:
     checkpoints = kept(tmp_path, config_hash="sha256:1", lineage={"clips": "sha256:2"})
     saved = checkpoints.save(groups(1.0), state(7))
-    found = checkpoints.latest()
-    assert found is not None
-    prefix, checkpoint = found
-    assert prefix == saved.prefix
-    assert saved.num_bytes == sum(f.size_bytes for f in checkpoints.store.list(prefix)) > 0
+    chosen = checkpoints.choose()
+    assert chosen is not None
+    assert (chosen.prefix, chosen.step) == (saved.prefix, 7)
+    checkpoint = checkpoints.load(chosen)
+    assert saved.num_bytes == sum(f.size_bytes for f in checkpoints.store.list(saved.prefix)) > 0
     assert torch.equal(checkpoint.tensors["weights"]["w"], torch.ones(3))
     expected = state(7).model_copy(
         update={"config_hash": "sha256:1", "lineage": {"clips": "sha256:2"}}
@@ -77,9 +80,9 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
     checkpoints = kept(tmp_path)
     good, bad = (checkpoints.save(groups(step), state(step)).prefix for step in (1, 2))
     checkpoints.store.put_bytes(f"{bad}/weights.safetensors", b"damaged")
-    found = checkpoints.latest()
-    assert found is not None
-    assert found[0] == good
+    chosen = checkpoints.choose()
+    assert chosen is not None
+    assert chosen.prefix == good
 
 
 def test_those_of_a_step_carry_its_config_and_stop_at_a_later_attempt(
@@ -88,19 +91,79 @@ def test_those_of_a_step_carry_its_config_and_stop_at_a_later_attempt(
     first = step_context(tmp_path, monkeypatch, 1)
     checkpoints = StoreCheckpoints.of_step(first, keep=2)
     prefix = checkpoints.save(groups(1.0), state(1)).prefix
-    found = checkpoints.latest()
-    assert found is not None
-    assert found[1].state.config_hash == digest_json(first.config)
-    assert found[1].generation == 1
+    chosen = checkpoints.choose()
+    assert chosen is not None
+    found = checkpoints.load(chosen)
+    assert found.state.config_hash == digest_json(first.config)
+    assert found.generation == 1
     second = step_context(tmp_path, monkeypatch, 2)
     with pytest.raises(SupersededError):
         checkpoints.save(groups(2.0), state(2))
     assert list_checkpoints(second.store) == [prefix]
     later = StoreCheckpoints.of_step(second, keep=2)
-    assert later.latest() is not None
+    assert later.choose() is not None
     assert later.save(groups(3.0), state(2)).prefix.endswith("step-00000002-gen-000002")
 
 
 def test_a_first_training_goes_on_from_nothing_that_was_left(tmp_path: Path) -> None:
     kept(tmp_path).save(groups(1.0), state(1))
-    assert FirstCheckpoints(store=open_store(tmp_path.as_uri()), keep=1).latest() is None
+    assert FirstCheckpoints(store=open_store(tmp_path.as_uri()), keep=1).choose() is None
+
+
+def test_a_checkpoint_that_is_another_than_the_chosen_is_not_loaded(tmp_path: Path) -> None:
+    checkpoints = kept(tmp_path)
+    checkpoints.save(groups(1.0), state(1))
+    chosen = checkpoints.choose()
+    assert chosen is not None
+    with pytest.raises(CorruptError, match="is not the checkpoint that was agreed on"):
+        checkpoints.load(replace(chosen, digest="sha256:other"))
+
+
+def test_a_read_error_is_no_reason_to_go_on_from_an_older_one(tmp_path: Path) -> None:
+    checkpoints = kept(tmp_path)
+    for step in (1, 2):
+        prefix = checkpoints.save(groups(step), state(step)).prefix
+    path = tmp_path / prefix / "weights.safetensors"
+    path.unlink()
+    path.symlink_to(path)  # it is there, and can't be read
+    with pytest.raises((StorageError, OSError)) as caught:
+        checkpoints.choose()
+    assert not isinstance(caught.value, CorruptError)
+
+
+@pytest.mark.parametrize("what", ["of another step", "of another place"])
+def test_a_checkpoint_that_was_copied_in_is_passed_over(tmp_path: Path, what: str) -> None:
+    """Step 4's files in step 8's folder, and those of another training in this one's."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    checkpoints = kept(ours, identity="train_vae_3/aa")
+    old, new = (checkpoints.save(groups(step), state(step)).prefix for step in (4, 8))
+    if what == "of another step":
+        source = ours / old
+    else:
+        other = kept(theirs, identity="train_vae_2/aa")
+        source = theirs / other.save(groups(8.5), state(8)).prefix
+    shutil.rmtree(ours / new)
+    shutil.copytree(source, ours / new)
+    chosen = checkpoints.choose()
+    assert chosen is not None
+    assert chosen.prefix == old
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_figures_that_are_no_numbers_come_back(tmp_path: Path, value: float) -> None:
+    checkpoints = kept(tmp_path)
+    checkpoints.save(groups(1.0), state(1).model_copy(update={"extra": {"loss": value}}))
+    chosen = checkpoints.choose()
+    assert chosen is not None
+    assert str(checkpoints.load(chosen).state.extra["loss"]) == str(value)
+
+
+def test_double_precision_is_kept(tmp_path: Path) -> None:
+    checkpoints = kept(tmp_path)
+    exact = torch.tensor([1 / 3], dtype=torch.float64)
+    checkpoints.save({"weights": {"w": exact, "h": exact.half()}}, state(1))
+    chosen = checkpoints.choose()
+    assert chosen is not None
+    found = checkpoints.load(chosen).tensors["weights"]
+    assert torch.equal(found["w"], exact)
+    assert found["h"].dtype is torch.float32
