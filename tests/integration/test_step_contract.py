@@ -15,6 +15,7 @@ from tiny.small_disk import fill, small_disk
 from tiny.steps import start_supervisor, step_spec
 
 from kinetoscope.core.errors import (
+    CorruptError,
     DataError,
     DiskFullError,
     KinetoscopeError,
@@ -110,6 +111,18 @@ def test_a_step_runs_once_and_is_found_done_after_that(make_spec: MakeSpec) -> N
     status = _status(spec)
     assert (status.state, status.code, status.progress.done) == ("done", 0, 3)
     assert open_store(spec.uri).get_bytes("metrics/000001.jsonl").count(b"\n") == 3
+
+
+def test_a_result_that_has_lost_what_it_names_serves_nobody(make_spec: MakeSpec) -> None:
+    spec = make_spec()
+    store = open_store(execute(spec).uri)
+    store.put_bytes("outputs/thing/a.txt", b"longer than it was")
+    with pytest.raises(CorruptError, match="which step toy made, has another size"):
+        execute(spec)
+    store.delete_prefix("outputs/thing")
+    with pytest.raises(CorruptError, match="which step toy made, is gone") as caught:
+        execute(spec)
+    assert "--fresh toy" in (caught.value.hint or "")
 
 
 def test_two_ranks_make_one_result(make_spec: MakeSpec) -> None:

@@ -16,7 +16,8 @@ from kinetoscope.checkpoints.read import read_checkpoint
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import ConfigError, DivergedError, PreemptedError
 from kinetoscope.core.hashing import digest_json
-from kinetoscope.data.latents.reader import LatentReader
+from kinetoscope.data.latents.format import tensors_key
+from kinetoscope.data.latents.reader import LatentReader, read_index
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.weights.open_sora.export import export_open_sora_transformer
 from kinetoscope.steps.contract import StepResult, StepSpec, read_result
@@ -225,8 +226,9 @@ def test_encoding_goes_on_with_the_missing_shards(work: Workplace, latents: Step
     config = ENCODE | {"items_per_shard": 3}
     first = work.context("encode_latents", config, ENCODE_INPUTS)
     encode_latents.main(first)
-    shards = [f"outputs/latents/shards/{number:05d}.safetensors" for number in range(2)]
-    paths = [Path(str(first.store.local_path(shard))) for shard in shards]
+    folder = open_store(f"{first.uri}/outputs/latents")
+    shards = [tensors_key(record) for record in read_index(folder).shards[:2]]
+    paths = [Path(str(folder.local_path(shard))) for shard in shards]
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths]
     first.store.delete("outputs/latents/shards/00001.json")
     first.store.delete("outputs/latents/index.json")

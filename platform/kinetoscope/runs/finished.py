@@ -7,9 +7,7 @@ from kinetoscope.core.settings import tracking_uri
 from kinetoscope.core.uris import sqlite_path
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.view import step_results
-from kinetoscope.steps.contract import StepResult
-from kinetoscope.storage.open import open_store
-from kinetoscope.storage.records import shown_name
+from kinetoscope.steps.contract import check_artifacts
 
 
 def is_finished(run: Run) -> bool:
@@ -31,7 +29,7 @@ def is_finished(run: Run) -> bool:
     if len(results) < len(steps) or any(run.fresh_requested(name) for name in steps):
         return False
     for result in results.values():
-        _check_artifacts(run, result)
+        check_artifacts(result)
     return True
 
 
@@ -40,15 +38,3 @@ def _is_told(run: Run) -> bool:
     database = sqlite_path(tracking_uri())
     lost = database is not None and not database.exists()
     return run.is_mirrored() and not lost and run.store.stat("report.html") is not None
-
-
-def _check_artifacts(run: Run, result: StepResult) -> None:
-    store = open_store(result.uri)
-    for artifact in result.artifacts.values():
-        stats = store.list(artifact.key)
-        if not stats or sum(stat.size_bytes for stat in stats) != artifact.size_bytes:
-            what = "has another size than it had" if stats else "is gone"
-            raise CorruptError(
-                f"{shown_name(store, artifact.key)}, which step {result.step} made, {what}",
-                hint=f"kino resume {run.run_id} --fresh {result.step} makes the step again",
-            )

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kinetoscope.core.config_model import Config, Record
-from kinetoscope.core.errors import NotFoundError
+from kinetoscope.core.errors import CorruptError, NotFoundError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.storage.keys import join_uri, split_uri
 from kinetoscope.storage.open import open_store, resolve_place
-from kinetoscope.storage.records import damage_hint, read_record
+from kinetoscope.storage.records import damage_hint, read_record, shown_name
 
 STEPS = "steps"
 RESULT_KEY = "result.json"
@@ -230,6 +230,23 @@ def read_result(step_uri: str) -> StepResult | None:
     with damage_hint(f"kino resume RUN --fresh {name} makes the step again"):
         result = read_record(open_store(step_uri), RESULT_KEY, StepResult)
     return result.model_copy(update={"uri": step_uri}) if result is not None else None
+
+
+def check_artifacts(result: StepResult) -> None:
+    """Look whether what a step committed is there, by the sizes alone.
+
+    Raises:
+        CorruptError: something is gone or has another size.
+    """
+    store = open_store(result.uri)
+    for artifact in result.artifacts.values():
+        stats = store.list(artifact.key)
+        if not stats or sum(stat.size_bytes for stat in stats) != artifact.size_bytes:
+            what = "has another size than it had" if stats else "is gone"
+            raise CorruptError(
+                f"{shown_name(store, artifact.key)}, which step {result.step} made, {what}",
+                hint=f"kino resume RUN --fresh {result.step} makes the step again",
+            )
 
 
 def read_status(step_uri: str) -> StepStatus | None:

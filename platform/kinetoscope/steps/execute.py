@@ -19,6 +19,7 @@ from kinetoscope.core.errors import (
 from kinetoscope.steps.contract import (
     StepResult,
     StepSpec,
+    check_artifacts,
     read_result,
     read_status,
     stop_requested,
@@ -42,10 +43,12 @@ def execute(spec: StepSpec) -> StepResult:
     """Return the step's committed result, running the step when there is none.
 
     Raises:
+        CorruptError: a step that is done has lost what it made.
         KinetoscopeError: of the kind that the step's exit code tells, with its reason.
     """
     result = read_result(spec.uri)
     if result is not None:
+        check_artifacts(result)
         _log.info("%s: done before (%s), skipped", spec.name, spec.fingerprint)
         return result
     spec_uri = write_spec(spec)

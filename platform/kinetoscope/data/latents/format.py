@@ -10,8 +10,8 @@ from torch import Tensor
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.hashing import digest_json
 
-FORMAT_VERSION = 2
-"""1 held latents before the autoencoder's own shift and scale."""
+FORMAT_VERSION = 3
+"""1 held latents before the autoencoder's own shift and scale; 2 numbered the files of tensors."""
 INDEX = "index.json"
 
 
@@ -69,9 +69,17 @@ class LatentSample:
     text_mask: Tensor
 
 
-def shard_key(shard: int, suffix: str) -> str:
-    """Return the key of a shard's tensors (``safetensors``) or record (``json``)."""
-    return f"shards/{shard:05d}.{suffix}"
+def record_key(shard: int) -> str:
+    """Return the key of a shard's record."""
+    return f"shards/{shard:05d}.json"
+
+
+def tensors_key(record: ShardRecord) -> str:
+    """Return the key of a shard's tensors, which follows from their content.
+
+    So a writer that comes late, and was superseded, replaces nothing that was committed.
+    """
+    return f"shards/{record.digest.removeprefix('sha256:')[:32]}.safetensors"
 
 
 def digest_entries(entries: Sequence[LatentEntry]) -> str:

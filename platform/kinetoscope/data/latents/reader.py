@@ -19,7 +19,7 @@ from kinetoscope.data.latents.format import (
     LatentEntry,
     LatentIndex,
     LatentSample,
-    shard_key,
+    tensors_key,
     text_numbers,
 )
 from kinetoscope.storage.open import as_local
@@ -104,13 +104,14 @@ class LatentReader:
         return tensors
 
     def _verified(self, shard: int) -> bytes:
-        key = shard_key(shard, "safetensors")
+        record = self.index.shards[shard]
+        key = tensors_key(record)
         with TemporaryDirectory(prefix="latents-") as temporary:
             try:
                 data = as_local(self._store, key, Path(temporary)).read_bytes()
             except (NotFoundError, FileNotFoundError):
                 raise CorruptError(f"{self._store.uri}/{key} is missing") from None
-        if digest_bytes(data) != self.index.shards[shard].digest:
+        if digest_bytes(data) != record.digest:
             raise CorruptError(f"{self._store.uri}/{key} does not match its digest")
         return data
 

@@ -17,7 +17,8 @@ from kinetoscope.data.latents.format import (
     LatentSample,
     ShardRecord,
     digest_entries,
-    shard_key,
+    record_key,
+    tensors_key,
     text_numbers,
 )
 from kinetoscope.storage.records import read_record
@@ -79,8 +80,8 @@ class LatentWriter:
             sum_mean=sum_mean,
             sum_square=sum_square,
         )
-        self._store.put_bytes(shard_key(shard, "safetensors"), data)
-        self._store.put_bytes(shard_key(shard, "json"), record.to_bytes())
+        self._store.put_bytes(tensors_key(record), data)
+        self._store.put_bytes(record_key(shard), record.to_bytes())
 
     def commit(
         self,
@@ -110,13 +111,13 @@ class LatentWriter:
 
     def _record(self, shard: int) -> ShardRecord | None:
         try:
-            record = read_record(self._store, shard_key(shard, "json"), ShardRecord)
+            record = read_record(self._store, record_key(shard), ShardRecord)
         except CorruptError:  # the shard is written again
             record = None
         if record is None:
             return None
         same = record.entries_digest == digest_entries(self.shard_entries(shard))
-        stat = self._store.stat(shard_key(shard, "safetensors"))
+        stat = self._store.stat(tensors_key(record))
         return record if same and stat and stat.size_bytes == record.size_bytes else None
 
 

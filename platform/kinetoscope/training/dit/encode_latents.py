@@ -57,6 +57,7 @@ def main(ctx: StepContext) -> Outputs | None:
         done += len(samples)
         ctx.progress(done, len(entries), "samples")
     fixed = _unchanged(config) if config.normalization == "fixed" else None
+    ctx.superseded_check()
     index = writer.commit(normalization=fixed)
     return _outputs(index)
 
