@@ -165,7 +165,7 @@ class Run:
         start = self.latest_start()
         # In a copy of the workspace, or after a move, nobody runs what began elsewhere.
         here = start is not None and start.place == place_of(self.root_uri)
-        return here and start is not None and not start.process.is_known_dead()
+        return here and start is not None and not start.process.is_gone()
 
     def request_stop(self) -> None:
         """Ask the run's steps to save and stop."""

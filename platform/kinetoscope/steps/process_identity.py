@@ -16,6 +16,8 @@ from kinetoscope.core.settings import pod_uid
 _SAME_START_SECONDS = 5.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
+# The first one of a kernel has this number always: include/linux/proc_ns.h, PROC_PID_INIT_INO.
+_OF_THE_MACHINE = "pid:[4026531836]"
 
 
 class ProcessIdentity(Record):
@@ -52,6 +54,16 @@ class ProcessIdentity(Record):
         except psutil.NoSuchProcess:
             return True
         return abs(started_at - self.started_at) > _SAME_START_SECONDS
+
+    def is_gone(self) -> bool:
+        """Tell whether it is known to be dead, or ran here before this machine was started anew.
+
+        Another machine of the same name may be meant: enough to tell people that a run has ended,
+        too little to take a lease.
+        """
+        changed = {name for name, value in _place().items() if getattr(self, name) != value}
+        rebooted = changed == {"boot_id"} and self.pid_namespace == _OF_THE_MACHINE
+        return self.is_known_dead() or (rebooted and bool(self.boot_id))
 
 
 def _place() -> dict[str, str]:

@@ -31,5 +31,5 @@ def sweep(root: Path) -> None:
     """Delete the folders whose owner is known to be gone."""
     for note in root.glob(f"*/{_OWNER}"):
         with suppress(OSError, CorruptError):
-            if ProcessIdentity.from_bytes(note.read_bytes(), str(note)).is_known_dead():
+            if ProcessIdentity.from_bytes(note.read_bytes(), str(note)).is_gone():
                 shutil.rmtree(note.parent, ignore_errors=True)

@@ -7,6 +7,7 @@ import time
 import psutil
 import pytest
 
+from kinetoscope.steps import process_identity
 from kinetoscope.steps.process_identity import ProcessIdentity
 
 
@@ -54,3 +55,17 @@ def test_a_process_of_another_pod_or_boot_is_not_known_to_be_dead(what: str) -> 
     gone = ProcessIdentity.of().model_copy(update={"pid": process.pid})
     assert gone.is_known_dead()
     assert not gone.model_copy(update={what: "another"}).is_known_dead()
+
+
+def test_a_process_from_before_a_reboot_is_gone_but_one_of_another_container_may_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = ProcessIdentity.of()
+    before = mine.model_copy(update={"boot_id": "another"})
+    monkeypatch.setattr(process_identity, "_OF_THE_MACHINE", mine.pid_namespace)
+    assert not mine.is_gone()
+    assert before.is_gone()
+    assert not before.is_known_dead()
+    assert not before.model_copy(update={"pod_uid": "a"}).is_gone()
+    monkeypatch.setattr(process_identity, "_OF_THE_MACHINE", "pid:[1]")
+    assert not before.is_gone()
