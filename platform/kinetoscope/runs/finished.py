@@ -29,7 +29,7 @@ def is_finished(run: Run) -> bool:
     if len(results) < len(steps) or any(run.fresh_requested(name) for name in steps):
         return False
     for result in results.values():
-        check_artifacts(result)
+        check_artifacts(result, run.run_id)
     return True
 
 

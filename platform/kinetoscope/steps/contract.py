@@ -232,8 +232,12 @@ def read_result(step_uri: str) -> StepResult | None:
     return result.model_copy(update={"uri": step_uri}) if result is not None else None
 
 
-def check_artifacts(result: StepResult) -> None:
+def check_artifacts(result: StepResult, run_id: str) -> None:
     """Look whether what a step committed is there, by the sizes alone.
+
+    Args:
+        result: of the step.
+        run_id: of the run that wants it, which can have it made again.
 
     Raises:
         CorruptError: something is gone or has another size.
@@ -245,7 +249,7 @@ def check_artifacts(result: StepResult) -> None:
             what = "has another size than it had" if stats else "is gone"
             raise CorruptError(
                 f"{shown_name(store, artifact.key)}, which step {result.step} made, {what}",
-                hint=f"kino resume RUN --fresh {result.step} makes the step again",
+                hint=f"kino resume {run_id} --fresh {result.step} makes the step again",
             )
 
 

@@ -48,7 +48,7 @@ def execute(spec: StepSpec) -> StepResult:
     """
     result = read_result(spec.uri)
     if result is not None:
-        check_artifacts(result)
+        check_artifacts(result, spec.run_id)
         _log.info("%s: done before (%s), skipped", spec.name, spec.fingerprint)
         return result
     spec_uri = write_spec(spec)
