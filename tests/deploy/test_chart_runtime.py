@@ -182,6 +182,8 @@ def test_the_keys_of_the_store_are_files_and_never_environment(which: str) -> No
     assert mount["mountPath"] == "/var/run/secrets/kinetoscope/object-store"
     assert "secretKeyRef" not in str(node.get("env"))
     assert node["envFrom"] == [{"configMapRef": {"name": "kinetoscope-environment"}}]
+    uid = {"name": "KINO_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
+    assert uid in node["env"]
 
 
 def test_every_training_setting_reaches_the_pod() -> None:

@@ -87,16 +87,16 @@ containers:
         containerPort: {{ $training.metricsPort }}
     envFrom:
       {{- include "kinetoscope.runEnvFrom" .root | nindent 6 }}
-    {{- $login := include "kinetoscope.mlflowLogin" .root | trim }}
-    {{- if or $login $training.extraEnv }}
     env:
-      {{- with $login }}
+      # Over restarts pods of a job keep their host name: this tells a living holder of a lease from a dead one.
+      - name: KINO_POD_UID
+        valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+      {{- with include "kinetoscope.mlflowLogin" .root | trim }}
       {{- . | nindent 6 }}
       {{- end }}
       {{- with $training.extraEnv }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
-    {{- end }}
     resources:
       {{- toYaml $training.resources | nindent 6 }}
     securityContext:
