@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from kinetoscope.core.settings import MlflowAccess
+from kinetoscope.core.mlflow_variables import MlflowAccess
 from kinetoscope.tracking.database_check import examine_database, known_revisions
 from kinetoscope.tracking.server import server_environment
 from kinetoscope.tracking.server_check import examine_server

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from kinetoscope.core.findings import Finding
 from kinetoscope.core.machine_limits import existing
-from kinetoscope.core.settings import limit_store_retries, mlflow_access
+from kinetoscope.core.mlflow_variables import mlflow_access
+from kinetoscope.core.settings import limit_store_retries
 from kinetoscope.core.uris import sqlite_path
 from kinetoscope.doctor.machine import (
     check_codecs,

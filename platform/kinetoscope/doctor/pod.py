@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.core.findings import Finding, any_bad
 from kinetoscope.core.machine_limits import disk_space, shared_memory
+from kinetoscope.core.mlflow_variables import mlflow_access
 from kinetoscope.core.settings import (
     given_store_uri,
     limit_store_retries,
-    mlflow_access,
     object_store_host,
     workspace,
 )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from kinetoscope.core.settings import mlflow_access
+from kinetoscope.core.mlflow_variables import mlflow_access
 from kinetoscope.core.uris import sqlite_path
 from kinetoscope.tracking.damage import database_error
 from kinetoscope.tracking.references import CHAMPION, KnownVersions, choose, parse_ref

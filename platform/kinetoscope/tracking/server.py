@@ -16,7 +16,8 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from kinetoscope.core.errors import ConfigError, KinetoscopeError, StorageError
-from kinetoscope.core.settings import environment_with_defaults, mlflow_server_variables
+from kinetoscope.core.mlflow_variables import mlflow_server_variables
+from kinetoscope.core.settings import environment_with_defaults
 from kinetoscope.core.text import printable
 from kinetoscope.storage.s3.credentials import CredentialsSource
 from kinetoscope.storage.s3.settings import S3Settings

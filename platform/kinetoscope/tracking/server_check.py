@@ -16,7 +16,7 @@ from kinetoscope.core.errors import StorageError
 from kinetoscope.core.findings import Finding
 
 if TYPE_CHECKING:
-    from kinetoscope.core.settings import MlflowAccess
+    from kinetoscope.core.mlflow_variables import MlflowAccess
 
 HEALTH, ROUND_TRIP = "mlflow", "mlflow round trip"
 EXPERIMENT = "kino-doctor"

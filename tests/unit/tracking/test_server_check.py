@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kinetoscope.core.errors import StorageError
-from kinetoscope.core.settings import MlflowAccess, mlflow_access
+from kinetoscope.core.mlflow_variables import MlflowAccess, mlflow_access
 from kinetoscope.tracking.embedded import known_versions
 from kinetoscope.tracking.server_check import EXPERIMENT, examine_server, refuse_unreachable
 
