@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import av
 import numpy as np
@@ -21,7 +22,8 @@ from kinetoscope.data.clip_table import ClipTable, read_clip_table
 from kinetoscope.data.config import FiltersConfig, PrepareDataConfig, SynthConfig
 from kinetoscope.data.prepare.prepare import Hooks, Prepared, Source, prepare
 from kinetoscope.data.sources.directory import DirectoryPlace
-from kinetoscope.data.sources.place import with_versions
+from kinetoscope.data.sources.place import open_place, place_name, with_versions
+from kinetoscope.data.sources.upload import upload_videos
 from kinetoscope.data.synthetic import vocabulary as shapes
 from kinetoscope.data.synthetic.draw import synthesize
 from kinetoscope.data.video.files import write_video
@@ -335,6 +337,43 @@ def test_the_step_takes_no_notice_of_what_came_later(synthetic: Path, tmp_path: 
     result = read_result((tmp_path / "three" / "steps" / "prepare_data" / "f00").as_uri())
     assert result is not None
     assert result.metrics["clips.total"] == 30
+
+
+@pytest.mark.parametrize("where", ["an uploaded set", "a bucket", "an uploaded set in a bucket"])
+def test_the_same_videos_give_the_same_bytes_wherever_they_lie(
+    request: pytest.FixtureRequest,
+    synthetic: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    (synthetic / "empty.mp4").touch()
+    expected = run(synthetic, tmp_path / "plain")
+    local = DirectoryPlace(synthetic)
+    root = (tmp_path / "sets").as_uri()
+    if "bucket" in where:
+        minio = request.getfixturevalue("minio")
+        for name, value in minio.environment().items():
+            monkeypatch.setenv(name, value)
+        root = f"s3://{minio.bucket}/{uuid4().hex}"
+    if where == "a bucket":
+        store = open_store(root)
+        for file in local.list().files:
+            store.put_file(file.name, synthetic / file.name)
+        name = root
+    else:
+        listing = with_versions(local, local.list(), tmp_path / "digests.json")
+        name = upload_videos(local, listing, open_store(root), "set").manifest
+    place = open_place(place_name(name))
+    source = Source(place, place.list())
+    out = tmp_path / "far"
+    store = open_store(out.as_uri())
+    told = [prepare(source, store, IN_PROCESS, seed=0, scratch=tmp_path / "s") for _ in range(2)]
+    assert told == [expected] * 2
+    assert outputs(out) == outputs(tmp_path / "plain")
+    index = "outputs/videos/videos.parquet"
+    assert (out / index).read_bytes() == (tmp_path / "plain" / index).read_bytes()
+    assert list((tmp_path / "s").iterdir()) == []
 
 
 def listed(root: Path, videos: Path) -> VideosInput:
