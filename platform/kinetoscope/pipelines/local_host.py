@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from kinetoscope.runs.find import open_run
 from kinetoscope.runs.mirror import Mirror
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.report import finish_run
-from kinetoscope.steps.scratch import make_scratch
+from kinetoscope.steps.scratch import scratch_folder
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 _LOOK_SECONDS = 1.0
@@ -75,20 +74,17 @@ def _run_pipeline(run_uri: str, config: RunConfig) -> None:
     from kfp import local
 
     quote_interpreter()
-    root = make_scratch(workspace().scratch_path, "kfp")
-    # No virtual environment per task, no kfp cache: the steps run in this environment, and what is
-    # done already is the step contract's to know.
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(root),
-        workspace_root=str(root / "workspace"),  # else one in the system's folder, for ever
-        raise_on_error=True,
-        enable_caching=False,
-    )
-    try:
+    with scratch_folder(workspace().scratch_path, "kfp") as root:
+        # No virtual environment per task, no kfp cache: the steps run in this environment, and what
+        # is done already is the step contract's to know.
+        local.init(
+            runner=local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(root),
+            workspace_root=str(root / "workspace"),  # else one in the system's folder, for ever
+            raise_on_error=True,
+            enable_caching=False,
+        )
         build_pipeline(config)(run_uri=run_uri)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def _stop_when_orphaned(run: Run) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,6 +26,16 @@ def make_scratch(root: Path, name: str) -> Path:
     folder.mkdir(parents=True)
     (folder / _OWNER).write_bytes(ProcessIdentity.of().to_bytes())
     return folder
+
+
+@contextmanager
+def scratch_folder(root: Path, name: str) -> Iterator[Path]:
+    """Give such a folder, which is deleted at the end."""
+    folder = make_scratch(root, name)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(root: Path) -> None:

@@ -90,7 +90,6 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Prepare videos as the pipeline's first step would, without a run."""
-    import tempfile
     from dataclasses import asdict
 
     from kinetoscope.cli.counter import Counter
@@ -110,17 +109,18 @@ def prepare(
         Source,
     )
     from kinetoscope.data.prepare.prepare import prepare as prepare_videos
+    from kinetoscope.steps.scratch import scratch_folder
     from kinetoscope.storage.directory import DirectoryStore
     from kinetoscope.storage.own_folders import mark_own
 
     mark_own(out, OUTPUT_FOLDERS)
-    with Counter("videos") as progress, tempfile.TemporaryDirectory(dir=out) as scratch:
+    with Counter("videos") as progress, scratch_folder(out, ".scratch") as scratch:
         prepared = prepare_videos(
             Source(place, listing),
             DirectoryStore(out.resolve()),
             config.prepare_data,
             seed=config.seed,
-            scratch=Path(scratch),
+            scratch=scratch,
             hooks=Hooks(progress=progress),
         )
     files = {"quarantine_file": QUARANTINE_KEY, "report": REPORT_KEY}
@@ -152,6 +152,8 @@ def upload(videos: Folder, to: To = None, name: SetName = None, as_json: Json = 
         emit_json(asdict(done))
         return
     lines = [f"{name}: left out ({why})" for name, why in done.refused.items()]
+    if done.replaced is not None:
+        lines.append(f"the set of {done.replaced} other files that had this name is replaced")
     say(
         f"{done.num_files} files, {done.num_sent} contents sent ({format_bytes(done.sent_bytes)})",
         *first_of(lines, "kino data upload --json"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Event
 
-from kinetoscope.core.errors import DataError
+from kinetoscope.core.errors import CorruptError, DataError
 from kinetoscope.core.units import MIB
 from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.data.sources.listing import SourceFile, SourceListing
@@ -22,6 +22,7 @@ from kinetoscope.data.sources.manifest import (
 )
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.parallel import in_order
+from kinetoscope.storage.records import read_record
 from kinetoscope.storage.store import ObjectStore, ReplacedError
 
 _NUM_THREADS = 8
@@ -40,6 +41,8 @@ class Uploaded:
         num_sent: contents that were not in the store.
         sent_bytes: of those.
         refused: names of files that may not be opened, and why; they are not in the set.
+        replaced: number of files of the other set that had this name until now; None: there was
+            none.
     """
 
     manifest: str
@@ -48,6 +51,7 @@ class Uploaded:
     num_sent: int
     sent_bytes: int
     refused: dict[str, str]
+    replaced: int | None = None
 
 
 def upload_videos(
@@ -84,6 +88,7 @@ def upload_videos(
     _send(place, missing, store, _Count(progress, total - sent_bytes, total))
     key = f"{MANIFESTS}/{name}{MANIFEST_SUFFIX}"
     entries = {file.name: _entry(file) for file in files}
+    before = _files_before(store, key)
     store.put_bytes(key, Manifest(files=entries).to_bytes())
     return Uploaded(
         manifest=join_uri(store.uri, key),
@@ -92,7 +97,16 @@ def upload_videos(
         num_sent=len(missing),
         sent_bytes=sent_bytes,
         refused={file.name: file.refused for file in listing.files if file.refused},
+        replaced=len(before) if before not in ({}, entries) else None,
     )
+
+
+def _files_before(store: ObjectStore, key: str) -> dict[str, ManifestFile]:
+    try:
+        before = read_record(store, key, Manifest)
+    except CorruptError:
+        before = None
+    return before.files if before is not None else {}
 
 
 class _Count:

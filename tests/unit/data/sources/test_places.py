@@ -73,6 +73,9 @@ def test_only_what_is_missing_is_sent(videos: DirectoryPlace, store: DirectorySt
     stamps = {stat.key: stat.etag for stat in store.list("objects")}
     (videos.path / "new.mp4").write_bytes(b"new")
     done = upload(videos, store, "dogs")
+    assert done.replaced is None
+    assert upload(videos, store, "cats").replaced == 4
+    assert upload(videos, store, "cats").replaced is None
     assert (done.num_files, done.num_sent, done.sent_bytes) == (5, 1, 3)
     assert {
         k: v for s in store.list("objects") if (k := s.key) in stamps and (v := s.etag)
