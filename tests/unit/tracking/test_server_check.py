@@ -145,12 +145,12 @@ def test_a_password_in_the_uri_is_not_repeated() -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    [f"http://user:word@127.0.0.1:{_free_port()}", "http://no-such-host.invalid", "http://a:b"],
+    ["http://user:word@127.0.0.1:PORT", "http://no-such-host.invalid", "http://a:b"],
 )
 def test_who_reads_models_of_a_server_that_is_not_there_hears_so_at_once(uri: str) -> None:
     start = time.monotonic()
     with pytest.raises(StorageError, match=r"MLflow at http://.* does not answer: ") as caught:
-        known_versions(uri)
+        known_versions(uri.replace("PORT", str(_free_port())))
     assert time.monotonic() - start < 20
     assert "word" not in f"{caught.value.message}{caught.value.hint}"
     assert "MLFLOW_TRACKING_URI" in (caught.value.hint or "")
