@@ -22,6 +22,7 @@ from kinetoscope.core.errors import (
     ExitCode,
     KinetoscopeError,
     PreemptedError,
+    StorageError,
     SupersededError,
 )
 from kinetoscope.core.full_disk import disk_full_error
@@ -89,8 +90,7 @@ class Supervisor:
         try:
             code = self._watch(ranks)
             ranks.close()
-            persist(partial(self._ship, at_once=True), seconds=_END_SECONDS)
-            persist(partial(self._write_end, code, ranks.codes()), seconds=_END_SECONDS)
+            self._tell_end(code, ranks.codes())
         except SupersededError as error:
             _log.error("%s", error.message)
             return error.exit_code
@@ -205,7 +205,17 @@ class Supervisor:
                 self._shipped[path] = size
                 self._ship_at[path] = now + size / _SHIP_BYTES_PER_SECOND
 
+    def _tell_end(self, code: ExitCode, codes: list[int | None]) -> None:
+        """Ship the logs and note the end; to a store that stays away only the exit code tells."""
+        try:
+            persist(partial(self._ship, at_once=True), seconds=_END_SECONDS)
+            persist(partial(self._write_end, code, codes), seconds=_END_SECONDS)
+        except StorageError as error:
+            _log.error("the end of the attempt is not noted: %s", error.message)
+
     def _write_end(self, code: ExitCode, codes: list[int | None]) -> None:
+        # Logs may take longer to ship than a lease lasts: then the status is another attempt's.
+        check_generation(self._store, self._generation)
         paths = self._path.glob("report-*.json")
         reports = [Report.from_bytes(path.read_bytes(), str(path)) for path in paths]
         told = next((report for report in reports if report.code == code), None)
