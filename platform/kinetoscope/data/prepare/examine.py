@@ -27,7 +27,7 @@ from kinetoscope.data.sources.directory import LocalBytes
 from kinetoscope.data.sources.listing import SourceFile
 from kinetoscope.data.sources.place import VideoPlace
 from kinetoscope.data.sources.reader import VerifiedFile
-from kinetoscope.storage.records import read_record
+from kinetoscope.storage.records import R, read_record
 from kinetoscope.storage.store import ObjectStore
 
 _PARTS = "parts"
@@ -45,11 +45,13 @@ class Examined:
     """What was found out.
 
     Attributes:
+        kept: keys of what the store had of earlier calls.
         digests: by the video's name; of one that was not even read, its name stands for it.
         verdicts: by digest.
         num_done: videos that need no more work.
     """
 
+    kept: frozenset[str] = frozenset()
     digests: dict[str, str] = field(default_factory=dict)
     verdicts: dict[str, VideoAnalysis] = field(default_factory=dict)
     num_done: int = 0
@@ -87,7 +89,8 @@ class Examiner:
             StorageError: one can't be read now.
             PreemptedError: told to stop; a later call goes on from there.
         """
-        found = Examined()
+        # Listed once: to ask for each video, most of which are new, takes long in a bucket.
+        found = Examined(frozenset(stat.key for stat in self.store.list(_PARTS)))
         todo = [file for file in videos if not self._settled(file, found)]
         self.progress(found.num_done, len(videos))
         # Closed at once: the worker processes must not outlive a stop or an error.
@@ -109,8 +112,8 @@ class Examiner:
             found.verdicts[file.name] = VideoAnalysis(reason="too_large", detail=detail)
             found.num_done += 1
             return True
-        digest = "" if self.place.is_local else file.digest or self._known_digest(file)
-        verdict = self._kept_verdict(digest) if digest else None
+        digest = "" if self.place.is_local else file.digest or self._known_digest(file, found)
+        verdict = self._kept_verdict(digest, found) if digest else None
         if verdict is None:
             return False
         found.digests[file.name], found.verdicts[digest] = digest, verdict
@@ -148,7 +151,7 @@ class Examiner:
             digest = fetched.digests.digest
             found.digests[fetched.file.name] = digest
             self._note_object(fetched.file, digest)
-            kept = None if digest in begun else self._kept_verdict(digest)
+            kept = None if digest in begun else self._kept_verdict(digest, found)
             if kept is not None:
                 found.verdicts[digest] = kept
             if kept is not None or digest in begun:
@@ -177,19 +180,21 @@ class Examiner:
             detail = timeout_detail(self.config.limits)
         return VideoAnalysis(reason="hostile", detail=detail)
 
-    def _kept_verdict(self, digest: str) -> VideoAnalysis | None:
+    def _kept_verdict(self, digest: str, found: Examined) -> VideoAnalysis | None:
+        return self._kept(_part_key(digest), VideoAnalysis, found)
+
+    def _known_digest(self, file: SourceFile, found: Examined) -> str:
+        known = self._kept(self._object_key(file), KnownObject, found)
+        return known.digest if known is not None else ""
+
+    def _kept(self, key: str, kind: type[R], found: Examined) -> R | None:
+        if key not in found.kept:
+            return None
         try:
-            return read_record(self.store, _part_key(digest), VideoAnalysis)
+            return read_record(self.store, key, kind)
         except CorruptError as error:
             _log.warning("analysing a video again: %s", error.message)
             return None
-
-    def _known_digest(self, file: SourceFile) -> str:
-        try:
-            known = read_record(self.store, self._object_key(file), KnownObject)
-        except CorruptError:
-            known = None
-        return known.digest if known is not None else ""
 
     def _note_object(self, file: SourceFile, digest: str) -> None:
         if file.etag:
