@@ -30,14 +30,17 @@ def upload_folder(
     Raises:
         UserError: the folder has no video, or a name or URI is wrong.
     """
-    from pathlib import Path
-
     from kinetoscope.core.errors import ConfigError
     from kinetoscope.core.settings import workspace
     from kinetoscope.data.sources.directory import DirectoryPlace
     from kinetoscope.data.sources.listing import require_videos
     from kinetoscope.data.sources.manifest import MANIFESTS
-    from kinetoscope.data.sources.place import open_place, place_name, with_versions
+    from kinetoscope.data.sources.place import (
+        open_place,
+        open_root,
+        place_name,
+        with_versions,
+    )
     from kinetoscope.data.sources.upload import upload_videos
     from kinetoscope.storage.keys import join_uri
     from kinetoscope.storage.open import open_store
@@ -55,12 +58,11 @@ def upload_folder(
             f"{name!r} can't name a set of videos",
             hint="use up to 100 letters, digits, dots, hyphens and underscores",
         )
-    if to is None:
-        root = join_uri(workspace().store_uri, "videos")
-    else:
-        named = place_name(to)
-        root = named if named.startswith("s3://") else Path(named).as_uri()
-    store = open_store(root)
+    store = (
+        open_store(join_uri(workspace().store_uri, "videos"))
+        if to is None
+        else open_root(place_name(to))
+    )
     store.list(MANIFESTS)  # whether it can be reached is told before videos are read
     listing = with_versions(place, listing, workspace().digests_path, progress[0])
     return upload_videos(place, listing, store, name, progress[1])

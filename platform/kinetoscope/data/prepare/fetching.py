@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetoscope.core.errors import ConfigError, DataError, NotFoundError
+from kinetoscope.core.errors import ConfigError, NotFoundError
 from kinetoscope.core.full_disk import MAKE_ROOM
 from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.units import format_bytes
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.sources.blocks import BlockDigests, digest_blocks
 from kinetoscope.data.sources.directory import LocalBytes
-from kinetoscope.data.sources.listing import SourceFile, SourceListing
+from kinetoscope.data.sources.listing import SourceFile, SourceListing, changed_since
 from kinetoscope.data.sources.place import VideoPlace
 from kinetoscope.data.sources.reader import VerifiedFile
 
@@ -91,17 +91,10 @@ def fetch(place: VideoPlace, file: SourceFile, scratch: Path) -> Fetched:
     try:
         digests = digest_blocks(LocalBytes(path))
     except NotFoundError:
-        raise _changed(place, file, "is gone") from None
+        raise changed_since(file, place.uri, "is gone") from None
     if file.digest and file.digest != digests.digest:
-        raise _changed(place, file, "was changed")
+        raise place.mismatch(file)
     return Fetched(file, path, digests, folder if brought else None)
-
-
-def _changed(place: VideoPlace, file: SourceFile, what: str) -> DataError:
-    return DataError(
-        f"{file.name} in {place.uri} {what} since the run was planned",
-        hint="start the run again once nothing writes there any more",
-    )
 
 
 class FetchAhead:

@@ -13,6 +13,7 @@ from kinetoscope.data.sources.blocks import ByteSource
 from kinetoscope.data.sources.listing import (
     SourceFile,
     SourceListing,
+    changed_since,
     in_order,
     is_source,
     refused_name,
@@ -86,11 +87,12 @@ class PrefixPlace:
         try:
             self.store.get_file(file.name, path, etag=file.etag)
         except (ReplacedError, NotFoundError):
-            raise DataError(
-                f"{file.name} in {self.uri} was replaced or deleted since the run was planned",
-                hint="start the run again once nothing writes there any more",
-            ) from None
+            raise changed_since(file, self.uri, "was replaced or deleted") from None
         return path
+
+    def mismatch(self, file: SourceFile) -> DataError:
+        """Return the error for content of another digest than was listed."""
+        return changed_since(file, self.uri, "was changed")
 
 
 def _describe(stat: ObjectStat) -> SourceFile:

@@ -15,6 +15,7 @@ from kinetoscope.data.sources.listing import (
     WHAT_TO_GIVE,
     SourceFile,
     SourceListing,
+    changed_since,
     in_order,
     is_source,
 )
@@ -92,6 +93,10 @@ class DirectoryPlace:
         del folder
         return self.path / file.name
 
+    def mismatch(self, file: SourceFile) -> DataError:
+        """Return the error for content of another digest than was listed."""
+        return changed_since(file, self.uri, "was changed")
+
 
 def _checked(path: Path) -> Path:
     if not path.is_dir():
@@ -124,16 +129,17 @@ def _describe(path: Path, root: Path) -> SourceFile:
     shown = name.encode("utf-8", "backslashreplace").decode()
     if shown != name:
         return SourceFile(shown, refused="its name is not valid UTF-8")
-    refused = _refusal(path, root)
-    return SourceFile(name, refused=refused) if refused else SourceFile(name, path.stat().st_size)
-
-
-def _refusal(path: Path, root: Path) -> str | None:
     try:
-        target = path.resolve(strict=True)
-        mode = target.stat().st_mode
+        # Only a link can lead elsewhere: links to folders are not followed.
+        target = path.resolve(strict=True) if path.is_symlink() else path
+        status = target.stat()
     except (OSError, RuntimeError) as error:
-        return f"a broken link ({type(error).__name__})"
+        return SourceFile(name, refused=f"a broken link ({type(error).__name__})")
+    refused = _refusal(target, status.st_mode, root)
+    return SourceFile(name, refused=refused) if refused else SourceFile(name, status.st_size)
+
+
+def _refusal(target: Path, mode: int, root: Path) -> str | None:
     if not target.is_relative_to(root):
         return "a link that leaves the directory"
     if not stat.S_ISREG(mode):

@@ -109,13 +109,12 @@ class SourceListing:
         return cls(tuple(SourceFile(**json.loads(line)) for line in data.splitlines()))
 
 
-def require_videos(listing: SourceListing, place: str, hint: str = "") -> SourceListing:
+def require_videos(listing: SourceListing, place: str) -> SourceListing:
     """Return the listing if it has a video that may be opened.
 
     Args:
         listing: of the place.
         place: what people call it.
-        hint: what to do where it has none.
 
     Raises:
         DataError: it has none.
@@ -126,13 +125,13 @@ def require_videos(listing: SourceListing, place: str, hint: str = "") -> Source
         raise DataError(
             f"no video in {place}: no file, there or in its folders, ends in "
             f"{' '.join(sorted(VIDEO_SUFFIXES))}{left_out}",
-            hint=hint or WHAT_TO_GIVE,
+            hint=WHAT_TO_GIVE,
         )
     if all(video.refused for video in videos):
         raise DataError(
             f"none of {len(videos)} videos in {place} may be opened, "
             f"e.g. {videos[0].name}: {videos[0].refused}",
-            hint=hint or WHAT_TO_GIVE,
+            hint=WHAT_TO_GIVE,
         )
     return listing
 
@@ -161,6 +160,20 @@ def refused_name(name: str) -> SourceFile:
     """Return a file whose name came from elsewhere, and that no place can have."""
     shown = name.encode("utf-8", "backslashreplace").decode()
     return SourceFile(shown, refused="its name is no plain relative path")
+
+
+def changed_since(file: SourceFile, place: str, what: str) -> DataError:
+    """Return the error for a file that is not what it was when it was listed.
+
+    Args:
+        file: as it was listed.
+        place: what people call the place.
+        what: became of it, e.g. ``was changed``.
+    """
+    return DataError(
+        f"{file.name} in {place} {what} since the run was planned",
+        hint="start the run again once nothing writes there any more",
+    )
 
 
 def version_of(etag: str) -> str:

@@ -18,7 +18,6 @@ from pydantic import Field
 
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import CorruptError, DataError, NotFoundError
-from kinetoscope.core.hashing import digest_file
 from kinetoscope.core.uris import is_text
 from kinetoscope.data.sources.blocks import ByteSource
 from kinetoscope.data.sources.bucket import ObjectBytes
@@ -91,7 +90,7 @@ class ManifestPlace:
         return ObjectBytes(self.store, object_key(digest))
 
     def fetch(self, file: SourceFile, folder: Path) -> Path:
-        """Download a file; raises ``DataError`` where its object is gone, or damaged."""
+        """Download a file; raises ``DataError`` where its object is gone."""
         path = folder / "object"
         key = object_key(file.digest)
         try:
@@ -101,13 +100,15 @@ class ManifestPlace:
                 f"{file.name} of {self.uri} has no object {join_uri(self.store.uri, key)}",
                 hint="kino data upload brings what is missing",
             ) from None
-        if digest_file(path) != file.digest:
-            raise DataError(
-                f"{file.name} of {self.uri}: the content of {join_uri(self.store.uri, key)} is not "
-                "what its name says",
-                hint="delete that object; kino data upload then brings it again",
-            )
         return path
+
+    def mismatch(self, file: SourceFile) -> DataError:
+        """Return the error for content of another digest than was listed."""
+        uri = join_uri(self.store.uri, object_key(file.digest))
+        return DataError(
+            f"{file.name} of {self.uri}: the content of {uri} is not what its name says",
+            hint="delete that object; kino data upload then brings it again",
+        )
 
 
 def object_key(digest: str) -> str:

@@ -17,6 +17,7 @@ from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.data.sources.listing import WHAT_TO_GIVE, SourceFile, SourceListing
 from kinetoscope.data.sources.manifest import MANIFEST_SUFFIX, ManifestPlace, split_manifest
 from kinetoscope.storage.open import open_store
+from kinetoscope.storage.store import ObjectStore
 
 _S3 = "s3://"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -47,6 +48,10 @@ class VideoPlace(Protocol):
         Raises:
             DataError: the file is another one than when it was listed, or gone.
         """
+        ...
+
+    def mismatch(self, file: SourceFile) -> DataError:
+        """Return the error for content of another digest than was listed."""
         ...
 
 
@@ -83,10 +88,15 @@ def open_place(name: str) -> VideoPlace:
     """
     if _names_a_manifest(name):
         root, key = split_manifest(name)
-        return ManifestPlace(open_store(root if root.startswith(_S3) else Path(root).as_uri()), key)
+        return ManifestPlace(open_root(root), key)
     if name.startswith(_S3):
         return PrefixPlace(open_store(name))
     return DirectoryPlace(Path(name))
+
+
+def open_root(name: str) -> ObjectStore:
+    """Return the store at an absolute path or an ``s3://`` URI, as `place_name` gives them."""
+    return open_store(name if name.startswith(_S3) else Path(name).as_uri())
 
 
 def _names_a_manifest(name: str) -> bool:

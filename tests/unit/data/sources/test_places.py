@@ -11,7 +11,7 @@ import pytest
 from kinetoscope.core.errors import ConfigError, CorruptError, DataError
 from kinetoscope.core.hashing import digest_file
 from kinetoscope.data.config import PrepareDataConfig
-from kinetoscope.data.prepare.fetching import check_room
+from kinetoscope.data.prepare.fetching import check_room, fetch
 from kinetoscope.data.sources.bucket import PrefixPlace
 from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.data.sources.listing import SourceFile, SourceListing
@@ -204,11 +204,11 @@ def test_an_object_that_was_damaged_is_told_with_the_way_out(
     file = place.list().files[0]
     store.put_bytes(object_key(file.digest), b"x")
     with pytest.raises(DataError, match=r"b\.mp4 of .*cats\.json.* is not what its name") as caught:
-        place.fetch(file, tmp_path)
+        fetch(place, file, tmp_path)
     assert "delete that object" in (caught.value.hint or "")
     store.delete(object_key(file.digest))
     upload(videos, store)
-    assert place.fetch(file, tmp_path).read_bytes() == FILES["b.mp4"]
+    assert fetch(place, file, tmp_path).path.read_bytes() == FILES["b.mp4"]
 
 
 @pytest.mark.parametrize(
