@@ -9,7 +9,7 @@ from kinetoscope.data.sources.cache import open_cache
 from kinetoscope.data.sources.index import read_index
 from kinetoscope.data.sources.place import open_place
 from kinetoscope.data.sources.videos import Videos
-from kinetoscope.steps.contract import StepResult
+from kinetoscope.steps.contract import StepResult, make_again
 
 
 def open_clips(prepared: StepResult, place: str | None = None) -> ClipTable:
@@ -33,7 +33,7 @@ def _open_videos(prepared: StepResult, place: str) -> Videos:
         raise UserError(
             "prepare_data of this run was done by an earlier version, which did not note what the "
             "videos were",
-            hint="kino resume RUN --fresh prepare_data makes the step again",
+            hint=make_again(prepared.step),
         )
     ((name, data),) = read_artifact(prepared, "videos").items()
     return Videos(open_place(place), read_index(data, name), open_cache())

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from kinetoscope.core.errors import CorruptError
 from kinetoscope.core.hashing import digest_bytes
-from kinetoscope.steps.contract import StepResult, artifact_digest
+from kinetoscope.steps.contract import StepResult, artifact_digest, make_again
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.records import damage_hint, shown_name
 
@@ -27,15 +27,11 @@ def read_artifact(result: StepResult, name: str) -> dict[str, bytes]:
     if artifact_digest(artifact.key, digests) != artifact.digest:
         name = shown_name(store, artifact.key)
         raise CorruptError(
-            f"{name} is not what step {result.step} committed", hint=_way_out(result)
+            f"{name} is not what step {result.step} committed", hint=make_again(result.step)
         )
     return {shown_name(store, key): data for key, data in content.items()}
 
 
 def mendable(result: StepResult) -> AbstractContextManager[None]:
     """Add to an error about damage how the step is made again."""
-    return damage_hint(_way_out(result))
-
-
-def _way_out(result: StepResult) -> str:
-    return f"kino resume RUN --fresh {result.step} makes the step again"
+    return damage_hint(make_again(result.step))

@@ -184,6 +184,11 @@ def step_identity(name: str, fingerprint: str) -> str:
     return f"{name}/{fingerprint}"
 
 
+def make_again(step: str, run_id: str = "RUN") -> str:
+    """Return what to do where a step's result, or what it made, is damaged or gone."""
+    return f"kino resume {run_id} --fresh {step} makes the step again"
+
+
 def artifact_digest(key: str, digests: Mapping[str, str]) -> str:
     """Return an artifact's digest from those of its objects by key, whatever its own key is."""
     content = {
@@ -227,7 +232,7 @@ def read_result(step_uri: str) -> StepResult | None:
         CorruptError: it was changed since it was written.
     """
     name = step_uri.split("/")[-2]
-    with damage_hint(f"kino resume RUN --fresh {name} makes the step again"):
+    with damage_hint(make_again(name)):
         result = read_record(open_store(step_uri), RESULT_KEY, StepResult)
     return result.model_copy(update={"uri": step_uri}) if result is not None else None
 
@@ -249,7 +254,7 @@ def check_artifacts(result: StepResult, run_id: str) -> None:
             what = "has another size than it had" if stats else "is gone"
             raise CorruptError(
                 f"{shown_name(store, artifact.key)}, which step {result.step} made, {what}",
-                hint=f"kino resume {run_id} --fresh {result.step} makes the step again",
+                hint=make_again(result.step, run_id),
             )
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import stat
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.yaml_text.composer import Composer
-from kinetoscope.core.yaml_text.nodes import Node
+from kinetoscope.core.yaml_text.nodes import Node, plain
 
 _MAX_BYTES = 1 << 20
 """Kubernetes' ConfigMaps are no larger, and our recipes have a fiftieth of it."""
@@ -80,6 +80,15 @@ def parse_yaml(
     if found:
         _refuse_character(text, found.start(), composer)
     return composer.compose(text)
+
+
+def parse_cluster_object(text: str, source: str) -> Any:
+    """Return an object of a cluster, or what its ConfigMaps hold, as plain values.
+
+    Raises:
+        ConfigError: as of `parse_yaml`.
+    """
+    return plain(parse_yaml(text, source, kubernetes=True))
 
 
 def _decoded(data: bytes, composer: Composer) -> str:

@@ -6,8 +6,7 @@ from typing import Any
 
 from kinetoscope.core.errors import ConfigError, KinetoscopeError
 from kinetoscope.core.findings import Finding
-from kinetoscope.core.yaml_text.nodes import plain
-from kinetoscope.core.yaml_text.read import parse_yaml
+from kinetoscope.core.yaml_text.read import parse_cluster_object
 from kinetoscope.doctor.cluster.context import Context, Dict, failed
 from kinetoscope.kube.api_errors import AbsentError, ApiError
 from kinetoscope.kube.jobs.template import CONTAINER, parse_template
@@ -150,6 +149,6 @@ def _hint(context: Context, error: ApiError) -> str:
 
 def _yaml(text: str) -> Any:
     try:
-        return plain(parse_yaml(text, PROBE_KEY, kubernetes=True))
+        return parse_cluster_object(text, PROBE_KEY)
     except ConfigError:
         return None

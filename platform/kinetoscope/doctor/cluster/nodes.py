@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.findings import Finding
-from kinetoscope.core.yaml_text.nodes import plain
-from kinetoscope.core.yaml_text.read import parse_yaml
+from kinetoscope.core.yaml_text.read import parse_cluster_object
 from kinetoscope.doctor.cluster.chart_objects import read_config_map
 from kinetoscope.doctor.cluster.context import Context, Dict, failed
 from kinetoscope.kube.api_errors import ApiError
@@ -154,7 +153,7 @@ def _tolerations(context: Context) -> list[Dict]:
     """Return those of the chart's training pods; none where the template can't be read."""
     try:
         text = read_config_map(context, "templates")[_RUNTIME_KEY]
-        template: Any = plain(parse_yaml(text, _RUNTIME_KEY, kubernetes=True))
+        template: Any = parse_cluster_object(text, _RUNTIME_KEY)
         jobs = template["spec"]["template"]["spec"]["replicatedJobs"]
         pod = next(j for j in jobs if j["name"] == CONTAINER)["template"]["spec"]["template"][
             "spec"

@@ -6,8 +6,7 @@ from typing import Any
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.findings import Finding
-from kinetoscope.core.yaml_text.nodes import plain
-from kinetoscope.core.yaml_text.read import parse_yaml
+from kinetoscope.core.yaml_text.read import parse_cluster_object
 from kinetoscope.doctor.cluster import versions
 from kinetoscope.doctor.cluster.context import Context, Dict, failed
 from kinetoscope.kube.api_errors import AbsentError, ApiError, ForbiddenError
@@ -121,7 +120,7 @@ def _mapping(value: Any) -> Dict:
     """Return a mapping that may be given as YAML; anything else gives an empty one."""
     if isinstance(value, str):
         try:
-            value = plain(parse_yaml(value, "the ConfigMap", kubernetes=True))
+            value = parse_cluster_object(value, "the ConfigMap")
         except ConfigError:
             return {}
     return value if isinstance(value, dict) else {}

@@ -10,8 +10,7 @@ from uuid import uuid4
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.findings import Finding
 from kinetoscope.core.units import format_seconds
-from kinetoscope.core.yaml_text.nodes import plain
-from kinetoscope.core.yaml_text.read import parse_yaml
+from kinetoscope.core.yaml_text.read import parse_cluster_object
 from kinetoscope.doctor.cluster.chart_objects import PROBE_KEY, read_config_map, upgrade_hint
 from kinetoscope.doctor.cluster.context import Context, Dict, failed
 from kinetoscope.doctor.cluster.pod_trouble import Trouble, find_trouble, refusal_hint
@@ -92,7 +91,7 @@ def _in_cluster(finding: Finding) -> Finding:
 def _render(context: Context) -> Dict | None:
     try:
         text = read_config_map(context, "templates").get(PROBE_KEY, "")
-        pod: Any = plain(parse_yaml(text, PROBE_KEY, kubernetes=True))
+        pod: Any = parse_cluster_object(text, PROBE_KEY)
     except ConfigError:
         return None
     if not isinstance(pod, dict) or pod.get("kind") != "Pod":

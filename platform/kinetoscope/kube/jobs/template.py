@@ -12,8 +12,7 @@ import copy
 from typing import Any
 
 from kinetoscope.core.errors import ConfigError, NotFoundError
-from kinetoscope.core.yaml_text.nodes import plain
-from kinetoscope.core.yaml_text.read import parse_yaml
+from kinetoscope.core.yaml_text.read import parse_cluster_object
 from kinetoscope.kube.api_errors import AbsentError
 from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.request import Engine, TrainingJob
@@ -68,7 +67,7 @@ def parse_template(text: str, *, where: str) -> Manifest:
     Raises:
         ConfigError: naming what is missing.
     """
-    template = plain(parse_yaml(text, where, kubernetes=True))
+    template = parse_cluster_object(text, where)
     if not isinstance(template, dict) or template.get("kind") != "TrainingRuntime":
         raise ConfigError(f"{where} is no TrainingRuntime")
     try:
