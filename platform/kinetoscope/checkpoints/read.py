@@ -37,6 +37,8 @@ class Checkpoint:
 
     state: CheckpointState
     generation: int
+    digest: str
+    """Of its manifest."""
     tensors: dict[str, dict[str, Tensor]]
 
 
@@ -82,7 +84,7 @@ def read_checkpoint(
                 f"it has {list(index.tensors)}"
             )
         tensors = {group: reader.load(index.tensors[group]) for group in wanted}
-    return Checkpoint(index.state, manifest.generation, tensors)
+    return Checkpoint(index.state, manifest.generation, manifest.digest, tensors)
 
 
 def read_manifest(store: ObjectStore, prefix: str = "", *, identity: str = "") -> Manifest:

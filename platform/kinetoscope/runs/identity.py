@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetoscope import __version__
+from kinetoscope.config.paths import named_paths
 from kinetoscope.core.code_version import code_digest, sources_digest
 from kinetoscope.core.config_model import Config, Effect, effect_of
 from kinetoscope.core.errors import ConfigError, StorageError
@@ -112,7 +113,7 @@ def weights_digests(configs: list[Config], cache: Path) -> dict[str, str]:
         ConfigError: one is missing, or its path is relative.
     """
     known = FileDigests(cache)
-    paths = sorted(set().union(*(_weights_in(config) for config in configs)))
+    paths = sorted({path for config in configs for _, _, path in named_paths(config)})
     digests = {}
     for path in paths:
         try:
@@ -135,16 +136,6 @@ def modules_of_step(step: RunStep) -> set[str]:
     """Return the modules that a step starts from: its worker, and the kinds of its models."""
     kinds = [modules_of(part) for part in _parts(step.piece) if isinstance(part, ModelConfig)]
     return {step.worker}.union(*kinds)
-
-
-def _weights_in(config: Config) -> set[str]:
-    return {
-        str(getattr(part, name))
-        for part in _parts(config)
-        if isinstance(part, Config)
-        for name in type(part).model_fields
-        if effect_of(part, name) is Effect.FILES and getattr(part, name) is not None
-    }
 
 
 def _parts(value: Any) -> list[Any]:

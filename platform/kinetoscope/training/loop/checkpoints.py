@@ -124,13 +124,13 @@ class StoreCheckpoints:
 
     def load(self, chosen: ChosenCheckpoint) -> Checkpoint:
         """Read a checkpoint that was chosen, perhaps by another rank."""
-        manifest = read_manifest(self.store, chosen.prefix, identity=self.identity)
-        if manifest.digest != chosen.digest:
+        found = read_checkpoint(self.store, chosen.prefix, identity=self.identity)
+        if found.digest != chosen.digest:
             raise CorruptError(
                 f"{self.store.uri}/{chosen.prefix} is not the checkpoint that was agreed on: it "
-                f"has {manifest.digest}, and {chosen.digest} was"
+                f"has {found.digest}, and {chosen.digest} was"
             )
-        return read_checkpoint(self.store, chosen.prefix, identity=self.identity)
+        return found
 
     def save(self, groups: Tensors, state: CheckpointState) -> SavedCheckpoint:
         """Commit a checkpoint and delete old ones.
