@@ -19,6 +19,8 @@ from integration.minio_server import MinioServer
 from tiny.clips import synthetic_rows, write_clips
 from tiny.steps import commit
 
+from kinetoscope.data.config import SynthConfig
+from kinetoscope.data.synthetic.draw import synthesize
 from kinetoscope.data.video.files import write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +84,14 @@ def mixed_videos(real_videos: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "text.mp4").write_text("this is no video\n" * 100)
     write_video(folder / "short.mp4", np.zeros((3, 32, 32, 3), np.uint8), fps=8)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty clips of moving shapes."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    synthesize(folder, SynthConfig(num_clips=30))
     return folder
 
 

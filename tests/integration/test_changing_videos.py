@@ -21,8 +21,6 @@ from tiny.steps import ranks, start_supervisor, step_spec
 from kinetoscope.artifacts.clips import open_clips
 from kinetoscope.core.errors import ExitCode, NotFoundError
 from kinetoscope.core.settings import Workspace
-from kinetoscope.data.config import SynthConfig
-from kinetoscope.data.synthetic.draw import synthesize
 from kinetoscope.runs.find import find_run
 from kinetoscope.runs.view import run_status, step_results
 from kinetoscope.steps.contract import StepSpec, VideosInput, read_result, read_status
@@ -132,14 +130,6 @@ def test_a_bucket_s_videos_are_fetched_once_whatever_the_number_of_ranks_and_sta
             place.delete(table.video[0])
 
 
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty clips of moving shapes."""
-    folder = tmp_path_factory.mktemp("shapes")
-    synthesize(folder, SynthConfig(num_clips=30))
-    return folder
-
-
 def _clips(kino: Any) -> str:
     run = find_run(_store_uri(kino), "last")
     return step_results(run)["prepare_data"].artifact("clips").digest
@@ -154,19 +144,19 @@ def _store_uri(kino: Any) -> str:
 @pytest.mark.parametrize("where", ["directory", "bucket"])
 def test_a_video_replaced_in_mid_run_is_refused_and_the_next_run_is_honest(
     request: pytest.FixtureRequest,
-    shapes: Path,
+    synthetic_videos: Path,
     kino: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     where: str,
 ) -> None:
-    shutil.copytree(shapes, tmp_path / "videos")
+    shutil.copytree(synthetic_videos, tmp_path / "videos")
     place = in_directory(tmp_path / "videos")
     if where == "bucket":
         minio = request.getfixturevalue("minio")
         place = in_bucket(tmp_path / "videos", minio, monkeypatch)
         monkeypatch.setenv("KINO_STORE_URI", f"s3://{minio.bucket}/store-{uuid4().hex}")
-    names = sorted(path.name for path in shapes.glob("*.mp4"))
+    names = sorted(path.name for path in synthetic_videos.glob("*.mp4"))
     originals = {name: place.read(name) for name in names}
     process = kino.start("run", "--recipe", "smoke", "--videos", place.name)
     deadline = time.monotonic() + 600
@@ -192,7 +182,9 @@ def test_a_video_replaced_in_mid_run_is_refused_and_the_next_run_is_honest(
     assert _clips(kino) == clips
     plain = type(kino)(tmp_path / "plain")
     monkeypatch.delenv("KINO_STORE_URI", raising=False)
-    out = plain.json("data", "prepare", str(shapes), "--recipe", "smoke", "--out", "prepared")
+    out = plain.json(
+        "data", "prepare", str(synthetic_videos), "--recipe", "smoke", "--out", "prepared"
+    )
     assert out["num_videos"] == len(names)
 
 

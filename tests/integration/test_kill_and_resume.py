@@ -25,14 +25,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 TRAINING = ["train_spatial_vae", "train_vae_1", "train_vae_2", "train_vae_3", "train_dit_1"]
 
 
-@pytest.fixture(scope="module")
-def synthetic_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty clips of moving shapes."""
-    folder = tmp_path_factory.mktemp("synthetic")
-    synthesize(folder, SynthConfig(num_clips=30))
-    return folder
-
-
 def _run(kino: Any) -> Run:
     return find_run(Workspace(kino.workspace).store_uri, "last")
 
