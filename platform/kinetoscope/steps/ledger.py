@@ -1,0 +1,143 @@
+"""The ledger of a step: one sequence of entries that nobody rewrites, whose fold is its state.
+
+    ledger/00000001.json    the first entry
+    ledger/fold.json        a copy of the state after some entry; may be missing, or old
+
+An entry is put where nothing is, at the position after the last one that its writer has folded. So
+whoever writes has seen all that came before, and a writer that was superseded can add nothing more:
+the position that it knows is taken. What is not in the ledger has not happened.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from uuid import uuid4
+
+from kinetoscope.core.errors import CorruptError, StorageError, SupersededError
+from kinetoscope.core.hashing import digest_bytes
+from kinetoscope.steps.ledger_entries import Attempt, Entry, Happening, StepState
+from kinetoscope.storage.records import read_record, shown_name
+from kinetoscope.storage.store import ObjectStore
+
+LEDGER = "ledger"
+FOLD_KEY = f"{LEDGER}/fold.json"
+_FOLD_EVERY = 16
+
+_log = logging.getLogger(__name__)
+
+
+class ResultThereError(SupersededError):
+    """The step has a result: nothing is added any more."""
+
+
+class Ledger:
+    """Reads and extends a step's ledger. Not for several threads at once.
+
+    Args:
+        store: of the step.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._state: StepState | None = None
+
+    def state(self) -> StepState:
+        """Return the state after all entries that there are now.
+
+        Reads one object where nothing was added since the last call.
+
+        Raises:
+            CorruptError: an entry is missing, was changed, or does not follow on the one before.
+        """
+        state = self._state if self._state is not None else self._start()
+        while (entry := self._entry(state.number + 1)) is not None:
+            state = self._follow(state, entry)
+        self._state = state
+        return state
+
+    def append(self, happening: Callable[[StepState], Happening], generation: int) -> StepState:
+        """Add an entry; return the state after it.
+
+        Args:
+            happening: says what to add, given the state that it follows on; asked again when
+                another writer was first. What it raises ends the call.
+            generation: of the writer's attempt; the next one for an `Attempt`.
+
+        Raises:
+            SupersededError: a later attempt has begun.
+            ResultThereError: the step has a result.
+            StorageError: nobody knows whether it was added; where it was, it counts.
+        """
+        token = uuid4().hex
+        while True:
+            state = self.state()
+            what = happening(state)
+            _check(state, what, generation)
+            entry = Entry(
+                number=state.number + 1,
+                generation=generation,
+                token=token,
+                before=state.digest,
+                what=what,
+            )
+            if self._put(entry):
+                self._state = self._follow(state, entry)
+                self._keep_fold(self._state)
+                return self._state
+
+    def _put(self, entry: Entry) -> bool:
+        """Return whether the entry is there now; False where another one is."""
+        key = entry_key(entry.number)
+        try:
+            if self._store.put_bytes_if_absent(key, entry.to_bytes()):
+                return True
+        except StorageError:
+            found = self._entry(entry.number)
+            if found is None:
+                raise
+        else:
+            found = self._entry(entry.number)
+        return found is not None and found.token == entry.token
+
+    def _entry(self, number: int) -> Entry | None:
+        return read_record(self._store, entry_key(number), Entry)
+
+    def _follow(self, state: StepState, entry: Entry) -> StepState:
+        try:
+            return state.after(entry, digest_bytes(entry.to_bytes()))
+        except ValueError as error:
+            name = shown_name(self._store, entry_key(entry.number))
+            raise CorruptError(f"{name} does not follow on what is before it: {error}") from None
+
+    def _start(self) -> StepState:
+        """Return the kept state, if it is one of this ledger; else that of no entry."""
+        try:
+            kept = read_record(self._store, FOLD_KEY, StepState)
+            last = self._entry(kept.number) if kept is not None else None
+        except CorruptError as error:
+            _log.warning("folding the ledger anew: %s", error.message)
+            return StepState()
+        if kept is None or last is None or digest_bytes(last.to_bytes()) != kept.digest:
+            return StepState()
+        return kept
+
+    def _keep_fold(self, state: StepState) -> None:
+        if state.number % _FOLD_EVERY == 0 or state.result is not None:
+            try:
+                self._store.put_bytes(FOLD_KEY, state.to_bytes())
+            except StorageError as error:  # it can be made again from the entries
+                _log.warning("the fold of %s is not kept: %s", self._store.uri, error.message)
+
+
+def entry_key(number: int) -> str:
+    """Return the key of an entry; numbers begin at 1."""
+    return f"{LEDGER}/{number:08d}.json"
+
+
+def _check(state: StepState, what: Happening, generation: int) -> None:
+    if state.result is not None:
+        raise ResultThereError(f"the step has its result, of attempt {state.generation}")
+    expected = state.generation + 1 if isinstance(what, Attempt) else state.generation
+    if generation != expected:
+        raise SupersededError(f"attempt {generation} was superseded by attempt {state.generation}")

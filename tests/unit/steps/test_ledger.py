@@ -1,0 +1,278 @@
+"""The ledger over a store that loses answers, and over real files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from kinetoscope.core.errors import CorruptError, NotFoundError, StorageError, SupersededError
+from kinetoscope.steps.ledger import FOLD_KEY, Ledger, ResultThereError, entry_key
+from kinetoscope.steps.ledger_entries import (
+    Attempt,
+    Committed,
+    Damaged,
+    Ended,
+    Happening,
+    Pruned,
+    RolledBack,
+    Saved,
+    StepState,
+)
+from kinetoscope.steps.process_identity import ProcessIdentity
+from kinetoscope.storage.directory import DirectoryStore
+
+ATTEMPT = Attempt(run_id="r", process=ProcessIdentity(host="h", pid=1, started_at=0.0))
+
+
+def saved(step: int, save: str = "a") -> Saved:
+    return Saved(prefix=f"checkpoints/{step}-{save}", manifest=f"sha256:{step}{save}", step=step)
+
+
+def just(what: Happening) -> Callable[[StepState], Happening]:
+    return lambda _: what
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path)
+
+
+def test_the_state_is_the_fold_of_all_entries(store: DirectoryStore) -> None:
+    ledger = Ledger(store)
+    ledger.append(just(ATTEMPT), 1)
+    for step in (10, 20, 30):
+        ledger.append(just(saved(step)), 1)
+    ledger.append(just(Pruned(prefixes=("checkpoints/10-a",))), 1)
+    ledger.append(just(Ended(code=75, steps=30)), 1)
+    ledger.append(just(ATTEMPT.model_copy(update={"checkpoint": "checkpoints/30-a"})), 2)
+    ledger.append(just(Damaged(prefix="checkpoints/30-a")), 2)
+    state = ledger.append(just(saved(30, "b")), 2)
+    assert state == Ledger(store).state()
+    assert [c.prefix for c in state.checkpoints] == ["checkpoints/20-a", "checkpoints/30-b"]
+    assert state.doomed == ("checkpoints/10-a",)
+    assert (state.number, state.generation, state.ended) == (9, 2, None)
+
+
+def test_a_rollback_makes_what_came_later_count_no_more(store: DirectoryStore) -> None:
+    ledger = Ledger(store)
+    ledger.append(just(ATTEMPT), 1)
+    for step in (10, 20, 30):
+        ledger.append(just(saved(step)), 1)
+    back = RolledBack(to="checkpoints/10-a", skipped=((0, 12),))
+    ledger.append(just(back), 1)
+    state = ledger.append(just(saved(20, "b")), 1)  # the same step again, in the same attempt
+    assert [c.prefix for c in state.checkpoints] == ["checkpoints/10-a", "checkpoints/20-b"]
+    assert state.doomed == ("checkpoints/20-a", "checkpoints/30-a")
+    assert state.skipped == ((0, 12),)
+
+
+def test_an_older_attempt_adds_nothing_after_a_newer_one_began(store: DirectoryStore) -> None:
+    old, new = Ledger(store), Ledger(store)
+    old.append(just(ATTEMPT), 1)
+    old.append(just(saved(10)), 1)
+    new.append(just(ATTEMPT), 2)
+    for what in (saved(20), Committed(result={}), Pruned(prefixes=("checkpoints/10-a",))):
+        with pytest.raises(SupersededError, match="attempt 1 was superseded by attempt 2"):
+            old.append(just(what), 1)
+    new.append(just(Committed(result={"x": 1})), 2)
+    with pytest.raises(ResultThereError):
+        new.append(just(saved(30)), 2)
+    assert Ledger(store).state().result == Committed(result={"x": 1})
+
+
+def test_two_that_begin_at_once_choose_afresh(store: DirectoryStore) -> None:
+    """The second sees what the first has saved meanwhile."""
+    one, other = Ledger(store), Ledger(store)
+    seen: list[int] = []
+
+    def late(state: StepState) -> Happening:
+        seen.append(state.number)
+        if len(seen) == 1:
+            one.append(just(ATTEMPT), 1)
+            one.append(just(saved(10)), 1)
+        return ATTEMPT.model_copy(
+            update={"checkpoint": "".join(c.prefix for c in state.checkpoints)}
+        )
+
+    with pytest.raises(SupersededError):
+        other.append(late, 1)
+    assert seen == [0, 2]
+    state = other.append(late, 2)
+    assert state.attempt is not None
+    assert state.attempt.checkpoint == "checkpoints/10-a"
+
+
+@pytest.mark.parametrize("what", ["missing", "old", "damaged", "of another ledger"])
+def test_the_fold_is_only_a_copy(store: DirectoryStore, tmp_path: Path, what: str) -> None:
+    ledger = Ledger(store)
+    ledger.append(just(ATTEMPT), 1)
+    for step in range(40):
+        state = ledger.append(just(saved(step)), 1)
+    if what == "missing":
+        store.delete(FOLD_KEY)
+    elif what == "damaged":
+        store.put_bytes(FOLD_KEY, store.get_bytes(FOLD_KEY)[:-9])
+    elif what == "of another ledger":
+        other = DirectoryStore(tmp_path / "other")
+        twin = Ledger(other)
+        twin.append(just(ATTEMPT), 1)
+        for step in range(31):
+            twin.append(just(saved(step, "x")), 1)
+        store.put_bytes(FOLD_KEY, other.get_bytes(FOLD_KEY))
+    assert Ledger(store).state() == state
+
+
+class Counting(DirectoryStore):
+    """Counts what is read."""
+
+    reads = 0
+
+    def get_bytes(self, key: str) -> bytes:
+        self.reads += 1
+        return super().get_bytes(key)
+
+
+def test_a_long_ledger_costs_a_few_reads(tmp_path: Path) -> None:
+    ledger = Ledger(DirectoryStore(tmp_path))
+    ledger.append(just(ATTEMPT), 1)
+    for step in range(200):
+        ledger.append(just(saved(step)), 1)
+    counting = Counting(tmp_path)
+    fresh = Ledger(counting)
+    assert fresh.state().number == 201
+    assert counting.reads < 20
+    before = counting.reads
+    fresh.state()
+    assert counting.reads == before + 1
+
+
+@pytest.mark.parametrize("what", ["deleted", "swapped", "changed"])
+def test_holes_and_changes_are_told(store: DirectoryStore, what: str) -> None:
+    ledger = Ledger(store)
+    ledger.append(just(ATTEMPT), 1)
+    for step in range(5):
+        ledger.append(just(saved(step)), 1)
+    if what == "deleted":  # whoever writes at the hole does not follow on what he can't see
+        store.delete(entry_key(3))
+        assert Ledger(store).state().number == 2
+        Ledger(store).append(just(saved(99)), 1)
+    elif what == "swapped":
+        third = store.get_bytes(entry_key(3))
+        store.put_bytes(entry_key(3), store.get_bytes(entry_key(4)))
+        store.put_bytes(entry_key(4), third)
+    else:
+        store.put_bytes(
+            entry_key(3), store.get_bytes(entry_key(3)).replace(b'"step": 1', b'"step": 7')
+        )
+    with pytest.raises(CorruptError, match=r"0000000\d\.json"):
+        Ledger(store).state()
+
+
+class Faulty:
+    """Objects in memory; writes may lose their answer, and come late."""
+
+    uri = "memory:///"
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.late: list[tuple[str, bytes]] = []
+        self.fault = ""
+
+    def get_bytes(self, key: str) -> bytes:
+        if key not in self.objects:
+            raise NotFoundError(f"no object {key!r}")
+        return self.objects[key]
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        self.objects[key] = data
+
+    def put_bytes_if_absent(self, key: str, data: bytes) -> bool:
+        fault, self.fault = self.fault, ""
+        if fault == "late":
+            self.late.append((key, data))
+            raise StorageError("no answer")
+        there = self.objects.setdefault(key, data) is not data
+        if fault == "lost":
+            raise StorageError("no answer")
+        return not there
+
+    def arrive(self) -> None:
+        while self.late:
+            self.objects.setdefault(*self.late.pop())
+
+    def local_path(self, key: str) -> None:
+        del key
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Three writers, each with a ledger and attempts of its own, over one faulty store."""
+
+    writers = Bundle("writers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = Faulty()
+        self.ledgers = [Ledger(self.store) for _ in range(3)]  # type: ignore[arg-type]
+        self.own = [0, 0, 0]
+        self.saves = 0
+        self.confirmed: list[str] = []
+
+    def _append(self, writer: int, what: Happening, generation: int) -> bool:
+        try:
+            self.ledgers[writer].append(just(what), generation)
+        except SupersededError:
+            return False
+        except StorageError:
+            self.ledgers[writer] = Ledger(self.store)  # type: ignore[arg-type]
+            return False
+        return True
+
+    @rule(fault=st.sampled_from(["lost", "late"]))
+    def next_write_is_faulty(self, fault: str) -> None:
+        self.store.fault = fault
+
+    @rule()
+    def late_writes_arrive(self) -> None:
+        self.store.arrive()
+
+    @rule(writer=st.integers(0, 2))
+    def begin(self, writer: int) -> None:
+        generation = self.ledgers[writer].state().generation + 1
+        if self._append(writer, ATTEMPT.model_copy(update={"run_id": str(writer)}), generation):
+            self.own[writer] = generation
+
+    @rule(writer=st.integers(0, 2))
+    def save(self, writer: int) -> None:
+        self.saves += 1
+        what = saved(self.saves, f"{writer}")
+        if self.own[writer] and self._append(writer, what, self.own[writer]):
+            self.confirmed.append(what.prefix)
+
+    @rule(writer=st.integers(0, 2))
+    def prune(self, writer: int) -> None:
+        old = [c.prefix for c in self.ledgers[writer].state().checkpoints[:-1]]
+        if self.own[writer] and old:
+            self._append(writer, Pruned(prefixes=tuple(old)), self.own[writer])
+
+    @rule(writer=st.integers(0, 2))
+    def restart(self, writer: int) -> None:
+        self.ledgers[writer] = Ledger(self.store)  # type: ignore[arg-type]
+        self.own[writer] = 0
+
+    @invariant()
+    def everybody_folds_the_same_and_nothing_confirmed_is_lost(self) -> None:
+        state = Ledger(self.store).state()  # type: ignore[arg-type]
+        assert all(ledger.state() == state for ledger in self.ledgers)
+        known = {c.prefix for c in state.checkpoints} | set(state.doomed)
+        assert set(self.confirmed) <= known
+        numbers = sorted(key for key in self.store.objects if key != FOLD_KEY)
+        assert numbers == [entry_key(number) for number in range(1, state.number + 1)]
+
+
+TestInterleavings = Interleavings.TestCase
+TestInterleavings.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
