@@ -9,7 +9,7 @@ from kinetoscope.core.code_version import reachable_modules
 from kinetoscope.runs.identity import modules_of_step
 from kinetoscope.runs.steps import planned_steps
 
-BASE = {"core", "steps", "storage", "storage.s3", "telemetry"}
+BASE = {"core", "steps", "steps.ledger", "storage", "storage.s3", "telemetry"}
 CLIPS = BASE | {"artifacts", "data", "data.sources", "data.video"}
 VAE = {"models", "models.conv", "models.vae"}
 TRAINING = CLIPS | {

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from tiny.ledgers import begin
 
 from kinetoscope.checkpoints.layout import CheckpointState
+from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.rank_environment import one_node
 from kinetoscope.storage.open import open_store
 from kinetoscope.training.loop.checkpoints import StoreCheckpoints
@@ -24,17 +26,26 @@ from kinetoscope.core.errors import KinetoscopeError, StorageError
 from kinetoscope.storage.open import open_store
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.loop.agreement import agree_on_checkpoint, agree_on_start
+from kinetoscope.steps.rank_environment import read_rank_environment
 from kinetoscope.training.loop.checkpoints import StoreCheckpoints
+from kinetoscope.training.loop.surroundings import Surroundings
 
 rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 uris, known, weights = json.loads(sys.argv[1])
 engine = TorchDDPEngine(rank=rank, world_size=world, local_rank=rank, dtype="fp32")
-checkpoints = StoreCheckpoints(store=open_store(uris[rank]), keep=9)
+# The attempt that the test began; a rank of a further node knows of none.
+checkpoints = StoreCheckpoints(store=open_store(uris[rank]), keep=9, generation=1)
+joined = []
+around = Surroundings(
+    "toy", read_rank_environment(os.environ), checkpoints, None, stop=lambda: False,
+    generation=known[rank], join=joined.append,
+)
 try:
-    found = agree_on_checkpoint(engine, checkpoints, {"attempt": known[rank]}, rank=rank)
+    found = agree_on_checkpoint(engine, around)
     step = found[1].state.step if found else 0
     value = found[1].tensors["weights"]["w"] if found else torch.zeros(3)
     agree_on_start(engine, {"step": step}, {"w": value + weights[rank]})
+    assert joined == [known[0]], joined
     print(json.dumps({"step": step}))
 except (KinetoscopeError, RuntimeError) as error:  # the latter: a lost peer
     print(json.dumps({"error": str(error)}))
@@ -42,7 +53,8 @@ except (KinetoscopeError, RuntimeError) as error:  # the latter: a lost peer
 
 
 def save(folder: Path, *steps: int) -> str:
-    checkpoints = StoreCheckpoints(store=open_store(folder.as_uri()), keep=9)
+    store = open_store(folder.as_uri())
+    checkpoints = StoreCheckpoints(store=store, keep=9, generation=begin(store))
     for step in steps:
         tensors = {"weights": {"w": torch.full((3,), float(step))}}
         checkpoints.save(tensors, CheckpointState(step=step))
@@ -50,11 +62,11 @@ def save(folder: Path, *steps: int) -> str:
 
 
 def run(
-    uris: list[str], *, known: list[str] | None = None, weights: list[float] | None = None
+    uris: list[str], *, known: list[int] | None = None, weights: list[float] | None = None
 ) -> list[dict[str, Any]]:
     """Run a rank on each store; return what each printed."""
     node = one_node(len(uris))
-    argument = json.dumps([uris, known or ["1"] * len(uris), weights or [0.0] * len(uris)])
+    argument = json.dumps([uris, known or [1] * len(uris), weights or [0.0] * len(uris)])
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", RANK, argument],
@@ -71,7 +83,7 @@ def run(
 def test_all_ranks_take_what_rank_0_chose(tmp_path: Path) -> None:
     uri = save(tmp_path, 10, 20, 30)
     assert run([uri] * 3) == [{"step": 30}] * 3
-    empty = (tmp_path / "empty").as_uri()
+    empty = save(tmp_path / "empty")
     # A rank that sees more than rank 0 does not go on from that.
     assert run([empty, uri]) == [{"step": 0}] * 2
 
@@ -82,21 +94,36 @@ def test_a_rank_that_does_not_see_the_choice_ends_the_attempt(
 ) -> None:
     good, other = save(tmp_path / "a", 10, 20, 30), save(tmp_path / "b", *seen)
     told = run([good, other])
-    assert "step-00000030" in told[1]["error"]
-    assert "error" in told[0]  # it lost its peer, and did not train on
+    for word in told:
+        assert "rank 1 can't read what rank 0 can: " in word["error"]
+        assert "step-00000030" in word["error"]
 
 
 def test_a_rank_with_another_checkpoint_of_that_name_ends_the_attempt(tmp_path: Path) -> None:
     good, other = save(tmp_path / "a", 30), tmp_path / "b"
-    checkpoints = StoreCheckpoints(store=open_store(other.as_uri()), keep=9)
+    store = open_store(other.as_uri())
+    checkpoints = StoreCheckpoints(store=store, keep=9, generation=begin(store))
     checkpoints.save({"weights": {"w": torch.zeros(3)}}, CheckpointState(step=30))
     assert "is not the checkpoint that was agreed on" in run([good, other.as_uri()])[1]["error"]
 
 
 def test_a_rank_of_another_attempt_is_told_on_every_rank(tmp_path: Path) -> None:
     uri = save(tmp_path, 10)
-    told = run([uri] * 3, known=["2", "2", "1"])
-    assert [word["error"] for word in told] == ["rank 2 has attempt '1'; agreed was '2'"] * 3
+    told = run([uri] * 3, known=[1, 0, 2])
+    assert [word["error"] for word in told] == ["rank 2 has attempt '2'; agreed was '1'"] * 3
+
+
+def test_a_rank_of_a_further_node_hears_of_the_attempt(tmp_path: Path) -> None:
+    assert run([save(tmp_path, 10)] * 2, known=[1, 0]) == [{"step": 10}] * 2
+
+
+def test_what_rank_0_finds_damaged_is_passed_over_by_all(tmp_path: Path) -> None:
+    uri = save(tmp_path, 10, 20, 30)
+    newest = Ledger(open_store(uri)).state().newest
+    assert newest is not None
+    open_store(uri).put_bytes(f"{newest.prefix}/weights.safetensors", b"damaged")
+    assert run([uri] * 3) == [{"step": 20}] * 3
+    assert Ledger(open_store(uri)).state().damaged == (newest.prefix,)
 
 
 def test_a_rank_with_other_weights_is_told_before_the_first_step(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from kinetoscope.core.errors import ExitCode, NotFoundError
 from kinetoscope.core.settings import Workspace
 from kinetoscope.runs.find import find_run
 from kinetoscope.runs.view import run_status, step_results
-from kinetoscope.steps.contract import StepSpec, VideosInput, read_result, read_status
+from kinetoscope.steps.contract import StepSpec, VideosInput
+from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import open_store
 
 

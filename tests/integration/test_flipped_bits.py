@@ -22,8 +22,10 @@ from kinetoscope.data.latents.format import ShardRecord
 from kinetoscope.data.sources.listing import SourceListing
 from kinetoscope.inference.bundle import load_bundle
 from kinetoscope.runs.records import Run
-from kinetoscope.steps.attempts import Attempt
-from kinetoscope.steps.contract import StepResult, read_result, read_spec, read_status
+from kinetoscope.steps.contract import StepResult, read_spec
+from kinetoscope.steps.ledger.ledger import FOLD_KEY, Ledger
+from kinetoscope.steps.nodes.report import read_node_end
+from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.records import read_record
 from kinetoscope.tracking.mirrored_aliases import read_aliases
@@ -32,7 +34,7 @@ from kinetoscope.tracking.version_records import read_record as read_version_rec
 # What people read, and what is looked at while a step runs: logs, rows of metrics, caches, pages;
 # and the list of folders that are ours, which are known by their shape as well.
 _EXCUSED = re.compile(
-    r"/(logs|metrics|parts)/|report\.html$|/digests\.json$|/\.kinetoscope-folders$"
+    r"/(logs|metrics|parts)/|/metrics\.jsonl$|report\.html$|/digests\.json$|/\.kinetoscope-folders$"
 )
 
 
@@ -114,12 +116,16 @@ def _listing(run: Run) -> SourceListing:
 def _step_reader(uri: str, key: str) -> Callable[[], Any] | None:
     if key == "result.json":
         return lambda: read_result(uri)
-    if key == "status.json":
+    if key.endswith("/status.json"):
         return lambda: read_status(uri)
     if key.startswith("specs/"):
         return lambda: read_spec(f"{uri}/{key}")
-    if key.startswith("attempts/"):
-        return lambda: read_record(open_store(uri), key, Attempt)
+    if key.endswith("/end.json"):
+        return lambda: read_node_end(open_store(uri), int(key.split("/")[1]), 0)
+    if key == FOLD_KEY:
+        return Ledger(open_store(uri)).state
+    if key.startswith("ledger/"):
+        return lambda: list(Ledger(open_store(uri)).entries())
     result = read_result(uri)
     assert result is not None
     return _artifact_reader(result, key)

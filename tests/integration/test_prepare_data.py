@@ -27,7 +27,8 @@ from kinetoscope.data.sources.upload import upload_videos
 from kinetoscope.data.synthetic import vocabulary as shapes
 from kinetoscope.data.synthetic.draw import synthesize
 from kinetoscope.data.video.files import write_video
-from kinetoscope.steps.contract import VideosInput, read_result, read_status
+from kinetoscope.steps.contract import VideosInput
+from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import open_store
 
 IN_PROCESS = PrepareDataConfig(num_workers=1)

@@ -31,7 +31,7 @@ NOTE_CALLERS = """
 import json, os, sys
 from kinetoscope.training.smoke.job import main
 
-NOTED = ("TorchDDPEngine.step", "write_checkpoint", "StoreCheckpoints.save")
+NOTED = ("TorchDDPEngine.step", "write_checkpoint", "PassingCheckpoints.save")
 calls = []
 
 def note(frame, *_):
@@ -173,9 +173,9 @@ def test_its_ranks_are_trained_by_the_trainer_of_a_run(start: Start, tmp_path: P
     assert [node.returncode for node in nodes] == [0, 0]
     trainer = "kinetoscope.training.loop.trainer:Trainer"
     step = ["TorchDDPEngine.step", f"{trainer}._step"]
-    checkpoints = "kinetoscope.training.loop.checkpoints:StoreCheckpoints"
+    checkpoints = "kinetoscope.training.smoke.proof:PassingCheckpoints"
     saved = [
-        ["StoreCheckpoints.save", f"{trainer}._save"],
+        ["PassingCheckpoints.save", f"{trainer}._save"],
         ["write_checkpoint", f"{checkpoints}.save"],
     ]
     assert json.loads(told[0][-2])["checkpoint"]["deleted"]

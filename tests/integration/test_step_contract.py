@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tiny.ledgers import begin
 from tiny.small_disk import fill, small_disk
 from tiny.steps import start_supervisor, step_spec
 
@@ -25,9 +26,9 @@ from kinetoscope.core.errors import (
 )
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.runs.find import open_run
-from kinetoscope.steps.attempts import num_attempts
-from kinetoscope.steps.contract import RuntimeConfig, StepSpec, StepStatus, read_result, read_status
+from kinetoscope.steps.contract import RuntimeConfig, StepSpec, StepStatus
 from kinetoscope.steps.execute import execute
+from kinetoscope.steps.results import read_result, read_status, step_state
 from kinetoscope.storage.open import open_store
 
 MakeSpec = Callable[..., StepSpec]
@@ -107,10 +108,10 @@ def test_a_step_runs_once_and_is_found_done_after_that(make_spec: MakeSpec) -> N
     first = execute(spec)
     assert open_store(first.artifact_uri("thing")).get_bytes("a.txt") == b"plain"
     assert execute(spec) == first
-    assert num_attempts(open_store(spec.uri)) == 1
+    assert step_state(spec.uri).generation == 1
     status = _status(spec)
     assert (status.state, status.code, status.progress.done) == ("done", 0, 3)
-    assert open_store(spec.uri).get_bytes("metrics/000001.jsonl").count(b"\n") == 3
+    assert open_store(spec.uri).get_bytes("attempts/000001/metrics.jsonl").count(b"\n") == 3
 
 
 def test_a_result_that_has_lost_what_it_names_serves_nobody(make_spec: MakeSpec) -> None:
@@ -128,8 +129,8 @@ def test_a_result_that_has_lost_what_it_names_serves_nobody(make_spec: MakeSpec)
 def test_two_ranks_make_one_result(make_spec: MakeSpec) -> None:
     spec = make_spec(runtime={"num_processes": 2})
     execute(spec)
-    logs = [stat.key for stat in open_store(spec.uri).list("logs")]
-    assert logs == ["logs/000001/rank-0.log", "logs/000001/rank-1.log"]
+    logs = [stat.key for stat in open_store(spec.uri).list("attempts/000001/logs")]
+    assert logs == ["attempts/000001/logs/rank-0.log", "attempts/000001/logs/rank-1.log"]
     assert open_store(spec.uri).get_bytes(logs[1]) == b"rank 1 of 2\n"
     assert _generation(spec) == 1
 
@@ -151,7 +152,7 @@ def test_wrong_input_is_told_and_not_tried_again(make_spec: MakeSpec) -> None:
     with pytest.raises(UserError, match="no clip is usable") as caught:
         execute(spec)
     assert caught.value.hint == "give other videos"
-    assert num_attempts(open_store(spec.uri)) == 1
+    assert step_state(spec.uri).generation == 1
     assert _status(spec).code == DataError.exit_code
 
 
@@ -159,8 +160,8 @@ def test_a_bug_is_tried_again_within_the_budget(make_spec: MakeSpec) -> None:
     spec = make_spec(what="bug", runtime={"max_restarts": 1})
     with pytest.raises(KinetoscopeError, match="ValueError: seven"):
         execute(spec)
-    assert num_attempts(open_store(spec.uri)) == 2
-    assert "seven" in open_store(spec.uri).get_bytes("logs/000002/rank-0.log").decode()
+    assert step_state(spec.uri).generation == 2
+    assert "seven" in open_store(spec.uri).get_bytes("attempts/000002/logs/rank-0.log").decode()
 
 
 @pytest.mark.parametrize(("what", "where"), [("fill_scratch", "scratch"), ("fill_store", "store")])
@@ -173,7 +174,7 @@ def test_a_full_disk_is_told_and_not_tried_again(
         with pytest.raises(DiskFullError, match=rf"the disk of {tmp_path}\S+ is full") as caught:
             execute(spec)
         assert "kino rm old runs" in (caught.value.hint or "")
-        assert num_attempts(open_store(spec.uri)) == 1
+        assert step_state(spec.uri).generation == 1
         assert (_status(spec).state, _status(spec).code) == ("failed", 74)
 
 
@@ -200,7 +201,10 @@ def test_a_step_that_makes_no_progress_is_stopped_with_its_stacks(make_spec: Mak
     spec = make_spec(what="hang", runtime={"stall_seconds": 1.0, "max_restarts": 0})
     with pytest.raises(KinetoscopeError, match="no progress"):
         execute(spec)
-    assert "toy_worker.py" in open_store(spec.uri).get_bytes("logs/000001/rank-0.log").decode()
+    assert (
+        "toy_worker.py"
+        in open_store(spec.uri).get_bytes("attempts/000001/logs/rank-0.log").decode()
+    )
     assert _status(spec).code == 76
 
 
@@ -241,7 +245,7 @@ def test_two_runs_that_need_the_same_step_make_it_once(make_spec: MakeSpec) -> N
     result = execute(twin)
     assert first.wait(30) == 0
     assert result.generation == 1
-    assert num_attempts(open_store(spec.uri)) == 1
+    assert step_state(spec.uri).generation == 1
 
 
 def test_a_superseded_attempt_commits_nothing(make_spec: MakeSpec) -> None:
@@ -249,8 +253,7 @@ def test_a_superseded_attempt_commits_nothing(make_spec: MakeSpec) -> None:
     supervisor = start_supervisor(spec)
     _wait_for_parts(spec, 1)
     store = open_store(spec.uri)
-    later = store.get_bytes("attempts/000001.json")
-    assert store.put_bytes_if_absent("attempts/000002.json", later)
+    assert begin(store) == 2
     assert supervisor.wait(30) == 1
     assert read_result(spec.uri) is None
 

@@ -13,7 +13,8 @@ from integration.minio_server import MinioServer
 from tiny.steps import start_supervisor, step_spec
 
 from kinetoscope.core.errors import ExitCode
-from kinetoscope.steps.contract import RuntimeConfig, StepSpec, read_result, read_status
+from kinetoscope.steps.contract import RuntimeConfig, StepSpec
+from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import open_store
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,8 @@ from tiny.steps import ranks, start_supervisor, step_spec
 
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import ExitCode, KinetoscopeError
-from kinetoscope.steps.contract import STEPS, StepSpec, read_status
+from kinetoscope.steps.contract import STEPS, StepSpec
+from kinetoscope.steps.results import read_status
 from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.scrape import scrape

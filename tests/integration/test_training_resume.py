@@ -21,8 +21,9 @@ from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import DivergedError, ExitCode
 from kinetoscope.core.uris import file_path
-from kinetoscope.steps.contract import StepSpec, read_result, read_status
+from kinetoscope.steps.contract import StepSpec
 from kinetoscope.steps.execute import execute
+from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 from kinetoscope.telemetry.scrape import scrape
@@ -143,7 +144,7 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(
     assert read_result(spec.uri) is None
     assert read_checkpoint(store, saved[-1]).state.step < NUM_STEPS
     execute(spec)
-    log = store.get_bytes("logs/000002/rank-0.log").decode()
+    log = store.get_bytes("attempts/000002/logs/rank-0.log").decode()
     assert "resumed from step" in log
     assert_same_bits(final_checkpoint(spec), work.undisturbed(num_ranks))
 
@@ -162,7 +163,9 @@ def test_a_stop_loses_no_step_and_exits_75(work: Workplace) -> None:
     assert saved < NUM_STEPS
     assert status.reason == f"told to stop; step {saved} of {NUM_STEPS} is saved"
     execute(spec)
-    assert f"resumed from step {saved} " in store.get_bytes("logs/000002/rank-0.log").decode()
+    assert (
+        f"resumed from step {saved} " in store.get_bytes("attempts/000002/logs/rank-0.log").decode()
+    )
     assert_same_bits(final_checkpoint(spec), work.undisturbed(2))
 
 
@@ -193,7 +196,7 @@ def test_a_save_that_fails_ends_no_training_and_is_made_up_for(work: Workplace) 
         wait_for_step(spec, 30)
         assert process.poll() is None
     assert process.wait(120) == ExitCode.DONE
-    log = open_store(spec.uri).get_bytes("logs/000001/rank-0.log").decode()
+    log = open_store(spec.uri).get_bytes("attempts/000001/logs/rank-0.log").decode()
     assert "step 20 is not saved" in log
     assert "step 21 is not saved" in log  # tried again with the next
     assert_same_bits(final_checkpoint(spec), work.undisturbed(1))

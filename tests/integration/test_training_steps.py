@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny.ledgers import begin
 from tiny.models import transformer, video_vae
 from tiny.steps import ranks, step_spec
 
@@ -20,9 +21,10 @@ from kinetoscope.data.latents.format import tensors_key
 from kinetoscope.data.latents.reader import LatentReader, read_index
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.weights.open_sora.export import export_open_sora_transformer
-from kinetoscope.steps.contract import StepResult, StepSpec, read_result
+from kinetoscope.steps.contract import StepResult, StepSpec
 from kinetoscope.steps.execute import execute
 from kinetoscope.steps.rank_environment import RankEnvironment
+from kinetoscope.steps.results import read_result
 from kinetoscope.steps.worker import Outputs, StepContext
 from kinetoscope.storage.open import open_store
 from kinetoscope.training.dit import encode_latents, train_dit
@@ -101,8 +103,7 @@ class Workplace:
         spec = self.spec(name, config, inputs)
         attempt = self.path / f"attempt-{self.attempts}"
         store = open_store(spec.uri)
-        generation = len(store.list("attempts")) + 1
-        store.put_bytes(f"attempts/{generation:06d}.json", b"{}")
+        generation = begin(store)
         ranks = RankEnvironment(world_size, 0, world_size, 0, "127.0.0.1", 29500)
         with pytest.MonkeyPatch.context() as patch:
             for variable, value in ranks.variables(0).items():

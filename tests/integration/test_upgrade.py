@@ -110,7 +110,7 @@ def test_a_run_killed_in_training_goes_on_at_its_checkpoint_with_the_next_versio
     assert other.startswith(f"{NEXT_VERSION}+")
     assert steps["train_dit_1"]["attempts"] == 2
     assert all(steps[name]["attempts"] == 1 for name in ("prepare_data", "train_vae_3"))
-    first = kino.workspace.glob("objects/steps/train_dit_1/*/metrics/000002.jsonl")
+    first = kino.workspace.glob("objects/steps/train_dit_1/*/attempts/000002/metrics.jsonl")
     rows = [json.loads(line) for line in next(first).read_text().splitlines()]
     assert rows[0]["step"] > 2
     assert f"train_dit_1 was made by {one}, then {other}" in kino("show", "last")

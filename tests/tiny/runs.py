@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from tiny.ledgers import begin
 from tiny.steps import commit
 
 from kinetoscope.config.load import load_config
@@ -16,17 +17,9 @@ from kinetoscope.core.settings import workspace
 from kinetoscope.runs.record_types import End, RunRecord, Start, StepRecord
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.steps import planned_steps
-from kinetoscope.steps.attempts import Attempt
-from kinetoscope.steps.contract import STATUS_KEY, Progress, StepStatus, VideosInput
+from kinetoscope.steps.contract import Progress, StepStatus, VideosInput, status_key
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.open import open_store
-
-ATTEMPT = Attempt(
-    generation=1,
-    run_id="x",
-    process=ProcessIdentity(host="x", pid=1, started_at=0.0),
-    code_version="0.1.0+aa",
-).to_bytes()
 
 QUARANTINED = {"path": "a.mp4", "reason": "truncated", "detail": "3 of 9 frames"}
 STEPS = ["prepare_data", "train_spatial_vae", "train_vae_1"]
@@ -101,7 +94,7 @@ def _write_done(
 ) -> None:
     key = f"steps/{name}/{run.run_id}"
     store = open_store(f"{run.root_uri}/{key}")
-    store.put_bytes("attempts/000001.json", ATTEMPT)
+    begin(store)
     for artifact in artifacts.values():
         store.put_bytes(artifact, b"made")
     commit(store.uri, artifacts, {f"{name}.score": 0.5}, summary=summary or {}, seconds=2.0)
@@ -114,7 +107,7 @@ def _write_prepared(run: Run, key: str, quarantine: Sequence[dict[str, str]]) ->
     lines = "".join(json.dumps(row) + "\n" for row in quarantine)
     store.put_bytes("outputs/quarantine/quarantine.jsonl", lines.encode())
     store.put_bytes("outputs/report/report.html", b"<html>")
-    store.put_bytes("attempts/000001.json", ATTEMPT)
+    begin(store)
     commit(
         uri,
         {
@@ -130,8 +123,8 @@ def _write_prepared(run: Run, key: str, quarantine: Sequence[dict[str, str]]) ->
 
 def _write_failed(run: Run, key: str, reason: str) -> None:
     store = open_store(f"{run.root_uri}/{key}")
-    store.put_bytes("attempts/000001.json", ATTEMPT)
-    store.put_bytes("logs/000001/rank-0.log", b"step 7: loss nan\n")
+    begin(store)
+    store.put_bytes("attempts/000001/logs/rank-0.log", b"step 7: loss nan\n")
     status = StepStatus(
         state="failed",
         generation=1,
@@ -140,7 +133,7 @@ def _write_failed(run: Run, key: str, reason: str) -> None:
         seconds=3.0,
         progress=Progress(done=7, total=20, unit="steps"),
     )
-    store.put_bytes(STATUS_KEY, status.to_bytes())
+    store.put_bytes(status_key(1), status.to_bytes())
     run.note_step(StepRecord(name="train_spatial_vae", key=key, cached=False))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field, NonNegativeInt
@@ -15,7 +16,7 @@ ROOT = "checkpoints"
 INDEX = "index.json"
 MANIFEST = "MANIFEST.json"
 
-_FOLDER = re.compile(rf"{ROOT}/step-(\d+)-gen-(\d+)")
+_FOLDER = re.compile(rf"{ROOT}/step-(\d+)-gen-(\d+)-save-(\d+)")
 
 
 class CheckpointState(Record):
@@ -74,15 +75,22 @@ class StoredFile(Record):
 
 
 class Manifest(Record):
-    """``MANIFEST.json``: the commit of a checkpoint."""
+    """``MANIFEST.json``: all that a checkpoint is; its digest is what the ledger names."""
 
     format_version: int = FORMAT_VERSION
     step: int
     generation: int
-    """Attempt of the training step that wrote it; a later attempt's checkpoints count more."""
+    """Attempt of the training step that wrote it."""
+    save: int
+    """Which save of that attempt it is."""
     identity: str = ""
-    """Of the training step; empty in what earlier versions wrote."""
+    """Of the training step; empty: of none."""
     files: dict[str, StoredFile]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the whole checkpoint, its manifest included."""
+        return len(self.to_bytes()) + sum(file.size_bytes for file in self.files.values())
 
     @property
     def digest(self) -> str:
@@ -90,15 +98,27 @@ class Manifest(Record):
         return digest_json(self.model_dump(mode="json"))
 
 
-def folder(step: int, generation: int) -> str:
-    """Return the key prefix of a checkpoint."""
-    return f"{ROOT}/step-{step:08d}-gen-{generation:06d}"
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Which save of which attempt a checkpoint is, and of which step of training.
+
+    No other save has the same, so what a superseded attempt still writes is in nobody's way.
+    """
+
+    generation: int
+    save: int
+    step: int
+
+    @property
+    def prefix(self) -> str:
+        """The key prefix of the checkpoint."""
+        return f"{ROOT}/step-{self.step:08d}-gen-{self.generation:06d}-save-{self.save:04d}"
 
 
-def parse_folder(key: str) -> tuple[int, int] | None:
-    """Return (generation, step) of the checkpoint that a key belongs to, or None."""
+def parse_place(key: str) -> Place | None:
+    """Return the place of the checkpoint that a key belongs to, or None."""
     match = _FOLDER.match(key)
-    return (int(match[2]), int(match[1])) if match else None
+    return Place(int(match[2]), int(match[3]), int(match[1])) if match else None
 
 
 def join(prefix: str, name: str) -> str:

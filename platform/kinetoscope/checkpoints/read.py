@@ -20,9 +20,10 @@ from kinetoscope.checkpoints.layout import (
     CheckpointState,
     Index,
     Manifest,
+    Place,
     StoredTensor,
     join,
-    parse_folder,
+    parse_place,
 )
 from kinetoscope.core.errors import CorruptError, NotFoundError, UserError
 from kinetoscope.core.hashing import digest_file
@@ -60,7 +61,7 @@ def read_checkpoint(
         verify: compare the digests of what is read with the manifest; sizes are compared always.
 
     Raises:
-        NotFoundError: no committed checkpoint, or no such group.
+        NotFoundError: there is no checkpoint, or no such group.
         CorruptError: a file is missing or differs from the manifest, or it is the checkpoint of
             another step of training, or of another place.
         UserError: a newer version of Kinetoscope wrote it.
@@ -91,7 +92,7 @@ def read_manifest(store: ObjectStore, prefix: str = "", *, identity: str = "") -
     """Read and check a checkpoint's manifest; arguments and errors as in ``read_checkpoint``."""
     manifest = read_record(store, join(prefix, MANIFEST), Manifest)
     if manifest is None:
-        raise NotFoundError(f"no committed checkpoint in {store.uri}/{prefix}")
+        raise NotFoundError(f"no checkpoint in {store.uri}/{prefix}")
     if manifest.format_version > FORMAT_VERSION:
         raise UserError(
             f"the checkpoint {store.uri}/{prefix} has format {manifest.format_version}; "
@@ -104,22 +105,14 @@ def read_manifest(store: ObjectStore, prefix: str = "", *, identity: str = "") -
 
 def _check_origin(manifest: Manifest, name: str, prefix: str, identity: str) -> None:
     """Refuse a checkpoint that was copied from another place."""
-    place = parse_folder(prefix or name.rpartition(f"{ROOT}/")[1] + name.rpartition(f"{ROOT}/")[2])
-    found = (manifest.generation, manifest.step)
+    place = parse_place(prefix or name.rpartition(f"{ROOT}/")[1] + name.rpartition(f"{ROOT}/")[2])
+    found = Place(manifest.generation, manifest.save, manifest.step)
     if place is not None and place != found:
-        raise CorruptError(f"{name} is of step {found[1]} of attempt {found[0]}")
+        raise CorruptError(
+            f"{name} is of step {found.step}, save {found.save} of attempt {found.generation}"
+        )
     if identity and manifest.identity not in ("", identity):
         raise CorruptError(f"{name} is of {manifest.identity}, not of {identity}")
-
-
-def verify_checkpoint(store: ObjectStore, prefix: str = "", *, identity: str = "") -> Manifest:
-    """Compare every file of a checkpoint with its manifest; errors as in ``read_checkpoint``."""
-    manifest = read_manifest(store, prefix, identity=identity)
-    with TemporaryDirectory(prefix="checkpoint-") as temporary:
-        reader = _Reader(store, prefix, manifest, Path(temporary), verify=True)
-        for name in manifest.files:
-            reader.path(name)
-    return manifest
 
 
 class _Reader:

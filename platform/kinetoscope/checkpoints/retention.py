@@ -1,81 +1,79 @@
-"""Find the newest good checkpoint of a training step, and delete old ones."""
+"""Which checkpoints of a training step count, and the deletion of those that do not.
+
+Nothing is deleted that the ledger has not given up before, so that an attempt that was superseded
+deletes nothing that its successor goes on from, and a deletion cut short is finished by others.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
-from kinetoscope.checkpoints.layout import MANIFEST, ROOT, folder, parse_folder
-from kinetoscope.checkpoints.read import verify_checkpoint
-from kinetoscope.core.errors import CorruptError
+from kinetoscope.checkpoints.layout import MANIFEST, ROOT, parse_place
+from kinetoscope.steps.ledger.entries import LedgerState, Pruned
+from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.storage.store import ObjectStore
 
 _log = logging.getLogger(__name__)
 
 
 def list_checkpoints(store: ObjectStore) -> list[str]:
-    """Return the key prefixes of the committed checkpoints, oldest first.
-
-    Those of a later generation count as newer, whatever their step: what a superseded attempt wrote
-    after its successor began is not continued from.
-    """
-    return [folder(step, generation) for generation, step in _committed(store)]
+    """Return the key prefixes of the checkpoints of a step that count, oldest first."""
+    return [saved.prefix for saved in Ledger(store).state().checkpoints]
 
 
-def latest_checkpoint(store: ObjectStore, *, identity: str = "") -> str | None:
-    """Return the key prefix of the newest checkpoint whose files match its manifest.
-
-    A damaged checkpoint, and one of another step, is logged and passed over.
+def prune(store: ObjectStore, ledger: Ledger, *, generation: int, keep_last: int) -> list[str]:
+    """Give up all but the newest checkpoints, and delete what was given up.
 
     Args:
         store: of the training step.
-        identity: of the step; empty: any.
-
-    Raises:
-        UserError: a newer version of Kinetoscope wrote the newest one.
-    """
-    for prefix in reversed(list_checkpoints(store)):
-        try:
-            verify_checkpoint(store, prefix, identity=identity)
-        except CorruptError as error:
-            _log.warning("passing over the checkpoint %s: %s", prefix, error.message)
-        else:
-            return prefix
-    return None
-
-
-def prune(store: ObjectStore, *, keep_last: int) -> list[str]:
-    """Delete all but the newest committed checkpoints, and remains of unfinished older ones.
-
-    Args:
-        store: of the training step.
+        ledger: of the step.
+        generation: of this attempt.
         keep_last: checkpoints to keep, at least 1.
 
     Returns:
         The key prefixes that were deleted.
+
+    Raises:
+        SupersededError: a later attempt has begun; nothing was given up.
     """
     if keep_last < 1:
         raise ValueError(f"keep_last={keep_last} must be at least 1")
-    committed = _committed(store)
-    kept = set(committed[-keep_last:])
-    newest = committed[-1:] or [(-1, -1)]
-    doomed = sorted(place for place in _all(store) if place not in kept and place < newest[0])
-    for generation, step in doomed:
-        prefix = folder(step, generation)
-        # First the manifest: a deletion cut short leaves something that readers ignore.
+    state = ledger.check(generation)
+    doomed = state.doomed
+    _delete(store, doomed)
+    if _surplus(state, keep_last):
+        ledger.append(
+            lambda now: Pruned(prefixes=_surplus(now, keep_last), deleted=doomed), generation
+        )
+        state = ledger.state()
+        _delete(store, state.doomed)
+    return [*doomed, *(prefix for prefix in state.doomed if prefix not in doomed)]
+
+
+def sweep(store: ObjectStore, state: LedgerState) -> list[str]:
+    """Delete what earlier attempts began to save and never finished; return the key prefixes.
+
+    No attempt can make them count any more: each is superseded.
+
+    Args:
+        store: of the training step.
+        state: of its ledger, once this attempt is in it.
+    """
+    known = {*(saved.prefix for saved in state.checkpoints), *state.damaged}
+    places = {parse_place(stat.key) for stat in store.list(ROOT)}
+    found = sorted(place for place in places if place and place.generation < state.generation)
+    left = [place.prefix for place in found if place.prefix not in known]
+    _delete(store, left)
+    return left
+
+
+def _surplus(state: LedgerState, keep_last: int) -> tuple[str, ...]:
+    return (*(saved.prefix for saved in state.checkpoints[:-keep_last]), *state.damaged)
+
+
+def _delete(store: ObjectStore, prefixes: Iterable[str]) -> None:
+    for prefix in prefixes:
+        # First the manifest: what a deletion leaves that is cut short is no checkpoint.
         store.delete(f"{prefix}/{MANIFEST}")
         store.delete_prefix(prefix)
-    return [folder(step, generation) for generation, step in doomed]
-
-
-def _committed(store: ObjectStore) -> list[tuple[int, int]]:
-    return sorted(place for place, names in _all(store).items() if MANIFEST in names)
-
-
-def _all(store: ObjectStore) -> dict[tuple[int, int], set[str]]:
-    """Return the file names of each checkpoint by its (generation, step)."""
-    found: dict[tuple[int, int], set[str]] = {}
-    for stat in store.list(ROOT):
-        place = parse_folder(stat.key)
-        if place is not None:
-            found.setdefault(place, set()).add(stat.key.rsplit("/", 1)[-1])
-    return found

@@ -1,8 +1,8 @@
-"""Write a checkpoint: all of it or nothing."""
+"""Write a checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +17,10 @@ from kinetoscope.checkpoints.layout import (
     CheckpointState,
     Index,
     Manifest,
+    Place,
     StoredFile,
     StoredSlice,
     StoredTensor,
-    folder,
     join,
 )
 from kinetoscope.core.hashing import digest_file
@@ -53,14 +53,13 @@ class Author:
 
     Attributes:
         generation: number of this attempt of the training step.
+        save: number of this save of the attempt.
         identity: of the training step; empty: of none.
-        check_fence: raises ``SupersededError`` when a later attempt has taken over; called right
-            before the commit.
     """
 
-    generation: int
+    generation: int = 1
+    save: int = 1
     identity: str = ""
-    check_fence: Callable[[], None] = lambda: None
 
 
 def write_checkpoint(
@@ -70,11 +69,10 @@ def write_checkpoint(
     state: CheckpointState,
     author: Author,
     scratch: Path | None = None,
-) -> str:
-    """Write and commit a checkpoint.
+) -> tuple[str, Manifest]:
+    """Write a checkpoint, which counts once the step's ledger names it.
 
-    Floating-point tensors of up to 32 bits are stored as contiguous fp32, others as they are. A
-    checkpoint of the same step and generation that is committed already is left as it is.
+    Floating-point tensors of up to 32 bits are stored as contiguous fp32, others as they are.
 
     Args:
         store: of the training step.
@@ -84,11 +82,9 @@ def write_checkpoint(
         scratch: folder for the files before they are uploaded; the system's by default.
 
     Returns:
-        The key prefix of the checkpoint in the store.
+        The key prefix of the checkpoint in the store, and its manifest.
     """
-    prefix = folder(state.step, author.generation)
-    if store.stat(join(prefix, MANIFEST)):
-        return prefix
+    prefix = Place(author.generation, author.save, state.step).prefix
     index = Index(
         state=state, tensors={group: _entries(group, tensors[group]) for group in tensors}
     )
@@ -102,12 +98,15 @@ def write_checkpoint(
         path = Path(temporary, INDEX)
         path.write_bytes(index.to_bytes())
         files[path.name] = _upload(store, prefix, path)
-    author.check_fence()
     manifest = Manifest(
-        step=state.step, generation=author.generation, identity=author.identity, files=files
+        step=state.step,
+        generation=author.generation,
+        save=author.save,
+        identity=author.identity,
+        files=files,
     )
     store.put_bytes(join(prefix, MANIFEST), manifest.to_bytes())
-    return prefix
+    return prefix, manifest
 
 
 def _upload(store: ObjectStore, prefix: str, path: Path) -> StoredFile:

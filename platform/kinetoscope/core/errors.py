@@ -33,6 +33,7 @@ class ExitCode(IntEnum):
     PREEMPTED = 75
     STALLED = 76
     DIVERGED = 77
+    LOST_PEER = 78
 
 
 class KinetoscopeError(Exception):

@@ -7,7 +7,7 @@ from kinetoscope.core.settings import tracking_uri
 from kinetoscope.core.uris import sqlite_path
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.view import step_results
-from kinetoscope.steps.contract import check_artifacts
+from kinetoscope.steps.results import check_artifacts
 
 
 def is_finished(run: Run) -> bool:

@@ -17,7 +17,7 @@ from kinetoscope.core.hashing import digest_json
 from kinetoscope.models.config import ModelConfig
 from kinetoscope.models.kinds import modules_of
 from kinetoscope.runs.steps import RunStep
-from kinetoscope.steps.contract import read_result
+from kinetoscope.steps.results import read_result
 
 _FINGERPRINT_CHARS = 16
 _CODE_CHARS = 12

@@ -18,7 +18,8 @@ from kinetoscope.core.settings import tracking_uri, workspace
 from kinetoscope.runs.record_types import StepRecord
 from kinetoscope.runs.records import RUNS, Run
 from kinetoscope.runs.view import step_results
-from kinetoscope.steps.contract import StepResult, StepSpec, read_result, read_status
+from kinetoscope.steps.contract import ATTEMPTS, StepResult, StepSpec
+from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import as_local, open_store
 from kinetoscope.storage.records import read_record
 from kinetoscope.storage.store import ObjectStore
@@ -104,7 +105,8 @@ class Mirror:
         tracked = self._steps[record.name]
         # The result first: rows that come after this look are not missed at the end.
         result = read_result(uri)
-        for stat in store.list("metrics"):
+        rows = [stat for stat in store.list(ATTEMPTS) if stat.key.endswith("/metrics.jsonl")]
+        for stat in rows:
             if stat.size_bytes > self._offsets.get(f"{record.key}/{stat.key}", 0):
                 self._log_rows(tracker, tracked, store, record.key, stat.key)
         if result is not None:

@@ -14,7 +14,8 @@ from kinetoscope.runs.identity import Identity, identify
 from kinetoscope.runs.record_types import RunRecord, StepRecord
 from kinetoscope.runs.records import STOP_KEY, Run
 from kinetoscope.runs.steps import RunStep, planned_step
-from kinetoscope.steps.contract import STEPS, StepSpec, read_result, step_key
+from kinetoscope.steps.contract import STEPS, StepSpec, step_key
+from kinetoscope.steps.results import read_result
 from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
 

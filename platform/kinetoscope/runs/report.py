@@ -17,9 +17,9 @@ from kinetoscope.runs.find import open_run
 from kinetoscope.runs.record_types import End, Failure, RunState
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.view import run_row, step_results, step_row
-from kinetoscope.steps.attempts import num_attempts
-from kinetoscope.steps.contract import StepResult, read_status
+from kinetoscope.steps.contract import StepResult
 from kinetoscope.steps.endings import OFTEN_MEMORY
+from kinetoscope.steps.results import read_status, step_state
 from kinetoscope.storage.open import open_store
 
 _MAX_EMBEDDED_BYTES = 8 << 20
@@ -78,7 +78,7 @@ def _untold(run: Run, step: str) -> Failure:
         reason = "the step never began"
         hint = f"kino logs {run_id} shows the run's own log, which may say why"
     else:
-        attempt = num_attempts(open_store(run.step_uri(record)))
+        attempt = step_state(run.step_uri(record)).generation
         reason = f"the step began, and what ran attempt {attempt} of it ended without a word"
         hint = f"kino logs {run_id} {step} shows how far it came; {OFTEN_MEMORY}"
     return Failure(step=step, code=ExitCode.FAILED, reason=reason, hint=hint)

@@ -8,7 +8,8 @@ from kinetoscope.data.sources.listing import SourceListing, require_videos
 from kinetoscope.data.sources.place import VideoPlace, open_place, place_name
 from kinetoscope.runs.record_types import MovedVideos
 from kinetoscope.runs.records import RUNS, VIDEOS_KEY, Run
-from kinetoscope.steps.contract import VideosInput, read_result
+from kinetoscope.steps.contract import VideosInput
+from kinetoscope.steps.results import read_result
 from kinetoscope.storage.open import portable_place
 
 _FIRST_STEP = "prepare_data"

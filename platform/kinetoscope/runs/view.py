@@ -9,8 +9,10 @@ from kinetoscope.core.errors import CorruptError, DiskFullError, KinetoscopeErro
 from kinetoscope.core.full_disk import a_disk_was_full, full_disk
 from kinetoscope.runs.find import list_runs
 from kinetoscope.runs.records import Run
-from kinetoscope.steps.attempts import code_versions, num_attempts
-from kinetoscope.steps.contract import StepResult, StepStatus, read_result, read_status
+from kinetoscope.steps.contract import ATTEMPTS, StepResult, StepStatus
+from kinetoscope.steps.endings import ending_state
+from kinetoscope.steps.ledger.entries import LedgerState
+from kinetoscope.steps.results import read_members, read_result, read_status, step_state
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
@@ -105,28 +107,40 @@ def step_row(run: Run, name: str) -> dict[str, Any]:
         return row
     row["cached"] = record.cached
     uri = run.step_uri(record)
-    store = open_store(uri)
-    row["attempts"] = num_attempts(store)
     result = read_result(uri)
     if result is not None:
-        versions = list(result.code_versions)
-        return row | {"state": "done", "seconds": result.seconds, "code_versions": versions}
-    row["code_versions"] = list(code_versions(store))
-    status = read_status(uri)
+        row |= {"state": "done", "seconds": result.seconds, "attempts": result.generation}
+        return row | {"code_versions": list(result.code_versions)}
+    state = step_state(uri)
+    row |= {"attempts": state.generation, "code_versions": list(state.code_versions)}
+    status = read_status(uri, state)
     if status is None:
         return row | {"state": "waiting" if run.is_running() else "interrupted"}
-    return row | _attempt_row(run, status)
+    row |= _attempt_row(run, status, state)
+    return row | _nodes(uri, status)
 
 
-def _attempt_row(run: Run, status: StepStatus) -> dict[str, Any]:
-    lost = status.state == "running" and not run.is_running()
+def _attempt_row(run: Run, status: StepStatus, state: LedgerState) -> dict[str, Any]:
+    told, reason = status.state, status.reason
+    if state.ended is not None and told == "running":  # the status was not told to the end
+        told, reason = ending_state(state.ended.code), state.ended.reason
+    lost = told == "running" and not run.is_running()
     return {
-        "state": "interrupted" if lost else status.state,
+        "state": "interrupted" if lost else told,
         "seconds": status.seconds,
-        "progress": status.progress.model_dump(mode="json"),
-        "reason": status.reason,
+        "progress": status.progress.model_dump(mode="json", exclude={"kept", "began"}),
+        "reason": reason,
         "metrics_url": "" if lost else status.metrics_url,
     }
+
+
+def _nodes(step_uri: str, status: StepStatus) -> dict[str, Any]:
+    """Return ``nodes`` for a step that has several: node, state, seconds, reason, metrics_url."""
+    if status.num_nodes == 1:
+        return {}
+    told = [status, *read_members(step_uri, status)]
+    shown = {"node", "state", "seconds", "reason", "metrics_url"}
+    return {"nodes": [node.model_dump(mode="json", include=shown) for node in told]}
 
 
 def step_results(run: Run) -> dict[str, StepResult]:
@@ -167,5 +181,6 @@ def log_objects(run: Run, step: str | None) -> list[LogObject]:
         record = run.step(name)
         if record is not None:
             store = open_store(run.step_uri(record))
-            found += [LogObject(store, stat.key, stat.size_bytes) for stat in store.list("logs")]
+            logs = [stat for stat in store.list(ATTEMPTS) if "/logs/" in stat.key]
+            found += [LogObject(store, stat.key, stat.size_bytes) for stat in logs]
     return found

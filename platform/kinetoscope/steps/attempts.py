@@ -1,98 +1,110 @@
-"""The lease of a step: numbered attempts, of which the highest (its generation) may commit."""
+"""The lease of a step: who works on it, and when another one may."""
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable
 
-from kinetoscope.core.config_model import Record
-from kinetoscope.core.errors import CorruptError, PreemptedError, SupersededError
-from kinetoscope.steps.contract import RESULT_KEY, STATUS_KEY, StepSpec, StepStatus
+from kinetoscope.core.errors import (
+    CorruptError,
+    DivergedError,
+    ExitCode,
+    PreemptedError,
+    UserError,
+)
+from kinetoscope.steps.contract import StepSpec, StepStatus, make_again, status_key
+from kinetoscope.steps.ledger.entries import Attempt, LedgerState
+from kinetoscope.steps.ledger.ledger import Ledger, ResultThereError
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.storage.records import R, read_record
+from kinetoscope.storage.records import read_record
 from kinetoscope.storage.store import ObjectStore
 
 # A holder whose heartbeat does not change for so long is dead; it beats every 2 s.
 LEASE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
-_ATTEMPT = re.compile(r"attempts/(\d{6})\.json")
+# How often an attempt may end for free without having come further.
+_MOST_IN_VAIN = 3
+_FREE = (ExitCode.PREEMPTED, ExitCode.LOST_PEER)
+_OF_AN_EARLIER_VERSION = "attempts/000001.json"
 
 _log = logging.getLogger(__name__)
 
 
-class Attempt(Record):
-    """Who holds, or held, the lease."""
-
-    generation: int
-    run_id: str
-    process: ProcessIdentity
-    code_version: str = ""
-    """What it ran."""
+class _LookAgainError(Exception):
+    """Somebody else was first."""
 
 
-def num_attempts(store: ObjectStore) -> int:
-    """Return how many attempts a step has had: the number of the latest generation."""
-    return max(_numbers(store), default=0)
+def acquire(store: ObjectStore, spec: StepSpec, should_stop: Callable[[], bool]) -> LedgerState:
+    """Take the lease, waiting for a living holder; return the state with one's own attempt.
 
-
-def check_generation(store: ObjectStore, generation: int) -> None:
-    """Raise ``SupersededError`` when a later attempt has taken over."""
-    latest = num_attempts(store)
-    if latest != generation:
-        raise SupersededError(
-            f"attempt {generation} of {store.uri} was superseded by attempt {latest}"
-        )
-
-
-def code_versions(store: ObjectStore) -> tuple[str, ...]:
-    """Return the versions of the code that worked on a step, oldest first."""
-    attempts = [_read(store, _key(number), Attempt) for number in sorted(_numbers(store))]
-    return tuple(dict.fromkeys(a.code_version for a in attempts if a and a.code_version))
-
-
-def acquire(store: ObjectStore, spec: StepSpec, should_stop: Callable[[], bool]) -> int | None:
-    """Take the lease, waiting for a living holder; return the generation.
-
-    Returns None when the step has a committed result, so that there is nothing left to do.
+    Where the step has a result, there is nothing left to do: the state has it, and no new attempt.
 
     Args:
         store: the step's own store.
         spec: what the attempt is to run.
         should_stop: polled while waiting; raises ``PreemptedError`` when it answers True.
+
+    Raises:
+        DivergedError: attempts of this start end again and again without having come further.
+        UserError: a version of Kinetoscope that kept no ledger began the step.
     """
+    ledger = Ledger(store)
     announced = 0
-    while store.stat(RESULT_KEY) is None:
-        latest = num_attempts(store)
-        if latest and not _holder_is_gone(store, latest, should_stop):
-            if announced != latest:
-                _log.info("attempt %d of another run is at work: waiting for it", latest)
-                announced = latest
+    while (state := ledger.state()).result is None:
+        _check_version(store, state, spec)
+        if state.attempt and not _holder_is_gone(store, ledger, state.generation, should_stop):
+            if announced != state.generation:
+                _log.info("attempt %d of another run is at work: waiting", state.generation)
+                announced = state.generation
             continue
-        if store.stat(RESULT_KEY) is not None:  # the last thing that the holder did
-            break
-        attempt = Attempt(
-            generation=latest + 1,
+        try:
+            return ledger.append(_begin(spec, state.generation), state.generation + 1)
+        except (_LookAgainError, ResultThereError):
+            continue
+    return state
+
+
+def _begin(spec: StepSpec, generation: int) -> Callable[[LedgerState], Attempt]:
+    def attempt(state: LedgerState) -> Attempt:
+        if state.generation != generation:
+            raise _LookAgainError
+        if (vain := in_vain(state, spec)) is not None:
+            raise vain
+        return Attempt(
             run_id=spec.run_id,
+            start=spec.start,
             process=ProcessIdentity.of(),
             code_version=spec.code_version,
+            checkpoint=state.newest.prefix if state.newest else "",
         )
-        if store.put_bytes_if_absent(_key(attempt.generation), attempt.to_bytes()):
-            return attempt.generation
-    return None
+
+    return attempt
 
 
-def _numbers(store: ObjectStore) -> list[int]:
-    found = (_ATTEMPT.fullmatch(stat.key) for stat in store.list("attempts"))
-    return [int(match[1]) for match in found if match]
+def _check_version(store: ObjectStore, state: LedgerState, spec: StepSpec) -> None:
+    if not state.number and store.stat(_OF_AN_EARLIER_VERSION) is not None:
+        raise UserError(
+            f"step {spec.name} was begun by an earlier version, which alone can continue it",
+            hint=f"end it with that version; or {make_again(spec.name, spec.run_id)}",
+        )
 
 
-def _key(generation: int) -> str:
-    return f"attempts/{generation:06d}.json"
+def in_vain(state: LedgerState, spec: StepSpec) -> DivergedError | None:
+    """Return why there is no further attempt: a free one, after several that came to nothing."""
+    count, ended = state.in_vain(spec.run_id, spec.start), state.ended
+    if count < _MOST_IN_VAIN or (ended is not None and ended.code not in _FREE):
+        return None
+    last = f"with code {ended.code}: {ended.reason}" if ended else "without a word"
+    return DivergedError(
+        f"{count} attempts of this start ended without having come further, the last {last}",
+        hint=f"mend what ends them, then kino resume {spec.run_id}",
+    )
 
 
-def _holder_is_gone(store: ObjectStore, generation: int, should_stop: Callable[[], bool]) -> bool:
+def _holder_is_gone(
+    store: ObjectStore, ledger: Ledger, generation: int, should_stop: Callable[[], bool]
+) -> bool:
     """Watch the holder until it ends, is known dead, or loses its lease; True then.
 
     Returns False early, so that the caller looks afresh, when the result is there or another
@@ -104,16 +116,13 @@ def _holder_is_gone(store: ObjectStore, generation: int, should_stop: Callable[[
         if should_stop():
             raise PreemptedError(f"stopped while waiting for {store.uri}")
         looked_at = time.monotonic()
-        status = _read(store, STATUS_KEY, StepStatus)
-        mine = status is not None and status.generation == generation
-        if mine and status is not None and status.state in ("failed", "stopped"):
-            return True
-        attempt = _read(store, _key(generation), Attempt)
-        if attempt is not None and attempt.process.is_known_dead():
-            return True
-        if store.stat(RESULT_KEY) is not None or num_attempts(store) != generation:
+        state = ledger.state()
+        if state.generation != generation or state.result is not None:
             return False
-        if mine and status is not None and status.heartbeat != seen_beat:
+        if state.ended is not None or (state.attempt and state.attempt.process.is_known_dead()):
+            return True
+        status = _read_status(store, generation)
+        if status is not None and status.heartbeat != seen_beat:
             seen_beat, seen_at = status.heartbeat, time.monotonic()
         else:
             # A store that answers late, perhaps after an outage, is not the holder's silence.
@@ -122,10 +131,10 @@ def _holder_is_gone(store: ObjectStore, generation: int, should_stop: Callable[[
     return True
 
 
-def _read(store: ObjectStore, key: str, kind: type[R]) -> R | None:
+def _read_status(store: ObjectStore, generation: int) -> StepStatus | None:
     # A damaged word of the holder says as little as none: its lease runs out.
     try:
-        return read_record(store, key, kind)
+        return read_record(store, status_key(generation), StepStatus)
     except CorruptError as error:
         _log.warning("%s", error.message)
         return None

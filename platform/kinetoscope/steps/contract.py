@@ -8,15 +8,17 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kinetoscope.core.config_model import Config, Record
-from kinetoscope.core.errors import CorruptError, NotFoundError
+from kinetoscope.core.errors import NotFoundError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.storage.keys import join_uri, split_uri
 from kinetoscope.storage.open import open_store, resolve_place
-from kinetoscope.storage.records import damage_hint, read_record, shown_name
+from kinetoscope.storage.records import read_record
 
 STEPS = "steps"
 RESULT_KEY = "result.json"
-STATUS_KEY = "status.json"
+ATTEMPTS = "attempts"
+JOINED = "joined"
+"""File that a node's rank leaves for its supervisor: the attempt that it is in."""
 # Artifacts that no step reads: a new row in the quarantine list re-trains nothing.
 FOR_PEOPLE = frozenset({"grid", "quarantine", "report"})
 # The manifest of a checkpoint names the attempt that wrote it: not content.
@@ -28,10 +30,12 @@ StepState = Literal["waiting", "running", "done", "failed", "stopped"]
 class RuntimeConfig(Config):
     """How a step's processes run. Changes no result, so it is not part of the fingerprint."""
 
+    num_nodes: PositiveInt = 1
+    """Machines; on a laptop, supervisors that share it. More than one is for training alone."""
     num_processes: PositiveInt = 1
-    """Ranks on this machine."""
+    """Ranks on each machine."""
     threads_per_process: NonNegativeInt = 0
-    """CPU threads of each rank; 0 shares the machine's cores evenly."""
+    """CPU threads of each rank; 0 shares a machine's cores evenly."""
     max_restarts: NonNegativeInt = 1
     """Restarts after a crash or a stall; being stopped and wrong input are not restarted."""
     grace_seconds: PositiveFloat = 120.0
@@ -116,6 +120,8 @@ class StepSpec(Record):
     root_uri: str = Field(default="", exclude=True)
     """Object store of the whole workspace; not stored, since a store can be moved."""
     runtime: RuntimeConfig = RuntimeConfig()
+    start: NonNegativeInt = 0
+    """Number of the run's start that asks for the step."""
     stop_key: str = ""
     """Below the root: once there is such an object, the step saves and stops."""
     origin: dict[str, str] = {}
@@ -146,6 +152,10 @@ class Progress(Record):
     total: float = 0
     unit: str = ""
     info: dict[str, float | str] = {}
+    kept: float = 0
+    """As much of it as a later attempt goes on from."""
+    began: float = 0
+    """``kept`` when this attempt first told of it."""
 
 
 class Report(Record):
@@ -157,7 +167,7 @@ class Report(Record):
 
 
 class StepStatus(Record):
-    """The latest attempt of a step."""
+    """How an attempt of a step fares, as the supervisor of one of its nodes tells."""
 
     state: StepState
     generation: int
@@ -172,11 +182,24 @@ class StepStatus(Record):
     progress: Progress = Field(default_factory=Progress)
     metrics_url: str = ""
     run_id: str = ""
+    node: NonNegativeInt = 0
+    num_nodes: PositiveInt = 1
 
 
 def step_key(name: str, fingerprint: str) -> str:
     """Return the key of a step below the root."""
     return f"{STEPS}/{name}/{fingerprint}"
+
+
+def attempt_key(generation: int, node: int = 0) -> str:
+    """Return the key prefix of all that a node tells of its part of an attempt."""
+    prefix = f"{ATTEMPTS}/{generation:06d}"
+    return f"{prefix}/nodes/{node}" if node else prefix
+
+
+def status_key(generation: int, node: int = 0) -> str:
+    """Return the key of a node's status; the first node's is the attempt's."""
+    return f"{attempt_key(generation, node)}/status.json"
 
 
 def step_identity(name: str, fingerprint: str) -> str:
@@ -223,42 +246,3 @@ def read_spec(spec_uri: str) -> StepSpec:
 def stop_requested(spec: StepSpec) -> bool:
     """Tell whether somebody asked the step to stop."""
     return bool(spec.stop_key) and open_store(spec.root_uri).stat(spec.stop_key) is not None
-
-
-def read_result(step_uri: str) -> StepResult | None:
-    """Return a step's committed result, or None when it has none.
-
-    Raises:
-        CorruptError: it was changed since it was written.
-    """
-    name = step_uri.split("/")[-2]
-    with damage_hint(make_again(name)):
-        result = read_record(open_store(step_uri), RESULT_KEY, StepResult)
-    return result.model_copy(update={"uri": step_uri}) if result is not None else None
-
-
-def check_artifacts(result: StepResult, run_id: str) -> None:
-    """Look whether what a step committed is there, by the sizes alone.
-
-    Args:
-        result: of the step.
-        run_id: of the run that wants it, which can have it made again.
-
-    Raises:
-        CorruptError: something is gone or has another size.
-    """
-    store = open_store(result.uri)
-    for artifact in result.artifacts.values():
-        stats = store.list(artifact.key)
-        if not stats or sum(stat.size_bytes for stat in stats) != artifact.size_bytes:
-            what = "has another size than it had" if stats else "is gone"
-            raise CorruptError(
-                f"{shown_name(store, artifact.key)}, which step {result.step} made, {what}",
-                hint=make_again(result.step, run_id),
-            )
-
-
-def read_status(step_uri: str) -> StepStatus | None:
-    """Return the status of a step's latest attempt, or None when it was never started."""
-    with damage_hint("kino resume RUN writes it anew"):
-        return read_record(open_store(step_uri), STATUS_KEY, StepStatus)

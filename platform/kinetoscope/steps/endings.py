@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from kinetoscope.core.errors import ExitCode
 from kinetoscope.core.full_disk import a_disk_was_full
+from kinetoscope.steps.contract import StepState
 
+_STATES: dict[int, StepState] = {ExitCode.DONE: "done", ExitCode.PREEMPTED: "stopped"}
 _STOPPED = "told to stop; what was saved before is kept"
 OFTEN_MEMORY = "-9 (killed without a word) is often a lack of memory"
+
+
+def ending_state(code: int) -> StepState:
+    """Return the state that an attempt with this exit code has come to."""
+    return _STATES.get(code, "failed")
 
 
 def untold_end(code: int, what_ended: str) -> tuple[str, str]:

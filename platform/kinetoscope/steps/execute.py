@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 import time
 
 from kinetoscope.core.errors import (
@@ -16,18 +14,14 @@ from kinetoscope.core.errors import (
     StalledError,
     UserError,
 )
-from kinetoscope.steps.contract import (
-    StepResult,
-    StepSpec,
-    check_artifacts,
-    read_result,
-    read_status,
-    stop_requested,
-    write_spec,
-)
+from kinetoscope.steps.attempts import in_vain
+from kinetoscope.steps.contract import StepResult, StepSpec, stop_requested, write_spec
 from kinetoscope.steps.endings import untold_end
+from kinetoscope.steps.launch import run_supervisors
+from kinetoscope.steps.results import check_artifacts, read_result, read_status, step_state
 
 _RESTART_SECONDS = 1.0
+_COUNTED = (ExitCode.FAILED, ExitCode.STALLED)
 _ERRORS: dict[int, type[KinetoscopeError]] = {
     ExitCode.USER_ERROR: UserError,
     ExitCode.DISK_FULL: DiskFullError,
@@ -52,27 +46,28 @@ def execute(spec: StepSpec) -> StepResult:
         _log.info("%s: done before (%s), skipped", spec.name, spec.fingerprint)
         return result
     spec_uri = write_spec(spec)
-    for restart in range(spec.runtime.max_restarts + 1):
-        code = _supervise(spec_uri)
+    restarts_left = spec.runtime.max_restarts
+    while True:
+        code = run_supervisors(spec_uri, spec.runtime)
         result = read_result(spec.uri)
         if result is not None:
             return result
-        if code not in (ExitCode.FAILED, ExitCode.STALLED) or stop_requested(spec):
+        if code in _COUNTED and restarts_left:
+            restarts_left -= 1
+        elif code != ExitCode.LOST_PEER:  # which the attempts' own progress bounds
             break
-        if restart < spec.runtime.max_restarts:
-            _log.warning("%s ended with code %d: starting it again", spec.name, code)
-            time.sleep(_RESTART_SECONDS)
+        if stop_requested(spec):
+            break
+        _log.warning("%s ended with code %d: starting it again", spec.name, code)
+        time.sleep(_RESTART_SECONDS)
     raise _error(spec, code)
 
 
-def _supervise(spec_uri: str) -> int:
-    command = [sys.executable, "-m", "kinetoscope.steps.supervisor", spec_uri]
-    code = subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode
-    return code if code >= 0 else ExitCode.FAILED
-
-
 def _error(spec: StepSpec, code: int) -> KinetoscopeError:
-    status = read_status(spec.uri)
+    state = step_state(spec.uri)
+    status = read_status(spec.uri, state)
+    if code == ExitCode.DIVERGED and (vain := in_vain(state, spec)) is not None:
+        return vain
     if status and status.reason:
         reason, hint = status.reason, status.hint
     else:

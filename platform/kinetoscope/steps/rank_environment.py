@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kinetoscope.core.errors import ConfigError, KinetoscopeError
 
 _POLL_SECONDS = 0.5
 _MAX_PORT = 65535
-_LOOPBACK = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,21 @@ class RankEnvironment:
     local_rank: int | None
     master_address: str
     master_port: int
+
+    @property
+    def local_ranks(self) -> Sequence[int]:
+        """Which of its machine's ranks this process is, or has to start."""
+        return range(self.local_world_size) if self.local_rank is None else (self.local_rank,)
+
+    @property
+    def node(self) -> int:
+        """Number of this process among those that are, or start, as many ranks."""
+        return (self.first_rank + self.local_ranks[0]) // len(self.local_ranks)
+
+    @property
+    def num_nodes(self) -> int:
+        """How many such processes there are."""
+        return self.world_size // len(self.local_ranks)
 
     @property
     def own_local_rank(self) -> int:
@@ -72,7 +87,19 @@ def read_rank_environment(variables: Mapping[str, str]) -> RankEnvironment:
         return _one_rank(variables)
     if "PET_NNODES" in variables:
         return _trainer_node(variables)
-    return RankEnvironment(1, 0, 1, 0, _LOOPBACK, 0)
+    return RankEnvironment(1, 0, 1, 0, LOOPBACK, 0)
+
+
+def supervised_ranks(variables: Mapping[str, str], num_ranks: int) -> RankEnvironment:
+    """Return the ranks that the supervisor with these variables has to start.
+
+    Args:
+        variables: of this process; see `read_rank_environment`.
+        num_ranks: of a job that no variable tells of, which is on this machine alone.
+    """
+    if "RANK" in variables or "PET_NNODES" in variables:
+        return read_rank_environment(variables)
+    return one_node(num_ranks)
 
 
 def one_node(num_ranks: int) -> RankEnvironment:
@@ -82,8 +109,8 @@ def one_node(num_ranks: int) -> RankEnvironment:
         first_rank=0,
         local_world_size=num_ranks,
         local_rank=None,
-        master_address=_LOOPBACK,
-        master_port=_free_port(),
+        master_address=LOOPBACK,
+        master_port=free_port(),
     )
 
 
@@ -124,7 +151,7 @@ def _one_rank(variables: Mapping[str, str]) -> RankEnvironment:
             most=world_size,
         ),
         local_rank=local_rank,
-        master_address=_text(variables, "MASTER_ADDR") if world_size > 1 else _LOOPBACK,
+        master_address=_text(variables, "MASTER_ADDR") if world_size > 1 else LOOPBACK,
         master_port=_port(variables, "MASTER_PORT") if world_size > 1 else 0,
     )
 
@@ -139,14 +166,15 @@ def _trainer_node(variables: Mapping[str, str]) -> RankEnvironment:
         first_rank=node * per_node,
         local_world_size=per_node,
         local_rank=0 if per_node == 1 else None,
-        master_address=_LOOPBACK if alone else _text(variables, "PET_MASTER_ADDR"),
+        master_address=LOOPBACK if alone else _text(variables, "PET_MASTER_ADDR"),
         master_port=0 if alone else _port(variables, "PET_MASTER_PORT"),
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at now."""
     with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
+        probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
 

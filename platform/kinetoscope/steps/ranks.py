@@ -56,7 +56,7 @@ class Ranks:
         if logs is not None:
             logs.mkdir(parents=True, exist_ok=True)
         self._processes: list[subprocess.Popen[bytes]] = []
-        for local_rank in range(node.local_world_size):
+        for local_rank in node.local_ranks:
             own = environment | node.variables(local_rank)
             if logs is None:
                 self._processes.append(self._start(command, own, None))

@@ -21,9 +21,8 @@ from typing import Any, NoReturn
 from kinetoscope.core.errors import ExitCode, KinetoscopeError, NotFoundError, StorageError
 from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.core.settings import rank_variables
-from kinetoscope.steps.attempts import check_generation, code_versions
 from kinetoscope.steps.contract import (
-    RESULT_KEY,
+    JOINED,
     Artifact,
     Progress,
     Report,
@@ -32,11 +31,13 @@ from kinetoscope.steps.contract import (
     StepSpec,
     VideosInput,
     artifact_digest,
-    read_result,
     read_spec,
 )
+from kinetoscope.steps.ledger.entries import Committed, LedgerState
+from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.lifeline import exit_with_starter
 from kinetoscope.steps.rank_environment import read_rank_environment
+from kinetoscope.steps.results import keep_result, read_result
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
@@ -84,11 +85,13 @@ class StepContext:
         }
         self.scratch = attempt_path / f"scratch-{self.rank}"
         self.scratch.mkdir(parents=True, exist_ok=True)
+        self.ledger = Ledger(self.store)
         self.log = logging.getLogger(f"kinetoscope.{spec.name}")
         self._attempt_path = attempt_path
         self._started = time.monotonic()
         self._stop = threading.Event()
         self._progress_at = 0.0
+        self._began: float | None = None
 
     @property
     def videos(self) -> str:
@@ -118,15 +121,41 @@ class StepContext:
 
     def superseded_check(self) -> None:
         """Raise ``SupersededError`` when a later attempt has taken over."""
-        check_generation(self.store, self.generation)
+        self.ledger.check(self.generation)
 
-    def progress(self, done: float, total: float, unit: str = "items", **info: float | str) -> None:
-        """Say how far the step is; cheap enough for every item."""
+    def join(self, generation: int) -> None:
+        """Take part in an attempt, which a rank of a further node hears of from rank 0."""
+        self.generation = generation
+        if self.local_rank == 0:
+            self._leave(JOINED, str(generation).encode())
+
+    def progress(
+        self,
+        done: float,
+        total: float,
+        unit: str = "items",
+        *,
+        kept: float | None = None,
+        **info: float | str,
+    ) -> None:
+        """Say how far the step is; cheap enough for every item.
+
+        Args:
+            done: of ``total``, in ``unit``.
+            total: all that there is to do.
+            unit: what is counted.
+            kept: as much of ``done`` as a later attempt goes on from; None: all.
+            info: what else is worth a look.
+        """
         now = time.monotonic()
+        kept = done if kept is None else kept
+        self._began = kept if self._began is None else self._began
         due = now - self._progress_at >= _PROGRESS_INTERVAL_SECONDS or done >= total
-        if self.rank == 0 and due:
+        if self.local_rank == 0 and due:
             self._progress_at = now
-            progress = Progress(done=done, total=total, unit=unit, info=info)
+            progress = Progress(
+                done=done, total=total, unit=unit, info=info, kept=kept, began=self._began
+            )
             self._leave("progress.json", progress.to_bytes())
 
     def log_metrics(self, values: dict[str, float], step: int) -> None:
@@ -150,11 +179,17 @@ class StepContext:
             metrics=outputs.metrics,
             summary=outputs.summary,
             seconds=self.elapsed_seconds,
-            code_versions=code_versions(self.store),
         )
-        self.superseded_check()
-        if not self.store.put_bytes_if_absent(RESULT_KEY, result.to_bytes()):
-            self.log.warning("the step has a committed result already: keeping that")
+
+        def committed(state: LedgerState) -> Committed:
+            told = result.model_copy(update={"code_versions": state.code_versions})
+            return Committed(result=told.model_dump(mode="json"))
+
+        state = self.ledger.append(committed, self.generation)
+        try:
+            keep_result(self.store, state)
+        except (StorageError, OSError) as error:  # the ledger has it: made again when it is missed
+            self.log.warning("the copy of the result is not written: %s", error)
 
     def leave_report(self, report: Report) -> None:
         """Leave the reason of a failure for the supervisor; on a full disk the code tells it."""
@@ -186,7 +221,8 @@ def run_worker(main: Callable[[StepContext], Outputs | None]) -> NoReturn:
     exit_with_starter()
     ctx = StepContext(
         read_spec(os.environ["KINO_SPEC_URI"]),
-        generation=int(os.environ["KINO_GENERATION"]),
+        # A further node's ranks hear of the attempt from rank 0 (`StepContext.join`).
+        generation=int(os.environ.get("KINO_GENERATION", "0")),
         attempt_path=Path(os.environ["KINO_ATTEMPT_PATH"]),
     )
     signal.signal(signal.SIGTERM, lambda *_: ctx.request_stop())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat as file_kinds
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,8 +103,11 @@ class DirectoryStore:
 
     def stat(self, key: str) -> ObjectStat | None:
         """Describe an object, or return None when there is none."""
-        path = self._path(key)
-        return _describe(key, path.stat()) if path.is_file() else None
+        try:
+            status = self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return _describe(key, status) if file_kinds.S_ISREG(status.st_mode) else None
 
     def list(self, prefix: str = "") -> list[ObjectStat]:
         """Return the object named ``prefix`` and all below ``prefix/``, sorted by key."""

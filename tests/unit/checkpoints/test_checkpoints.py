@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,20 +10,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from tiny.ledgers import begin
 from torch import Tensor
 
 from kinetoscope.checkpoints.layout import CheckpointState
-from kinetoscope.checkpoints.read import read_checkpoint, verify_checkpoint
-from kinetoscope.checkpoints.retention import latest_checkpoint, list_checkpoints, prune
+from kinetoscope.checkpoints.read import read_checkpoint, read_manifest
+from kinetoscope.checkpoints.retention import list_checkpoints, prune, sweep
 from kinetoscope.checkpoints.write import Author, SlicedTensor, TensorSlice, write_checkpoint
 from kinetoscope.core.config_model import RECORD_DIGEST, signed_json
 from kinetoscope.core.errors import CorruptError, NotFoundError, SupersededError, UserError
+from kinetoscope.steps.ledger.entries import Damaged, Pruned, Saved
+from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.storage.directory import DirectoryStore
 from kinetoscope.storage.open import open_store
-
-
-def nothing() -> None:
-    return
 
 
 def make_tensors(seed: int = 0) -> dict[str, dict[str, Tensor]]:
@@ -44,7 +41,6 @@ def save(
     generation: int = 1,
     *,
     tensors: Any = None,
-    check_fence: Callable[[], None] = nothing,
 ) -> str:
     state = CheckpointState(
         step=step,
@@ -59,8 +55,8 @@ def save(
         store,
         tensors=tensors or make_tensors(step),
         state=state,
-        author=Author(generation, check_fence=check_fence),
-    )
+        author=Author(generation),
+    )[0]
 
 
 @pytest.fixture
@@ -82,7 +78,7 @@ def edit_json(store: DirectoryStore, key: str, **changes: Any) -> None:
 
 def test_everything_comes_back_bit_for_bit(store: DirectoryStore) -> None:
     prefix = save(store, 100, 2)
-    assert prefix == "checkpoints/step-00000100-gen-000002"
+    assert prefix == "checkpoints/step-00000100-gen-000002-save-0001"
     checkpoint = read_checkpoint(store, prefix)
     assert checkpoint.generation == 2
     assert (checkpoint.state.step, checkpoint.state.epoch, checkpoint.state.plan_position) == (
@@ -136,37 +132,19 @@ def test_single_groups_can_be_read_from_a_store_rooted_at_the_checkpoint(
         read_checkpoint(rooted, groups=["discriminator"])
 
 
-@pytest.mark.parametrize(
-    "lost",
-    [
-        ["MANIFEST.json"],
-        ["MANIFEST.json", "index.json"],
-        ["MANIFEST.json", "index.json", "ema.safetensors", "optimizer.safetensors"],
-    ],
-)
-def test_a_write_that_was_cut_short_does_not_exist(store: DirectoryStore, lost: list[str]) -> None:
-    good = save(store, 50)
+def test_what_has_no_manifest_is_no_checkpoint(store: DirectoryStore) -> None:
     torn = save(store, 100)
-    for name in lost:
-        store.delete(f"{torn}/{name}")
-    assert latest_checkpoint(store) == good
-    with pytest.raises(NotFoundError, match="no committed checkpoint"):
+    store.delete(f"{torn}/MANIFEST.json")
+    with pytest.raises(NotFoundError, match="no checkpoint"):
         read_checkpoint(store, torn)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "ema.safetensors", "index.json"])
-def test_a_flipped_byte_is_refused_and_the_checkpoint_before_is_used(
-    store: DirectoryStore, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    good = save(store, 50)
-    bad = save(store, 100)
-    flip_byte(store, f"{bad}/{name}")
+def test_a_flipped_byte_is_refused(store: DirectoryStore, name: str) -> None:
+    prefix = save(store, 100)
+    flip_byte(store, f"{prefix}/{name}")
     with pytest.raises(CorruptError, match=name):
-        read_checkpoint(store, bad)
-    with caplog.at_level(logging.WARNING):
-        assert latest_checkpoint(store) == good
-    assert bad in caplog.text
-    assert name in caplog.text
+        read_checkpoint(store, prefix)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b'{"step": 1}'])
@@ -177,8 +155,7 @@ def test_a_broken_or_missing_file_is_refused(store: DirectoryStore, content: byt
     else:
         store.put_bytes(f"{prefix}/ema.safetensors", content)
     with pytest.raises(CorruptError, match="ema"):
-        verify_checkpoint(store, prefix)
-    assert latest_checkpoint(store) is None
+        read_checkpoint(store, prefix)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"step": 1}'])
@@ -189,48 +166,17 @@ def test_a_broken_manifest_is_refused(store: DirectoryStore, content: bytes) -> 
         read_checkpoint(store, prefix)
 
 
-def test_newer_formats_are_refused_and_not_passed_over(store: DirectoryStore) -> None:
-    save(store, 50)
+def test_newer_formats_are_refused(store: DirectoryStore) -> None:
     prefix = save(store, 100)
     edit_json(store, f"{prefix}/MANIFEST.json", format_version=2)
-    for read in (lambda: read_checkpoint(store, prefix), lambda: latest_checkpoint(store)):
-        with pytest.raises(UserError, match="format 2"):
-            read()
+    with pytest.raises(UserError, match="format 2"):
+        read_checkpoint(store, prefix)
 
 
 def test_fields_that_a_later_version_added_are_ignored(store: DirectoryStore) -> None:
     prefix = save(store, 1)
     edit_json(store, f"{prefix}/MANIFEST.json", note="new")
     assert read_checkpoint(store, prefix).state.step == 1
-
-
-def test_a_superseded_attempt_can_not_commit(store: DirectoryStore) -> None:
-    def superseded() -> None:
-        # All data is there by now: only the commit is missing.
-        assert store.stat("checkpoints/step-00000100-gen-000001/index.json")
-        raise SupersededError("a later attempt runs")
-
-    with pytest.raises(SupersededError):
-        save(store, 100, check_fence=superseded)
-    assert latest_checkpoint(store) is None
-    assert list_checkpoints(store) == []
-
-
-def test_a_committed_checkpoint_is_not_written_twice(store: DirectoryStore) -> None:
-    prefix = save(store, 1)
-    assert save(store, 1, tensors=make_tensors(99)) == prefix
-    stored = read_checkpoint(store, prefix).tensors["ema"]["bias"]
-    assert torch.equal(stored, make_tensors(1)["ema"]["bias"])
-
-
-def test_a_later_attempt_counts_more_than_a_later_step(store: DirectoryStore) -> None:
-    save(store, 200, 1)
-    newest = save(store, 150, 2)
-    assert latest_checkpoint(store) == newest
-
-
-def test_no_checkpoint_at_all_is_none(store: DirectoryStore) -> None:
-    assert latest_checkpoint(store) is None
 
 
 @settings(max_examples=30, deadline=None)
@@ -261,16 +207,74 @@ def test_slices_that_leave_a_gap_are_refused(store: DirectoryStore) -> None:
         read_checkpoint(store, prefix)
 
 
-def test_prune_keeps_the_newest_and_sweeps_what_was_never_finished(store: DirectoryStore) -> None:
-    prefixes = [save(store, step) for step in (10, 20, 30, 40)]
-    store.delete(f"{prefixes[1]}/MANIFEST.json")
-    in_progress = save(store, 50)
-    store.delete(f"{in_progress}/MANIFEST.json")
-    assert prune(store, keep_last=2) == prefixes[:2]
+def count(store: DirectoryStore, ledger: Ledger, step: int, generation: int = 1) -> str:
+    """Save a checkpoint that counts."""
+    prefix = save(store, step, generation)
+    saved = Saved(prefix=prefix, manifest=read_manifest(store, prefix).digest, step=step)
+    ledger.append(lambda _: saved, generation)
+    return prefix
+
+
+def test_prune_keeps_the_newest_and_gives_up_before_it_deletes(store: DirectoryStore) -> None:
+    ledger = Ledger(store)
+    begin(store)
+    prefixes = [count(store, ledger, step) for step in (10, 20, 30, 40)]
+    assert prune(store, ledger, generation=1, keep_last=2) == prefixes[:2]
     assert list_checkpoints(store) == prefixes[2:]
     assert not store.list(prefixes[0])
-    assert not store.list(prefixes[1])
-    assert store.list(in_progress)  # newer than all that is committed: may still be written
-    assert prune(store, keep_last=2) == []
+    assert ledger.state().doomed == tuple(prefixes[:2])
+    newest = count(store, ledger, 50)
+    assert prune(store, ledger, generation=1, keep_last=2) == prefixes[:3]
+    # What was given up and is gone is forgotten with the next, so that the state stays small.
+    assert ledger.state().doomed == (prefixes[2],)
+    assert list_checkpoints(store) == [prefixes[3], newest]
     with pytest.raises(ValueError, match="keep_last=0"):
-        prune(store, keep_last=0)
+        prune(store, ledger, generation=1, keep_last=0)
+
+
+def test_a_superseded_attempt_deletes_nothing(store: DirectoryStore) -> None:
+    ledger = Ledger(store)
+    begin(store)
+    prefixes = [count(store, ledger, step) for step in (10, 20)]
+    begin(store)
+    with pytest.raises(SupersededError):
+        prune(store, ledger, generation=1, keep_last=1)
+    assert list_checkpoints(store) == prefixes
+    assert all(store.list(prefix) for prefix in prefixes)
+
+
+def test_a_deletion_that_was_cut_short_is_finished_by_a_later_attempt(
+    store: DirectoryStore,
+) -> None:
+    ledger = Ledger(store)
+    begin(store)
+    old, new = (count(store, ledger, step) for step in (10, 20))
+    ledger.append(lambda _: Pruned(prefixes=(old,)), 1)
+    begin(store)
+    assert prune(store, Ledger(store), generation=2, keep_last=1) == [old]
+    assert not store.list(old)
+    assert store.list(new)
+
+
+def test_a_damaged_one_goes_when_a_newer_one_is_there(store: DirectoryStore) -> None:
+    ledger = Ledger(store)
+    begin(store)
+    prefixes = [count(store, ledger, step) for step in (10, 20)]
+    ledger.append(lambda _: Damaged(prefix=prefixes[1]), 1)
+    assert list_checkpoints(store) == prefixes[:1]
+    newest = count(store, ledger, 30)
+    assert prune(store, ledger, generation=1, keep_last=2) == [prefixes[1]]
+    assert list_checkpoints(store) == [prefixes[0], newest]
+
+
+def test_sweep_deletes_what_earlier_attempts_never_finished(store: DirectoryStore) -> None:
+    ledger = Ledger(store)
+    begin(store)
+    kept = count(store, ledger, 10)
+    unfinished = save(store, 20)
+    begin(store)
+    own = save(store, 20, 2)
+    assert sweep(store, ledger.state()) == [unfinished]
+    assert not store.list(unfinished)
+    assert store.list(kept)
+    assert store.list(own)  # of this attempt: may still be written

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny.clips import synthetic_rows, write_clips
+from tiny.ledgers import begin
 from tiny.models import VIDEO_VAE, transformer
 from tiny.steps import commit, step_spec
 
@@ -58,7 +59,7 @@ class FinishedTraining:
         worker = f"kinetoscope.evaluation.{name}"
         config = piece.to_json()
         spec = step_spec(name, worker, self.root_uri, config, seed=7, inputs=self.inputs)
-        open_store(spec.uri).put_bytes("attempts/000001.json", b"{}")
+        begin(open_store(spec.uri))
         return StepContext(spec, generation=1, attempt_path=self._scratch / name)
 
     def finish(self, name: str, input_name: str, outputs: Outputs) -> None:
@@ -93,11 +94,11 @@ def _prepare_data(training: FinishedTraining, tmp_path: Path) -> None:
 def _train(
     training: FinishedTraining, name: str, tensors: dict[str, dict[str, torch.Tensor]]
 ) -> None:
-    prefix = write_checkpoint(
+    prefix, _ = write_checkpoint(
         training.store(name),
         tensors=tensors,
         state=CheckpointState(step=1),
-        author=Author(1),
+        author=Author(),
     )
     training.commit(name, name, {"checkpoint": prefix}, {})
 

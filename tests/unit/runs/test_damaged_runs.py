@@ -37,7 +37,7 @@ def _path(run: Run, key: str) -> Path:
 
 
 def _step_exists(name: str, fingerprint: str) -> bool:
-    return (workspace().root / "objects" / "steps" / name / fingerprint / "attempts").exists()
+    return (workspace().root / "objects" / "steps" / name / fingerprint / "ledger").exists()
 
 
 @pytest.mark.parametrize("key", RECORDS)
@@ -139,7 +139,7 @@ def test_files_beside_the_records_are_no_records(runs: tuple[Run, Run]) -> None:
     _path(run, "starts/000001.json~").write_bytes(b"")
     record = run.step(STEPS[0])
     assert record is not None
-    attempt = workspace().root / "objects" / record.key / "attempts" / "000001.json~"
+    attempt = workspace().root / "objects" / record.key / "ledger" / "00000001.json~"
     attempt.write_bytes(b"")
     assert run.num_starts() == 1
     assert {row["state"] for row in run_rows(workspace().store_uri)} == {"running", "failed"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny.runs import ATTEMPT, STEPS, new_run
+from tiny.ledgers import begin
+from tiny.runs import STEPS, new_run
 from tiny.small_disk import fill, small_disk
 
 from kinetoscope.core.errors import PreemptedError
@@ -14,7 +15,7 @@ from kinetoscope.runs.record_types import End, Failure, StepRecord
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.report import finish_run
 from kinetoscope.runs.view import run_status
-from kinetoscope.steps.contract import STATUS_KEY, StepStatus
+from kinetoscope.steps.contract import StepStatus, status_key
 from kinetoscope.storage.open import open_store
 
 
@@ -28,8 +29,8 @@ def _end(run: Run) -> End:
 def _begin_step(run: Run, status: StepStatus) -> None:
     record = StepRecord(name=STEPS[0], key=f"steps/{STEPS[0]}/aa", cached=False)
     store = open_store(run.step_uri(record))
-    store.put_bytes("attempts/000001.json", ATTEMPT)
-    store.put_bytes(STATUS_KEY, status.to_bytes())
+    begin(store)
+    store.put_bytes(status_key(1), status.to_bytes())
     run.note_step(record)
 
 

@@ -124,12 +124,13 @@ class TorchDDPEngine:
         """Return what every rank says, by rank, on every rank."""
         if self.world_size == 1:
             return [text]
-        data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).to(self.device)
+        # A byte for each that says nothing too: nothing can't be gathered.
+        data = torch.frombuffer(bytearray(f"{text}\n".encode()), dtype=torch.uint8).to(self.device)
         lengths = self._gather(torch.tensor([len(data)], device=self.device))
         longest = max(int(length) for length in lengths)
         rows = self._gather(nn.functional.pad(data, (0, longest - len(data))))
         pairs = zip(rows, lengths, strict=True)
-        return [bytes(row[: int(length)].tolist()).decode() for row, length in pairs]
+        return [bytes(row[: int(length) - 1].tolist()).decode() for row, length in pairs]
 
     def _gather(self, tensor: Tensor) -> list[Tensor]:
         gathered = [torch.empty_like(tensor) for _ in range(self.world_size)]

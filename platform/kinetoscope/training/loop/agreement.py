@@ -11,43 +11,67 @@ import torch
 from torch import Tensor
 
 from kinetoscope.checkpoints.read import Checkpoint
-from kinetoscope.core.errors import KinetoscopeError
+from kinetoscope.core.errors import CorruptError, KinetoscopeError
 from kinetoscope.training.engine.base import Engine
 from kinetoscope.training.loop.checkpoints import Checkpoints, ChosenCheckpoint
+from kinetoscope.training.loop.surroundings import Surroundings
 
 _WAY_OUT = "start it again; ranks of another attempt or version may still have been there"
 
 
 def agree_on_checkpoint(
-    engine: Engine, checkpoints: Checkpoints | None, known: Mapping[str, str], *, rank: int
+    engine: Engine, around: Surroundings
 ) -> tuple[ChosenCheckpoint, Checkpoint] | None:
     """Return what rank 0 chose to go on from, as this rank read it; None: training starts afresh.
 
     No rank looks for a checkpoint of its own: one that sees the store otherwise, for a moment,
-    would train on from another step.
+    would train on from another step. What rank 0 finds damaged counts no more, and all go on from
+    the one before it; what another rank alone finds damaged ends the attempt.
 
     Args:
         engine: of this rank; all ranks have to call this.
-        checkpoints: of the training; None: there are none.
-        known: what this rank knows of the training without the others, by what it is called.
-        rank: of this process.
+        around: where this rank trains; it joins the attempt that rank 0 names.
 
     Raises:
-        KinetoscopeError: a rank knows something else.
-        StorageError: rank 0 could not choose, or this rank could not read the choice.
+        KinetoscopeError: a rank knows something else, or can't read what rank 0 can.
+        StorageError: rank 0 could not choose, or this rank could not read the choice now.
     """
-    choice = checkpoints.choose() if rank == 0 and checkpoints is not None else None
-    told = engine.gather_text(
-        json.dumps({"known": dict(known), "choice": choice and choice.to_json()})
-    )
-    words = [json.loads(text) for text in told]
-    for other, word in enumerate(words):
-        _compare(other, word["known"], words[0]["known"])
-    chosen = words[0]["choice"]
-    if chosen is None or checkpoints is None:
-        return None
-    agreed = ChosenCheckpoint(**chosen)
-    return agreed, checkpoints.load(agreed)
+    rank, checkpoints = around.ranks.rank, around.checkpoints
+    _agree_on_attempt(engine, around)
+    while True:
+        choice = checkpoints.choose() if rank == 0 and checkpoints is not None else None
+        words = engine.gather_text(json.dumps(choice.to_json() if choice is not None else None))
+        if checkpoints is None or json.loads(words[0]) is None:
+            return None
+        chosen = ChosenCheckpoint(**json.loads(words[0]))
+        found, damage = _load(checkpoints, chosen)
+        told = engine.gather_text(damage)
+        if not any(told) and found is not None:
+            return chosen, found
+        if not told[0]:
+            other = next(number for number, text in enumerate(told) if text)
+            raise KinetoscopeError(
+                f"rank {other} can't read what rank 0 can: {told[other]}", hint=_WAY_OUT
+            )
+        if rank == 0:
+            checkpoints.give_up(chosen, damage)
+
+
+def _agree_on_attempt(engine: Engine, around: Surroundings) -> None:
+    own = {"attempt": str(around.generation or ""), **around.known}
+    words = [json.loads(text) for text in engine.gather_text(json.dumps(own))]
+    agreed = words[0]
+    for other, known in enumerate(words):
+        # Ranks of further nodes hear of the attempt only here.
+        _compare(other, known | {"attempt": known["attempt"] or agreed["attempt"]}, agreed)
+    around.join(int(agreed["attempt"] or 0))
+
+
+def _load(checkpoints: Checkpoints, chosen: ChosenCheckpoint) -> tuple[Checkpoint | None, str]:
+    try:
+        return checkpoints.load(chosen), ""
+    except CorruptError as error:
+        return None, error.message
 
 
 def agree_on_start(engine: Engine, start: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:

@@ -52,6 +52,7 @@ class StepLog:
         self._counts: dict[str, int] = defaultdict(int)
         self._wait_seconds = self._useful_seconds = 0.0
         self._window_started = self._step_started = time.monotonic()
+        self._kept = 0
 
     def begin(self, first_step: int) -> None:
         """Serve metrics, and say where training begins."""
@@ -60,7 +61,8 @@ class StepLog:
             address, port = metrics_endpoint()
             self._outlet.publish_metrics_url(self._metrics.serve(port, address))
         self._window_started = self._step_started = time.monotonic()
-        self._outlet.progress(first_step, self._config.num_steps, "steps")
+        self._kept = first_step
+        self._outlet.progress(first_step, self._config.num_steps, "steps", kept=first_step)
 
     def waited(self, seconds: float) -> None:
         """Note the time that the next step waited for its batches; the step begins now."""
@@ -87,7 +89,9 @@ class StepLog:
         if outcome.rank_imbalance is not None:
             self._metrics.rank_imbalance(outcome.rank_imbalance)
         self._metrics.progress(done / self._config.num_steps)
-        self._outlet.progress(done, self._config.num_steps, "steps", loss=round(outcome.loss, 5))
+        self._outlet.progress(
+            done, self._config.num_steps, "steps", kept=self._kept, loss=round(outcome.loss, 5)
+        )
         self._add("train.loss", outcome.loss)
         self._add("train.grad_norm", grad_norm)
         self._add("train.data_wait_seconds", self._wait_seconds)
@@ -98,8 +102,10 @@ class StepLog:
         if done % self._config.log_every_steps == 0 or done == self._config.num_steps:
             self._flush(done, lr)
 
-    def saved(self, seconds: float, num_bytes: int) -> None:
-        """Report a committed checkpoint."""
+    def saved(self, step: int, seconds: float, num_bytes: int) -> None:
+        """Report a checkpoint after ``step`` optimizer steps."""
+        self._kept = step
+        self._outlet.progress(step, self._config.num_steps, "steps", kept=step)
         self._metrics.checkpoint({"write": seconds}, num_bytes)
 
     def nonfinite(self) -> None:

@@ -22,8 +22,8 @@ class Reporter(Protocol):
         """Report a finished optimizer step (``number`` counts from 0)."""
         ...
 
-    def saved(self, seconds: float, num_bytes: int) -> None:
-        """Report a committed checkpoint."""
+    def saved(self, step: int, seconds: float, num_bytes: int) -> None:
+        """Report a checkpoint after ``step`` optimizer steps."""
         ...
 
     def nonfinite(self) -> None:
@@ -43,8 +43,16 @@ class Outlet(Protocol):
         """Wall time since this process began its work."""
         ...
 
-    def progress(self, done: float, total: float, unit: str = ..., **info: float | str) -> None:
-        """Say how far the work is."""
+    def progress(
+        self,
+        done: float,
+        total: float,
+        unit: str = ...,
+        *,
+        kept: float | None = ...,
+        **info: float | str,
+    ) -> None:
+        """Say how far the work is; ``kept`` is as much as a later attempt goes on from."""
         ...
 
     def log_metrics(self, values: dict[str, float], step: int) -> None:

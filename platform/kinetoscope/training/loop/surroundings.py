@@ -36,6 +36,10 @@ class Surroundings:
     stop: Callable[[], bool]
     known: Mapping[str, str] = field(default_factory=dict)
     """What this rank knows of the work without the others, who must know the same."""
+    generation: int = 0
+    """Number of the attempt, where this rank knows it; rank 0 does."""
+    join: Callable[[int], None] = lambda generation: None  # noqa: ARG005
+    """Hears which attempt this rank takes part in."""
 
 
 def surroundings_of(ctx: StepContext, config: TrainLoopConfig) -> Surroundings:
@@ -58,9 +62,10 @@ def surroundings_of(ctx: StepContext, config: TrainLoopConfig) -> Surroundings:
         stop=stop,
         known={
             "step": step_identity(ctx.name, ctx.fingerprint),
-            "attempt": str(ctx.generation),
             "number of ranks": str(ctx.world_size),
             "config": digest_json(ctx.config),
             "version": __version__,
         },
+        generation=ctx.generation,
+        join=ctx.join,
     )

@@ -201,9 +201,7 @@ class Trainer:
     def _resume(self) -> StepShare:
         """Load the checkpoint that all ranks agree on; return where training goes on."""
         around = self._around
-        found = agree_on_checkpoint(
-            self._engine, around.checkpoints, around.known, rank=around.ranks.rank
-        )
+        found = agree_on_checkpoint(self._engine, around)
         if found is None:
             first, start = StepShare(0, 0, 0, 0, ()), "nothing"
         else:
@@ -270,5 +268,5 @@ class Trainer:
         )
         started = time.monotonic()
         saved = checkpoints.save(self.export_state(), state)
-        self._around.reporter.saved(time.monotonic() - started, saved.num_bytes)
+        self._around.reporter.saved(state.step, time.monotonic() - started, saved.num_bytes)
         self._saved = saved.prefix

@@ -26,9 +26,17 @@ class SmokeOutlet:
         """Wall time so far."""
         return time.monotonic() - self._started
 
-    def progress(self, done: float, total: float, unit: str = "", **info: float | str) -> None:
+    def progress(
+        self,
+        done: float,
+        total: float,
+        unit: str = "",
+        *,
+        kept: float | None = None,
+        **info: float | str,
+    ) -> None:
         """Log that a step is done; of rank 0's the trainer's own log tells more."""
-        del unit  # steps
+        del unit, kept  # steps, of which nobody goes on
         if done and self._rank:
             values = ", ".join(f"{name} {value}" for name, value in info.items())
             _log.info("step %d of %d: %s", done, total, values)

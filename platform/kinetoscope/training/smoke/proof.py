@@ -6,32 +6,51 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from kinetoscope.checkpoints.read import read_checkpoint
+from kinetoscope.checkpoints.layout import CheckpointState
+from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
+from kinetoscope.checkpoints.write import Author, Tensors, write_checkpoint
 from kinetoscope.core.errors import CorruptError, KinetoscopeError, StorageError
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 from kinetoscope.training.engine.base import Engine
-from kinetoscope.training.loop.checkpoints import ChosenCheckpoint, StoreCheckpoints
+from kinetoscope.training.loop.checkpoints import ChosenCheckpoint, SavedCheckpoint
 
 _log = logging.getLogger("kinetoscope.smoke")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstCheckpoints(StoreCheckpoints):
-    """Checkpoints of a training that always starts afresh, whatever a killed job has left."""
+@dataclass(frozen=True, slots=True)
+class PassingCheckpoints:
+    """Checkpoints of a training that always starts afresh and that nobody goes on from."""
 
-    def choose(self) -> ChosenCheckpoint | None:
-        """Return None, whatever is there."""
-        return None
+    store: ObjectStore
+    stays: ClassVar[bool] = False
+
+    def choose(self) -> None:
+        """Return nothing to go on from, whatever a killed job has left."""
+
+    def load(self, chosen: ChosenCheckpoint) -> Checkpoint:
+        """Read a checkpoint."""
+        return read_checkpoint(self.store, chosen.prefix)
+
+    def give_up(self, chosen: ChosenCheckpoint, reason: str) -> None:
+        """Nothing counts here."""
+
+    def save(self, groups: Tensors, state: CheckpointState) -> SavedCheckpoint:
+        """Write a checkpoint."""
+        prefix, manifest = write_checkpoint(
+            self.store, tensors=groups, state=state, author=Author()
+        )
+        return SavedCheckpoint(prefix, manifest.size_bytes)
 
 
 @contextmanager
-def passing_checkpoints(store_uri: str, name: str, *, delete: bool) -> Iterator[FirstCheckpoints]:
+def passing_checkpoints(store_uri: str, name: str, *, delete: bool) -> Iterator[PassingCheckpoints]:
     """Give checkpoints below ``doctor/NAME`` that are gone afterwards, however the job ends.
 
     Args:
@@ -44,7 +63,7 @@ def passing_checkpoints(store_uri: str, name: str, *, delete: bool) -> Iterator[
     """
     root, folder = open_store(store_uri), f"doctor/{name}"
     try:
-        yield FirstCheckpoints(store=open_store(join_uri(store_uri, folder)), keep=1, stays=False)
+        yield PassingCheckpoints(open_store(join_uri(store_uri, folder)))
     except BaseException:
         if delete:
             _delete_if_possible(root, folder)

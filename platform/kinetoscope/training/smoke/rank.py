@@ -18,7 +18,6 @@ from kinetoscope.training.engine.base import Engine
 from kinetoscope.training.engine.choice import build_engine, check_engine
 from kinetoscope.training.engine.config import EngineName
 from kinetoscope.training.loop.agreement import weights_digest
-from kinetoscope.training.loop.checkpoints import StoreCheckpoints
 from kinetoscope.training.loop.config import TrainLoopConfig
 from kinetoscope.training.loop.log import StepLog
 from kinetoscope.training.loop.surroundings import Surroundings
@@ -26,6 +25,7 @@ from kinetoscope.training.loop.trainer import Trainer
 from kinetoscope.training.smoke.config import smoke_config
 from kinetoscope.training.smoke.outlet import SmokeOutlet
 from kinetoscope.training.smoke.proof import (
+    PassingCheckpoints,
     check_checkpoint,
     compare_ranks,
     passing_checkpoints,
@@ -122,7 +122,7 @@ def _meet(ranks: RankEnvironment, loop: TrainLoopConfig) -> Engine:
 
 
 def _train_and_prove(
-    trainer: Trainer, engine: Engine, checkpoints: StoreCheckpoints | None, *, num_steps: int
+    trainer: Trainer, engine: Engine, checkpoints: PassingCheckpoints | None, *, num_steps: int
 ) -> _Proof:
     first = weights_digest(engine.export_state()["weights"])
     outputs = trainer.run()

@@ -54,7 +54,8 @@ def test_a_log_shows_its_lines_and_no_escapes() -> None:
     assert record is not None
     store = open_store(run.step_uri(record))
     store.put_bytes(
-        "logs/000001/rank-0.log", b"step 1\nclip \x1b]0;title\x07 \xff\xe7\x8c\xab\nstep 2\n"
+        "attempts/000001/logs/rank-0.log",
+        b"step 1\nclip \x1b]0;title\x07 \xff\xe7\x8c\xab\nstep 2\n",
     )
     text = _stdout("logs", "last", "train_spatial_vae")
     assert "step 1\nclip \\x1b]0;title\\x07 \\xff\u732b\nstep 2\n" in text

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
 from kinetoscope.core.settings import workspace
-from kinetoscope.steps.contract import RESULT_KEY, STATUS_KEY
+from kinetoscope.steps.contract import RESULT_KEY, status_key
 from kinetoscope.storage.open import open_store
 
 runner = CliRunner()
@@ -123,7 +123,7 @@ def test_rm_deletes_a_run_and_what_no_other_run_uses() -> None:
     keys = [stat.key for stat in open_store(workspace().store_uri).list()]
     assert not any("raaaaaaa" in key for key in keys)
     assert f"steps/prepare_data/shared/{RESULT_KEY}" in keys
-    assert f"steps/train_spatial_vae/rbbbbbbb/{STATUS_KEY}" in keys
+    assert f"steps/train_spatial_vae/rbbbbbbb/{status_key(1)}" in keys
     runner.invoke(app, ["rm", "rbbbbbbb", "--yes"])
     assert open_store(workspace().store_uri).list() == []
 

@@ -10,16 +10,23 @@ from typing import Any
 
 import pytest
 import torch
+from tiny.ledgers import begin
 
 from kinetoscope.checkpoints.layout import CheckpointState
+from kinetoscope.checkpoints.read import Checkpoint
 from kinetoscope.checkpoints.retention import list_checkpoints
 from kinetoscope.core.errors import CorruptError, StorageError, SupersededError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.steps.contract import StepSpec
+from kinetoscope.steps.ledger.ledger import Ledger
+from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.steps.worker import StepContext
 from kinetoscope.storage.open import open_store
-from kinetoscope.training.loop.checkpoints import StoreCheckpoints
-from kinetoscope.training.smoke.proof import FirstCheckpoints
+from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
+from kinetoscope.training.loop.agreement import agree_on_checkpoint
+from kinetoscope.training.loop.checkpoints import Checkpoints, StoreCheckpoints
+from kinetoscope.training.loop.surroundings import Surroundings
+from kinetoscope.training.smoke.proof import PassingCheckpoints
 
 
 def groups(value: float) -> dict[str, dict[str, torch.Tensor]]:
@@ -31,7 +38,8 @@ def state(step: int) -> CheckpointState:
 
 
 def kept(tmp_path: Path, **changes: Any) -> StoreCheckpoints:
-    return StoreCheckpoints(**{"store": open_store(tmp_path.as_uri()), "keep": 2, **changes})
+    store = open_store(tmp_path.as_uri())
+    return StoreCheckpoints(**{"store": store, "keep": 2, "generation": begin(store), **changes})
 
 
 def step_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generation: int) -> StepContext:
@@ -47,7 +55,7 @@ def step_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generation: in
         inputs={},
         fingerprint="0",
     )
-    open_store(spec.uri).put_bytes(f"attempts/{generation:06d}.json", b"{}")
+    assert begin(open_store(spec.uri)) == generation
     return StepContext(spec, generation=generation, attempt_path=tmp_path / f"try-{generation}")
 
 
@@ -76,13 +84,45 @@ def test_only_the_last_ones_stay(tmp_path: Path) -> None:
     assert list_checkpoints(checkpoints.store) == prefixes[-2:]
 
 
-def test_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
+def go_on(checkpoints: StoreCheckpoints) -> Checkpoint | None:
+    """Return what a training of one rank goes on from."""
+    ranks = RankEnvironment(1, 0, 1, 0, "127.0.0.1", 0)
+    reporter: Any = None  # nobody steps here
+    around = Surroundings("toy", ranks, checkpoints, reporter, stop=lambda: False)
+    engine = TorchDDPEngine(rank=0, world_size=1, local_rank=0, dtype="fp32")
+    found = agree_on_checkpoint(engine, around)
+    return found[1] if found else None
+
+
+@pytest.mark.parametrize("what", ["another file", "a flipped byte", "gone", "no manifest"])
+def test_a_damaged_one_is_passed_over_for_ever(tmp_path: Path, what: str) -> None:
     checkpoints = kept(tmp_path)
     good, bad = (checkpoints.save(groups(step), state(step)).prefix for step in (1, 2))
-    checkpoints.store.put_bytes(f"{bad}/weights.safetensors", b"damaged")
-    chosen = checkpoints.choose()
+    store, weights = checkpoints.store, f"{bad}/weights.safetensors"
+    whole = store.get_bytes(weights)
+    if what == "another file":
+        store.put_bytes(weights, b"damaged")
+    elif what == "a flipped byte":
+        store.put_bytes(weights, whole[:-1] + bytes([whole[-1] ^ 1]))
+    else:
+        store.delete(weights if what == "gone" else f"{bad}/MANIFEST.json")
+    found = go_on(checkpoints)
+    assert found is not None
+    assert found.state.step == 1
+    store.put_bytes(weights, whole)  # too late: the ledger has it
+    later = kept(tmp_path)
+    chosen = later.choose()
     assert chosen is not None
     assert chosen.prefix == good
+    assert [e.what.kind for e in Ledger(store).entries()][-2:] == ["damaged", "attempt"]
+
+
+def test_where_all_are_damaged_training_starts_afresh(tmp_path: Path) -> None:
+    checkpoints = kept(tmp_path)
+    for step in (1, 2):
+        prefix = checkpoints.save(groups(step), state(step)).prefix
+        checkpoints.store.put_bytes(f"{prefix}/index.json", b"{}")
+    assert go_on(checkpoints) is None
 
 
 def test_those_of_a_step_carry_its_config_and_stop_at_a_later_attempt(
@@ -97,17 +137,21 @@ def test_those_of_a_step_carry_its_config_and_stop_at_a_later_attempt(
     assert found.state.config_hash == digest_json(first.config)
     assert found.generation == 1
     second = step_context(tmp_path, monkeypatch, 2)
+    for step in (1, 2):
+        with pytest.raises(SupersededError):
+            checkpoints.save(groups(2.0), state(step))
     with pytest.raises(SupersededError):
-        checkpoints.save(groups(2.0), state(2))
+        checkpoints.choose()
     assert list_checkpoints(second.store) == [prefix]
     later = StoreCheckpoints.of_step(second, keep=2)
     assert later.choose() is not None
-    assert later.save(groups(3.0), state(2)).prefix.endswith("step-00000002-gen-000002")
+    assert later.save(groups(3.0), state(2)).prefix.endswith("step-00000002-gen-000002-save-0001")
 
 
 def test_a_first_training_goes_on_from_nothing_that_was_left(tmp_path: Path) -> None:
     kept(tmp_path).save(groups(1.0), state(1))
-    assert FirstCheckpoints(store=open_store(tmp_path.as_uri()), keep=1).choose() is None
+    checkpoints: Checkpoints = PassingCheckpoints(open_store(tmp_path.as_uri()))
+    assert checkpoints.choose() is None
 
 
 def test_a_checkpoint_that_is_another_than_the_chosen_is_not_loaded(tmp_path: Path) -> None:
@@ -127,8 +171,11 @@ def test_a_read_error_is_no_reason_to_go_on_from_an_older_one(tmp_path: Path) ->
     path.unlink()
     path.symlink_to(path)  # it is there, and can't be read
     with pytest.raises((StorageError, OSError)) as caught:
-        checkpoints.choose()
+        go_on(checkpoints)
     assert not isinstance(caught.value, CorruptError)
+    newest = Ledger(checkpoints.store).state().newest
+    assert newest is not None
+    assert newest.step == 2
 
 
 @pytest.mark.parametrize("what", ["of another step", "of another place"])
@@ -144,9 +191,9 @@ def test_a_checkpoint_that_was_copied_in_is_passed_over(tmp_path: Path, what: st
         source = theirs / other.save(groups(8.5), state(8)).prefix
     shutil.rmtree(ours / new)
     shutil.copytree(source, ours / new)
-    chosen = checkpoints.choose()
-    assert chosen is not None
-    assert chosen.prefix == old
+    found = go_on(checkpoints)
+    assert found is not None
+    assert found.state.step == 4
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

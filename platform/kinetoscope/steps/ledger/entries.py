@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from kinetoscope.core.config_model import Record
 from kinetoscope.steps.process_identity import ProcessIdentity
@@ -22,7 +23,7 @@ class Attempt(Record):
     process: ProcessIdentity
     code_version: str = ""
     checkpoint: str = ""
-    """Prefix of the one to go on from; empty: from nothing."""
+    """Prefix of the newest one then, to go on from unless it is damaged; empty: there is none."""
 
 
 class Saved(Record):
@@ -58,6 +59,8 @@ class Pruned(Record):
 
     kind: Literal["prune"] = "prune"
     prefixes: tuple[str, ...]
+    deleted: tuple[str, ...] = ()
+    """Prefixes of an earlier prune or rollback, of which nothing is left."""
 
 
 class Committed(Record):
@@ -74,9 +77,11 @@ class Ended(Record):
     kind: Literal["attempt_end"] = "attempt_end"
     code: int
     reason: str = ""
-    steps: NonNegativeInt = 0
-    """Optimizer steps, or parts, that it added."""
+    hint: str = ""
+    steps: NonNegativeFloat = 0
+    """Optimizer steps, or parts, that it added and that a later attempt goes on from."""
     told_to_stop: bool = False
+    """From outside: by a signal, or by a stop of the run."""
 
 
 Happening = Attempt | Saved | Damaged | RolledBack | Pruned | Committed | Ended
@@ -85,7 +90,11 @@ Happening = Attempt | Saved | Damaged | RolledBack | Pruned | Committed | Ended
 class Entry(Record):
     """One entry of a ledger."""
 
+    step: str
+    """Which step's ledger it is in, as ``NAME/FINGERPRINT``."""
     number: PositiveInt
+    at: float = 0.0
+    """Seconds since the epoch, by the writer's clock; for people."""
     generation: PositiveInt
     """Of the attempt that wrote it."""
     token: str
@@ -95,7 +104,7 @@ class Entry(Record):
     what: Annotated[Happening, Field(discriminator="kind")]
 
 
-class StepState(Record):
+class LedgerState(Record):
     """A step after the first ``number`` entries of its ledger."""
 
     number: NonNegativeInt = 0
@@ -105,13 +114,33 @@ class StepState(Record):
     attempt: Attempt | None = None
     """The latest."""
     ended: Ended | None = None
-    """How the latest attempt ended, if it has."""
+    """How the latest attempt ended, if it has said so."""
+    progressed: bool = False
+    """Whether the latest attempt added something to go on from, or was told to stop."""
+    fruitless: NonNegativeInt = 0
+    """Attempts right before the latest, of the same start, that did neither."""
     checkpoints: tuple[Saved, ...] = ()
     """Those that count, the newest last."""
+    damaged: tuple[str, ...] = ()
+    """Prefixes of what can't be gone on from, not deleted yet."""
     doomed: tuple[str, ...] = ()
     """Prefixes to delete; perhaps they are."""
     skipped: tuple[tuple[int, int], ...] = ()
+    code_versions: tuple[str, ...] = ()
+    """Of the attempts, oldest first."""
     result: Committed | None = None
+
+    @property
+    def newest(self) -> Saved | None:
+        """The checkpoint to go on from; None: there is none."""
+        return self.checkpoints[-1] if self.checkpoints else None
+
+    def in_vain(self, run_id: str, start: int) -> int:
+        """Return how many attempts of a start, up to now, added nothing and were not stopped."""
+        before = self.attempt
+        if before is None or (before.run_id, before.start) != (run_id, start) or self.progressed:
+            return 0
+        return self.fruitless + 1
 
     def after(self, entry: Entry, digest: str) -> Self:
         """Return the state after one more entry.
@@ -131,31 +160,52 @@ class StepState(Record):
             raise ValueError(f"it follows on {entry.before or 'nothing'}, not on {self.digest}")
         if entry.generation != expected or not expected:
             raise ValueError(f"it is of attempt {entry.generation}, not {expected}")
+        if self.ended is not None and not isinstance(what, Attempt):
+            raise ValueError(f"attempt {self.generation} had ended")
         changes = {"number": entry.number, "digest": digest, "generation": entry.generation}
         return self.model_copy(update=changes | self._changes(what))
 
     def _changes(self, what: Happening) -> dict[str, Any]:
         match what:
             case Attempt():
-                return {"attempt": what, "ended": None}
+                return self._begun(what)
             case Saved():
-                others = tuple(c for c in self.checkpoints if c.prefix != what.prefix)
-                return {"checkpoints": (*others, what)}
+                return {"checkpoints": (*self._without({what.prefix}), what), "progressed": True}
             case Damaged():
-                return {"checkpoints": self._without({what.prefix})}
+                return {
+                    "checkpoints": self._without({what.prefix}),
+                    "damaged": _joined(self.damaged, [what.prefix]),
+                }
             case RolledBack():
                 kept = self._up_to(what.to)
                 gone = [c.prefix for c in self.checkpoints if c not in kept]
-                doomed = tuple(dict.fromkeys((*self.doomed, *gone)))
                 skipped = (*self.skipped, *what.skipped)
+                doomed = _joined(self.doomed, gone)
                 return {"checkpoints": kept, "doomed": doomed, "skipped": skipped}
             case Pruned():
-                doomed = tuple(dict.fromkeys((*self.doomed, *what.prefixes)))
-                return {"checkpoints": self._without(set(what.prefixes)), "doomed": doomed}
+                return self._pruned(what)
             case Committed():
                 return {"result": what}
             case Ended():
-                return {"ended": what}
+                told = what.steps > 0 or what.told_to_stop
+                return {"ended": what, "progressed": self.progressed or told}
+
+    def _begun(self, what: Attempt) -> dict[str, Any]:
+        return {
+            "attempt": what,
+            "ended": None,
+            "progressed": False,
+            "fruitless": self.in_vain(what.run_id, what.start),
+            "code_versions": _joined(self.code_versions, filter(None, [what.code_version])),
+        }
+
+    def _pruned(self, what: Pruned) -> dict[str, Any]:
+        doomed = [p for p in self.doomed if p not in what.deleted]
+        return {
+            "checkpoints": self._without(set(what.prefixes)),
+            "damaged": tuple(p for p in self.damaged if p not in what.prefixes),
+            "doomed": _joined(doomed, what.prefixes),
+        }
 
     def _without(self, prefixes: set[str]) -> tuple[Saved, ...]:
         return tuple(saved for saved in self.checkpoints if saved.prefix not in prefixes)
@@ -165,3 +215,7 @@ class StepState(Record):
         if prefix and not places:
             raise ValueError(f"it goes back to {prefix}, which does not count")
         return self.checkpoints[: places[0] + 1] if places else ()
+
+
+def _joined(first: Iterable[str], then: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *then)))

@@ -5,24 +5,31 @@
 
 An entry is put where nothing is, at the position after the last one that its writer has folded. So
 whoever writes has seen all that came before, and a writer that was superseded can add nothing more:
-the position that it knows is taken. What is not in the ledger has not happened.
+the position that it knows is taken. What is not in the ledger has not happened. No entry is ever
+deleted: where a number is free again, a writer that nobody expects any more could take it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from threading import Event
 from uuid import uuid4
 
 from kinetoscope.core.errors import CorruptError, StorageError, SupersededError
 from kinetoscope.core.hashing import digest_bytes
-from kinetoscope.steps.ledger_entries import Attempt, Entry, Happening, StepState
+from kinetoscope.steps.ledger.entries import Attempt, Entry, Happening, LedgerState
+from kinetoscope.storage.parallel import in_order
 from kinetoscope.storage.records import read_record, shown_name
 from kinetoscope.storage.store import ObjectStore
 
 LEDGER = "ledger"
 FOLD_KEY = f"{LEDGER}/fold.json"
 _FOLD_EVERY = 16
+# Entries that are read at once where many are missing: from one on, twice as many each time.
+_MOST_AT_ONCE = 64
 
 _log = logging.getLogger(__name__)
 
@@ -35,28 +42,49 @@ class Ledger:
     """Reads and extends a step's ledger. Not for several threads at once.
 
     Args:
-        store: of the step.
+        store: of the step, whose last two folders are its name and fingerprint.
     """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._state: StepState | None = None
+        self._step = "/".join(store.uri.split("/")[-2:])
+        self._state: LedgerState | None = None
 
-    def state(self) -> StepState:
+    def state(self) -> LedgerState:
         """Return the state after all entries that there are now.
 
         Reads one object where nothing was added since the last call.
 
         Raises:
-            CorruptError: an entry is missing, was changed, or does not follow on the one before.
+            CorruptError: an entry is missing, was changed, does not follow on the one before, or
+                is of another step.
         """
         state = self._state if self._state is not None else self._start()
-        while (entry := self._entry(state.number + 1)) is not None:
+        for entry in self._entries_after(state.number):
             state = self._follow(state, entry)
+        if not state.number and (found := self._store.list(LEDGER)):
+            name = shown_name(self._store, entry_key(1))
+            raise CorruptError(
+                f"{name} is missing, and {len(found)} objects are beside it",
+                hint="see whether something expires objects there (docs/storage.md)",
+            )
         self._state = state
         return state
 
-    def append(self, happening: Callable[[StepState], Happening], generation: int) -> StepState:
+    def entries(self) -> Iterator[Entry]:
+        """Yield all entries from the first on; raises as `state` does."""
+        state = LedgerState()
+        for entry in self._entries_after(0):
+            state = self._follow(state, entry)
+            yield entry
+
+    def check(self, generation: int) -> LedgerState:
+        """Return the state; raise ``SupersededError`` when a later attempt has begun."""
+        state = self.state()
+        _check(state, generation)
+        return state
+
+    def append(self, happening: Callable[[LedgerState], Happening], generation: int) -> LedgerState:
         """Add an entry; return the state after it.
 
         Args:
@@ -73,9 +101,11 @@ class Ledger:
         while True:
             state = self.state()
             what = happening(state)
-            _check(state, what, generation)
+            _check_next(state, what, generation)
             entry = Entry(
+                step=self._step,
                 number=state.number + 1,
+                at=time.time(),
                 generation=generation,
                 token=token,
                 before=state.digest,
@@ -100,29 +130,43 @@ class Ledger:
             found = self._entry(entry.number)
         return found is not None and found.token == entry.token
 
-    def _entry(self, number: int) -> Entry | None:
+    def _entry(self, number: int, _stop: Event | None = None) -> Entry | None:
         return read_record(self._store, entry_key(number), Entry)
 
-    def _follow(self, state: StepState, entry: Entry) -> StepState:
+    def _entries_after(self, number: int) -> Iterator[Entry]:
+        at_once = 1
+        while True:
+            numbers = range(number + 1, number + 1 + at_once)
+            tasks = [partial(self._entry, each) for each in numbers]
+            for entry in in_order(tasks, num_threads=16) if at_once > 1 else [tasks[0]()]:
+                if entry is None:
+                    return
+                yield entry
+            number += at_once
+            at_once = min(2 * at_once, _MOST_AT_ONCE)
+
+    def _follow(self, state: LedgerState, entry: Entry) -> LedgerState:
         try:
+            if entry.step != self._step:
+                raise ValueError(f"it is of {entry.step}, not of {self._step}")
             return state.after(entry, digest_bytes(entry.to_bytes()))
         except ValueError as error:
             name = shown_name(self._store, entry_key(entry.number))
             raise CorruptError(f"{name} does not follow on what is before it: {error}") from None
 
-    def _start(self) -> StepState:
+    def _start(self) -> LedgerState:
         """Return the kept state, if it is one of this ledger; else that of no entry."""
         try:
-            kept = read_record(self._store, FOLD_KEY, StepState)
+            kept = read_record(self._store, FOLD_KEY, LedgerState)
             last = self._entry(kept.number) if kept is not None else None
         except CorruptError as error:
             _log.warning("folding the ledger anew: %s", error.message)
-            return StepState()
+            return LedgerState()
         if kept is None or last is None or digest_bytes(last.to_bytes()) != kept.digest:
-            return StepState()
+            return LedgerState()
         return kept
 
-    def _keep_fold(self, state: StepState) -> None:
+    def _keep_fold(self, state: LedgerState) -> None:
         if state.number % _FOLD_EVERY == 0 or state.result is not None:
             try:
                 self._store.put_bytes(FOLD_KEY, state.to_bytes())
@@ -135,9 +179,14 @@ def entry_key(number: int) -> str:
     return f"{LEDGER}/{number:08d}.json"
 
 
-def _check(state: StepState, what: Happening, generation: int) -> None:
+def _check(state: LedgerState, generation: int) -> None:
+    if generation != state.generation:
+        raise SupersededError(f"attempt {generation} was superseded by attempt {state.generation}")
+
+
+def _check_next(state: LedgerState, what: Happening, generation: int) -> None:
     if state.result is not None:
         raise ResultThereError(f"the step has its result, of attempt {state.generation}")
-    expected = state.generation + 1 if isinstance(what, Attempt) else state.generation
-    if generation != expected:
-        raise SupersededError(f"attempt {generation} was superseded by attempt {state.generation}")
+    _check(state, generation - 1 if isinstance(what, Attempt) else generation)
+    if state.ended is not None and not isinstance(what, Attempt):
+        raise SupersededError(f"attempt {generation} has ended")

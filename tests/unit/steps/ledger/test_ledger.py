@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from kinetoscope.core.errors import CorruptError, NotFoundError, StorageError, SupersededError
-from kinetoscope.steps.ledger import FOLD_KEY, Ledger, ResultThereError, entry_key
-from kinetoscope.steps.ledger_entries import (
+from kinetoscope.steps.ledger.entries import (
     Attempt,
     Committed,
     Damaged,
     Ended,
     Happening,
+    LedgerState,
     Pruned,
     RolledBack,
     Saved,
-    StepState,
 )
+from kinetoscope.steps.ledger.ledger import FOLD_KEY, Ledger, ResultThereError, entry_key
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.directory import DirectoryStore
 
@@ -33,7 +33,7 @@ def saved(step: int, save: str = "a") -> Saved:
     return Saved(prefix=f"checkpoints/{step}-{save}", manifest=f"sha256:{step}{save}", step=step)
 
 
-def just(what: Happening) -> Callable[[StepState], Happening]:
+def just(what: Happening) -> Callable[[LedgerState], Happening]:
     return lambda _: what
 
 
@@ -90,7 +90,7 @@ def test_two_that_begin_at_once_choose_afresh(store: DirectoryStore) -> None:
     one, other = Ledger(store), Ledger(store)
     seen: list[int] = []
 
-    def late(state: StepState) -> Happening:
+    def late(state: LedgerState) -> Happening:
         seen.append(state.number)
         if len(seen) == 1:
             one.append(just(ATTEMPT), 1)
@@ -200,6 +200,9 @@ class Faulty:
         if fault == "lost":
             raise StorageError("no answer")
         return not there
+
+    def list(self, prefix: str) -> list[str]:
+        return [key for key in self.objects if key.startswith(f"{prefix}/")]
 
     def arrive(self) -> None:
         while self.late:

@@ -1,0 +1,1 @@
+"""The supervisors of the nodes that share an attempt of a step."""

@@ -1,0 +1,109 @@
+"""The supervisor of a further node: it never touches the lease, and follows the ledger."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from pathlib import Path
+
+from kinetoscope.core.errors import ExitCode, StorageError, SupersededError
+from kinetoscope.steps.contract import JOINED, Report
+from kinetoscope.steps.endings import ending_state
+from kinetoscope.steps.ledger.ledger import Ledger
+from kinetoscope.steps.nodes.leader import CAUSE_SECONDS
+from kinetoscope.steps.nodes.node import BEAT_SECONDS, END_SECONDS, LOOK_SECONDS, Node
+from kinetoscope.steps.nodes.report import NodeReport
+from kinetoscope.steps.repeating import Repeating, persist
+
+_log = logging.getLogger(__name__)
+
+
+class Member(Node):
+    """The part of a node that has not rank 0.
+
+    Its ranks wait for rank 0, which may wait for another run, for as long as it takes.
+    """
+
+    def run(self) -> ExitCode:
+        """Run the node's ranks in whatever attempt rank 0 has; return the exit code."""
+        self._report: NodeReport | None = None
+        self._generation = 0
+        self._is_done = False
+        with self.folder() as folder:
+            ranks = self.start_ranks(folder, None)
+            try:
+                code = self.watch(ranks, folder, self._beside(folder))
+                ranks.close()
+            except SupersededError as error:
+                _log.error("%s", error.message)
+                return error.exit_code
+            finally:
+                ranks.close()
+            if self._is_done:
+                return ExitCode.DONE
+            end = self.end_of(folder, code, ranks.codes())
+            _log.info("node %d ended with code %d: %s", self.environment.node, code, end.reason)
+            self._tell_end(folder, end)
+        if code == ExitCode.LOST_PEER:
+            self._wait_for_the_cause()
+        return code
+
+    def _beside(self, folder: Path) -> list[Repeating]:
+        ledger = Ledger(self.store)
+
+        def tell() -> None:
+            if (report := self._join(folder)) is not None:
+                report.beat()
+
+        def ship() -> None:
+            if (report := self._join(folder)) is not None:
+                report.ship()
+
+        return [
+            Repeating("following the ledger", partial(self._follow, ledger), BEAT_SECONDS),
+            Repeating("the heartbeat", tell, BEAT_SECONDS),
+            Repeating("shipping logs", ship, BEAT_SECONDS),
+            Repeating("looking for a stop", self.look_for_stop, LOOK_SECONDS),
+        ]
+
+    def _follow(self, ledger: Ledger) -> None:
+        """See whether there is anything left to do for this node."""
+        state = ledger.state()
+        if state.result is not None:
+            self._is_done = self.told_to_stop = True
+        elif self._generation:
+            ledger.check(self._generation)
+            self.told_to_stop = self.told_to_stop or state.ended is not None
+
+    def _join(self, folder: Path) -> NodeReport | None:
+        """Return what tells of this node, once a rank knows which attempt it is in."""
+        joined = folder / JOINED
+        if self._report is None and joined.exists():
+            generation = int(joined.read_text())
+            self._report, self._generation = self.report(folder, generation), generation
+        return self._report
+
+    def _tell_end(self, folder: Path, end: Report) -> None:
+        report = self._join(folder)
+        if report is None:
+            return
+        state = ending_state(end.code)
+        try:
+            persist(partial(report.end, state, end), seconds=END_SECONDS)
+            persist(partial(report.ship, at_once=True), seconds=END_SECONDS)
+        except StorageError as error:
+            _log.error("the end of the node is not noted: %s", error.message)
+
+    def _wait_for_the_cause(self) -> None:
+        """Let the node that is the cause end first: whoever restarts us judges by that."""
+        ledger = Ledger(self.store)
+        deadline = time.monotonic() + CAUSE_SECONDS
+        while time.monotonic() < deadline and not self.is_told_to_stop():
+            try:
+                state = ledger.state()
+            except StorageError:
+                state = None
+            if state and (state.ended or state.result or state.generation > self._generation):
+                return
+            time.sleep(LOOK_SECONDS)

@@ -1,0 +1,158 @@
+"""What the supervisors of all nodes do: start the node's ranks, watch them, tell how they ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from kinetoscope.core.errors import ExitCode
+from kinetoscope.core.settings import workspace
+from kinetoscope.steps.contract import (
+    JOINED,
+    Report,
+    StepSpec,
+    StepStatus,
+    attempt_key,
+    stop_requested,
+)
+from kinetoscope.steps.endings import untold_end
+from kinetoscope.steps.nodes.report import NodeReport
+from kinetoscope.steps.rank_environment import RankEnvironment
+from kinetoscope.steps.ranks import Ranks
+from kinetoscope.steps.repeating import Repeating
+from kinetoscope.steps.scratch import make_scratch
+from kinetoscope.steps.watch import Stall, watch
+from kinetoscope.storage.open import open_store
+
+LOOK_SECONDS = 1.0
+BEAT_SECONDS = 2.0
+# How long the end is told again to a store that does not answer.
+END_SECONDS = 60.0
+
+
+class Node:
+    """One node's part of an attempt.
+
+    Args:
+        spec: of the step.
+        spec_uri: where the ranks read it.
+        ranks: which of the job's ranks are this node's.
+    """
+
+    def __init__(self, spec: StepSpec, spec_uri: str, ranks: RankEnvironment) -> None:
+        self.spec = spec
+        self.store = open_store(spec.uri)
+        self.environment = ranks
+        self.told_to_stop = False
+        self._spec_uri = spec_uri
+        self._parent = os.getppid()
+        self._host_pid = int(os.environ.get("KINO_HOST_PID", "0"))
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, self._on_signal)
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """Give a new folder for what the ranks leave, which is gone afterwards."""
+        name = f"{self.spec.name}-{self.spec.fingerprint}-node-{self.environment.node}"
+        path = make_scratch(workspace().scratch_path, name)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def start_ranks(self, folder: Path, generation: int | None) -> Ranks:
+        """Start the node's ranks; those of a member learn the generation from rank 0."""
+        known = {} if generation is None else {"KINO_GENERATION": str(generation)}
+        return Ranks(
+            [self.spec.worker],
+            self.environment,
+            variables={
+                "KINO_SPEC_URI": self._spec_uri,
+                "KINO_ATTEMPT_PATH": str(folder),
+                **known,
+            },
+            logs=folder / "logs",
+            threads=self.spec.runtime.threads_per_process,
+        )
+
+    def report(self, folder: Path, generation: int) -> NodeReport:
+        """Return what tells the store of this node."""
+        number, count = self.environment.node, self.environment.num_nodes
+        status = StepStatus(
+            state="running",
+            generation=generation,
+            run_id=self.spec.run_id,
+            node=number,
+            num_nodes=count,
+        )
+        return NodeReport(self.store, attempt_key(generation, number), folder, status)
+
+    def watch(self, ranks: Ranks, folder: Path, beside: Sequence[Repeating]) -> ExitCode:
+        """Wait for the ranks; all that asks or tells the store goes on beside it."""
+        marks = [folder / name for name in ("progress.json", "metrics.jsonl")]
+        # Ranks of several nodes wait for each other first: that is no stall.
+        since = folder / JOINED if self.environment.num_nodes > 1 else None
+        stall = Stall(marks, self.spec.runtime.stall_seconds, since=since)
+
+        def is_stuck(now: float) -> bool:
+            for work in beside:
+                work.check()
+            return stall.is_stuck(now)
+
+        try:
+            return watch(
+                ranks,
+                should_stop=self.is_told_to_stop,
+                grace_seconds=self.spec.runtime.grace_seconds,
+                is_stuck=is_stuck,
+            )
+        finally:
+            for work in beside:
+                work.stop()
+
+    def is_told_to_stop(self) -> bool:
+        """Tell whether a signal came, a stop was asked for, or whoever started us died."""
+        orphaned = os.getppid() != self._parent or not _is_alive(self._host_pid)
+        self.told_to_stop = self.told_to_stop or orphaned
+        return self.told_to_stop
+
+    def look_for_stop(self) -> None:
+        """Ask the store whether the run is to stop."""
+        self.told_to_stop = self.told_to_stop or stop_requested(self.spec)
+
+    def end_of(self, folder: Path, code: ExitCode, codes: Sequence[int | None]) -> Report:
+        """Return why the ranks ended with a code.
+
+        Args:
+            folder: where they leave their reasons.
+            code: of all of them together.
+            codes: of each.
+        """
+        paths = sorted(folder.glob("report-*.json"))
+        reports = [Report.from_bytes(path.read_bytes(), str(path)) for path in paths]
+        told = next((report for report in reports if report.code == code), None)
+        if code == ExitCode.STALLED:
+            reason = f"no progress for {self.spec.runtime.stall_seconds:.0f} s"
+            return Report(code=code, reason=reason, hint="the ranks' logs hold their stacks")
+        if told is not None or code == ExitCode.DONE:
+            return told or Report(code=code, reason="")
+        known = f"the ranks ended with {list(codes)} (a negative number is a signal)"
+        reason, hint = untold_end(code, known)
+        return Report(code=code, reason=reason, hint=hint)
+
+    def _on_signal(self, *_: object) -> None:
+        self.told_to_stop = True
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

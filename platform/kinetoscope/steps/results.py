@@ -1,0 +1,104 @@
+"""What a step has come to, as others see it: its result and how its latest attempt fares."""
+
+from __future__ import annotations
+
+from kinetoscope.core.errors import CorruptError
+from kinetoscope.steps.contract import (
+    RESULT_KEY,
+    StepResult,
+    StepStatus,
+    make_again,
+    status_key,
+    step_identity,
+)
+from kinetoscope.steps.ledger.entries import LedgerState
+from kinetoscope.steps.ledger.ledger import Ledger
+from kinetoscope.storage.open import open_store
+from kinetoscope.storage.records import damage_hint, read_record, shown_name
+from kinetoscope.storage.store import ObjectStore
+
+
+def step_state(step_uri: str) -> LedgerState:
+    """Return the state that a step's ledger comes to; raises ``CorruptError``."""
+    with damage_hint(make_again(_identity(step_uri)[0])):
+        return Ledger(open_store(step_uri)).state()
+
+
+def read_result(step_uri: str, state: LedgerState | None = None) -> StepResult | None:
+    """Return a step's committed result, or None when it has none.
+
+    Args:
+        step_uri: where the step lives.
+        state: of the step, where it is known.
+
+    Raises:
+        CorruptError: it was changed since it was written, or is of another step.
+    """
+    store = open_store(step_uri)
+    name, fingerprint = _identity(step_uri)
+    with damage_hint(make_again(name)):
+        result = read_record(store, RESULT_KEY, StepResult)
+        if result is None:  # a copy of what the ledger has, which may not have been made
+            committed = (state or Ledger(store).state()).result
+            result = StepResult.model_validate(committed.result) if committed else None
+        if result is None:
+            return None
+        if (result.step, result.fingerprint) != (name, fingerprint):
+            raise CorruptError(
+                f"{shown_name(store, RESULT_KEY)} is of "
+                f"{step_identity(result.step, result.fingerprint)}"
+            )
+    return result.model_copy(update={"uri": step_uri})
+
+
+def keep_result(store: ObjectStore, state: LedgerState) -> None:
+    """Write the result that the ledger has where others look first, unless it is there."""
+    if state.result is not None and store.stat(RESULT_KEY) is None:
+        result = StepResult.model_validate(state.result.result)
+        store.put_bytes(RESULT_KEY, result.to_bytes())
+
+
+def check_artifacts(result: StepResult, run_id: str) -> None:
+    """Look whether what a step committed is there, by the sizes alone.
+
+    Args:
+        result: of the step.
+        run_id: of the run that wants it, which can have it made again.
+
+    Raises:
+        CorruptError: something is gone or has another size.
+    """
+    store = open_store(result.uri)
+    for artifact in result.artifacts.values():
+        stats = store.list(artifact.key)
+        if not stats or sum(stat.size_bytes for stat in stats) != artifact.size_bytes:
+            what = "has another size than it had" if stats else "is gone"
+            raise CorruptError(
+                f"{shown_name(store, artifact.key)}, which step {result.step} made, {what}",
+                hint=make_again(result.step, run_id),
+            )
+
+
+def read_status(step_uri: str, state: LedgerState | None = None) -> StepStatus | None:
+    """Return the status of a step's latest attempt, or None where it has told nothing yet.
+
+    Args:
+        step_uri: where the step lives.
+        state: of the step, where it is known.
+    """
+    generation = (state or step_state(step_uri)).generation
+    with damage_hint("kino resume RUN writes it anew"):
+        return read_record(open_store(step_uri), status_key(generation), StepStatus)
+
+
+def read_members(step_uri: str, status: StepStatus) -> list[StepStatus]:
+    """Return what the further nodes of an attempt have told, given what its first one has."""
+    store = open_store(step_uri)
+    keys = [status_key(status.generation, node) for node in range(1, status.num_nodes)]
+    found = [read_record(store, key, StepStatus) for key in keys]
+    return [told for told in found if told is not None]
+
+
+def _identity(step_uri: str) -> tuple[str, str]:
+    name, fingerprint = step_uri.split("/")[-2:]
+    return name, fingerprint
