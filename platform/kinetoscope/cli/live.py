@@ -130,6 +130,9 @@ def progress_text(row: dict[str, Any]) -> str:
         return ""
     parts = [f"{_PERCENT * done / total:.0f}% {done:g}/{total:g} {progress['unit']}".rstrip()]
     parts += [f"{key} {_number(value)}" for key, value in progress["info"].items()]
+    if "nodes" in row:
+        running = sum(node["state"] == "running" for node in row["nodes"])
+        parts.append(f"{running} of {row['num_nodes']} nodes at work")
     return ", ".join(parts)
 
 

@@ -65,6 +65,20 @@ def steps_table(steps: list[dict[str, Any]]) -> list[str]:
     return table(("step", "state", "time", "attempts", ""), rows)
 
 
+def step_lines(row: dict[str, Any]) -> list[str]:
+    """Return the lines of ``kino show --step`` for a row of ``run_status``."""
+    return [
+        *steps_table([row]),
+        *(f"  node {n['node']}: {n['state']}" for n in row.get("nodes", [])),
+    ]
+
+
+def history_lines(entries: list[dict[str, Any]]) -> list[str]:
+    """Return what `runs.view.step_history` told as a story, a line for each entry."""
+    lines = [f"{local_time(e['at'])}  attempt {e['attempt']} {e['text']}" for e in entries]
+    return ["", *lines] if lines else []
+
+
 def _code_versions(steps: list[dict[str, Any]]) -> list[str]:
     """Tell of steps that more than one version of the code worked on."""
     mixed = [row for row in steps if len(row["code_versions"]) > 1]

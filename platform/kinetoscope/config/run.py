@@ -24,15 +24,15 @@ class RuntimesConfig(Config):
     """Processes and threads of the steps; changes no result."""
 
     training: RuntimeConfig = RuntimeConfig()
-    """The ``train_*`` steps; ``num_processes`` is the number of ranks (GPUs)."""
+    """The ``train_*`` steps; ``num_processes`` is the number of ranks (GPUs) of each node."""
     other: RuntimeConfig = RuntimeConfig()
 
     @model_validator(mode="after")
     def _other_is_single(self) -> Self:
-        if self.other.num_processes != 1:
-            raise ValueError(
-                f"other.num_processes={self.other.num_processes}: only training runs on more than 1"
-            )
+        for name in ("num_nodes", "num_processes"):
+            value = getattr(self.other, name)
+            if value != 1:
+                raise ValueError(f"other.{name}={value}: only training runs on more than 1")
         return self
 
 
@@ -93,20 +93,20 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _ranks_divide_steps(self) -> Self:
-        ranks = self.runtimes.training.num_processes
+        runtime = self.runtimes.training
+        ranks, per_node = runtime.num_ranks, f"num_processes={runtime.num_processes}"
+        nodes = f"num_nodes={runtime.num_nodes} x " if runtime.num_nodes > 1 else ""
+        given = f"runtimes.training.{nodes}{per_node}"
         for stage in self.stages():
             sharing = stage.sequence_parallel
             if ranks % sharing:
-                raise ValueError(
-                    f"{stage.path}.sequence_parallel={sharing} must divide "
-                    f"runtimes.training.num_processes={ranks}"
-                )
+                raise ValueError(f"{stage.path}.sequence_parallel={sharing} must divide {given}")
             count = stage.loop.micro_batches_per_step
             if count % (ranks // sharing):
                 valid = [n * sharing for n in range(1, count + 1) if count % n == 0]
                 over = f" over {stage.path}.sequence_parallel={sharing}" if sharing > 1 else ""
                 raise ValueError(
-                    f"runtimes.training.num_processes={ranks}{over} must divide "
+                    f"{given}{over} must divide "
                     f"{stage.path}.loop.micro_batches_per_step={count}: one of {valid}"
                 )
         return self

@@ -9,12 +9,15 @@ from kinetoscope.core.errors import CorruptError, DiskFullError, KinetoscopeErro
 from kinetoscope.core.full_disk import a_disk_was_full, full_disk
 from kinetoscope.runs.find import list_runs
 from kinetoscope.runs.records import Run
-from kinetoscope.steps.contract import ATTEMPTS, StepResult, StepStatus
+from kinetoscope.steps.contract import ATTEMPTS, StepResult, StepStatus, make_again
 from kinetoscope.steps.endings import ending_state
 from kinetoscope.steps.ledger.entries import LedgerState
+from kinetoscope.steps.ledger.ledger import Ledger
+from kinetoscope.steps.ledger.story import story
 from kinetoscope.steps.results import read_members, read_result, read_status, step_state
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
+from kinetoscope.storage.records import damage_hint
 from kinetoscope.storage.store import ObjectStore
 
 
@@ -83,6 +86,16 @@ def interruption(run: Run, *, disk_was_full: bool = False) -> KinetoscopeError:
     return KinetoscopeError((told or ["its processes are gone without a word"])[-1], hint=hint)
 
 
+def checked_step(run: Run, name: str) -> str:
+    """Return the name of a step that the run has; raises ``NotFoundError`` for another."""
+    if name not in run.record.steps:
+        raise NotFoundError(
+            f"run {run.run_id} has no step {name!r}",
+            hint=f"its steps are {', '.join(run.record.steps)}",
+        )
+    return name
+
+
 def step_row(run: Run, name: str) -> dict[str, Any]:
     """Return a step's name, state, seconds, attempts, cached, progress, reason and metrics_url.
 
@@ -135,12 +148,30 @@ def _attempt_row(run: Run, status: StepStatus, state: LedgerState) -> dict[str, 
 
 
 def _nodes(step_uri: str, status: StepStatus) -> dict[str, Any]:
-    """Return ``nodes`` for a step that has several: node, state, seconds, reason, metrics_url."""
+    """Return ``num_nodes`` and, for each that has told of itself, ``nodes``, where it has several.
+
+    Of a node that is its number, state, seconds, reason and metrics_url.
+    """
     if status.num_nodes == 1:
         return {}
     told = [status, *read_members(step_uri, status)]
     shown = {"node", "state", "seconds", "reason", "metrics_url"}
-    return {"nodes": [node.model_dump(mode="json", include=shown) for node in told]}
+    nodes = [node.model_dump(mode="json", include=shown) for node in told]
+    return {"num_nodes": status.num_nodes, "nodes": nodes}
+
+
+def step_history(run: Run, name: str) -> list[dict[str, Any]]:
+    """Return what has happened to a step, as `steps.ledger.story` tells it.
+
+    Raises:
+        NotFoundError: the run has no such step, or has not come to it.
+        CorruptError: the ledger is damaged.
+    """
+    record = run.step(checked_step(run, name))
+    if record is None:
+        raise NotFoundError(f"run {run.run_id} has not come to step {name} yet")
+    with damage_hint(make_again(name, run.run_id)):
+        return story(Ledger(open_store(run.step_uri(record))))
 
 
 def step_results(run: Run) -> dict[str, StepResult]:
@@ -170,12 +201,7 @@ class LogObject:
 
 def log_objects(run: Run, step: str | None) -> list[LogObject]:
     """Return a run's logs, oldest first: those of one step, or of all that it ran itself."""
-    names = [step] if step else run.record.steps
-    if step is not None and step not in run.record.steps:
-        raise NotFoundError(
-            f"run {run.run_id} has no step {step!r}",
-            hint=f"its steps are {', '.join(run.record.steps)}",
-        )
+    names = [checked_step(run, step)] if step else run.record.steps
     found = []
     for name in names:
         record = run.step(name)

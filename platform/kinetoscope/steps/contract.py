@@ -43,6 +43,11 @@ class RuntimeConfig(Config):
     stall_seconds: NonNegativeFloat = 1800.0
     """A step without progress for so long is stopped, its stacks dumped; 0 waits for ever."""
 
+    @property
+    def num_ranks(self) -> int:
+        """Ranks of all machines."""
+        return self.num_nodes * self.num_processes
+
 
 class Artifact(Record):
     """An output: an object, or all objects below a prefix."""

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from kinetoscope.core.errors import ExitCode
 from kinetoscope.core.machine_limits import usable_cores
 from kinetoscope.steps.lifeline import LIFELINE
-from kinetoscope.steps.rank_environment import RankEnvironment
+from kinetoscope.steps.rank_environment import LOOPBACK, RankEnvironment
 
 # The first of these that any rank ended with is the attempt's own.
 _WORST_FIRST = (
@@ -51,7 +51,9 @@ class Ranks:
     ) -> None:
         self.stop_sent = False
         self._lifeline: tuple[int, ...] = os.pipe()
-        environment = _inherited() | _thread_variables(threads, node.local_world_size)
+        # Nodes that meet on this machine share its cores.
+        here = node.world_size if node.master_address == LOOPBACK else node.local_world_size
+        environment = _inherited() | _thread_variables(threads, here)
         environment |= {LIFELINE: str(self._lifeline[0]), **(variables or {})}
         if logs is not None:
             logs.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,12 @@ def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
         ("seed=[1", "is not valid YAML"),
         ("runtimes.training.num_processes=3", "num_processes=3 must divide train_spatial_vae"),
         ("train_dit.0.sequence_parallel=2", "sequence_parallel=2 must divide runtimes.training"),
+        (
+            "runtimes.training.num_nodes=3",
+            "num_nodes=3 x num_processes=1 must divide train_spatial",
+        ),
         ("runtimes.other.num_processes=2", "only training runs on more than 1"),
+        ("runtimes.other.num_nodes=2", "only training runs on more than 1"),
         ("spatial_weights=a.safetensors", "exactly one of train_spatial_vae and spatial_weights"),
         ("models.dit.text_width=32", "text_encoder.width=64 must equal dit.text_width=32"),
         ("train_vae=[]", "train_vae: .*at least 1"),
