@@ -56,7 +56,7 @@ def main(ctx: StepContext) -> Outputs | None:
         rows.append({"frames": float(num_frames), **row})
         if index < config.grid_clips:
             shown.append((frames, to_frames(decoded)))
-        ctx.progress(index + 1, len(table), "clips", psnr=row["psnr"])
+        ctx.progress(index + 1, len(table), "clips", kept=0, psnr=row["psnr"])
     metrics = frame_weighted_means(rows)
     _write_metrics(ctx, metrics, table.clip_id, rows)
     _write_grid(ctx, shown, float(table.fps[0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kinetoscope.core.errors import CorruptError, StorageError, SupersededError
 from kinetoscope.core.full_disk import disk_full_error
@@ -50,8 +50,16 @@ class Repeating:
 
     def stop(self) -> None:
         """End it, after what it is in the middle of: nothing of it comes later."""
-        self._stop.set()
-        self._thread.join(_JOIN_SECONDS)
+        self.stop_all([self])
+
+    @staticmethod
+    def stop_all(works: Sequence[Repeating]) -> None:
+        """End several, as `stop` does one; a store that does not answer holds up only once."""
+        deadline = time.monotonic() + _JOIN_SECONDS
+        for work in works:
+            work._stop.set()
+        for work in works:
+            work._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -46,7 +46,6 @@ class Leader(Node):
         full: DiskFullError | None = None
         with self.folder() as folder:
             report = self.report(folder, self._generation)
-            report.beat()
             ranks = self.start_ranks(folder, self._generation)
             try:
                 code = self.watch(ranks, folder, self._beside(report))
@@ -88,12 +87,11 @@ class Leader(Node):
         end = self.end_of(folder, code, ranks.codes())
         try:
             end = self._with_other_nodes(end)
-            persist(partial(report.ship, at_once=True), seconds=END_SECONDS)
-            state = ending_state(end.code)
-            persist(partial(report.end, state, end), seconds=END_SECONDS)
+            persist(partial(report.end, ending_state(end.code), end), seconds=END_SECONDS)
             persist(partial(self._note_end, report, end), seconds=END_SECONDS)
-        except StorageError as error:
-            _log.error("the end of the attempt is not noted: %s", error.message)
+            persist(partial(report.ship, at_once=True), seconds=END_SECONDS)
+        except (StorageError, SupersededError) as error:
+            _log.error("not all is told of the end of the attempt: %s", error.message)
         return ExitCode(end.code)
 
     def _with_other_nodes(self, own: Report) -> Report:

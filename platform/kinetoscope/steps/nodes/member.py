@@ -88,9 +88,8 @@ class Member(Node):
         report = self._join(folder)
         if report is None:
             return
-        state = ending_state(end.code)
         try:
-            persist(partial(report.end, state, end), seconds=END_SECONDS)
+            persist(partial(report.end, ending_state(end.code), end), seconds=END_SECONDS)
             persist(partial(report.ship, at_once=True), seconds=END_SECONDS)
         except StorageError as error:
             _log.error("the end of the node is not noted: %s", error.message)

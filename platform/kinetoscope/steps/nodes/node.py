@@ -111,8 +111,7 @@ class Node:
                 is_stuck=is_stuck,
             )
         finally:
-            for work in beside:
-                work.stop()
+            Repeating.stop_all(beside)
 
     def is_told_to_stop(self) -> bool:
         """Tell whether a signal came, a stop was asked for, or whoever started us died."""

@@ -48,6 +48,7 @@ def main(ctx: StepContext) -> Outputs | None:
     missing = writer.missing_shards()
     encoder = Encoder(ctx, config, table)
     done = len(entries) - sum(len(writer.shard_entries(shard)) for shard in missing)
+    ctx.progress(done, len(entries), "samples")
     for shard in missing:
         if ctx.stop_requested:
             raise PreemptedError(f"told to stop; {done} of {len(entries)} samples are saved")

@@ -53,6 +53,7 @@ class StepLog:
         self._wait_seconds = self._useful_seconds = 0.0
         self._window_started = self._step_started = time.monotonic()
         self._kept = 0
+        self._info: dict[str, float] = {}
 
     def begin(self, first_step: int) -> None:
         """Serve metrics, and say where training begins."""
@@ -62,7 +63,7 @@ class StepLog:
             self._outlet.publish_metrics_url(self._metrics.serve(port, address))
         self._window_started = self._step_started = time.monotonic()
         self._kept = first_step
-        self._outlet.progress(first_step, self._config.num_steps, "steps", kept=first_step)
+        self._tell_progress(first_step)
 
     def waited(self, seconds: float) -> None:
         """Note the time that the next step waited for its batches; the step begins now."""
@@ -89,9 +90,8 @@ class StepLog:
         if outcome.rank_imbalance is not None:
             self._metrics.rank_imbalance(outcome.rank_imbalance)
         self._metrics.progress(done / self._config.num_steps)
-        self._outlet.progress(
-            done, self._config.num_steps, "steps", kept=self._kept, loss=round(outcome.loss, 5)
-        )
+        self._info = {"loss": round(outcome.loss, 5)}
+        self._tell_progress(done)
         self._add("train.loss", outcome.loss)
         self._add("train.grad_norm", grad_norm)
         self._add("train.data_wait_seconds", self._wait_seconds)
@@ -105,7 +105,7 @@ class StepLog:
     def saved(self, step: int, seconds: float, num_bytes: int) -> None:
         """Report a checkpoint after ``step`` optimizer steps."""
         self._kept = step
-        self._outlet.progress(step, self._config.num_steps, "steps", kept=step)
+        self._tell_progress(step)
         self._metrics.checkpoint({"write": seconds}, num_bytes)
 
     def nonfinite(self) -> None:
@@ -122,6 +122,9 @@ class StepLog:
     def close(self) -> None:
         """Stop serving metrics."""
         self._metrics.close()
+
+    def _tell_progress(self, done: int) -> None:
+        self._outlet.progress(done, self._config.num_steps, "steps", kept=self._kept, **self._info)
 
     def _add(self, name: str, value: float) -> None:
         self._sums[name] += value
