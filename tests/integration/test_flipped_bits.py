@@ -31,10 +31,11 @@ from kinetoscope.storage.records import read_record
 from kinetoscope.tracking.mirrored_aliases import read_aliases
 from kinetoscope.tracking.version_records import read_record as read_version_record
 
-# What people read, and what is looked at while a step runs: logs, rows of metrics, caches, pages;
+# What people read, and what is looked at while a run goes on: logs, rows of metrics, caches, beats;
 # and the list of folders that are ours, which are known by their shape as well.
 _EXCUSED = re.compile(
-    r"/(logs|metrics|parts)/|/metrics\.jsonl$|report\.html$|/digests\.json$|/\.kinetoscope-folders$"
+    r"/(logs|metrics|parts)/"
+    r"|(report\.html|/beat\.json|/metrics\.jsonl|/digests\.json|/\.kinetoscope-folders)$"
 )
 
 
@@ -97,12 +98,12 @@ def _run_reader(run: Run, key: str) -> Callable[[], Any] | None:
     name = key.rpartition("/")[2].removesuffix(".json")
     readers: dict[str, Callable[[], Any]] = {
         "run.json": lambda: Run(run.root_uri, run.run_id).record,  # read anew
-        "mirrored.json": run.is_mirrored,
         "config.json": lambda: run.config,
-        "end.json": run.end,
         "videos.jsonl": lambda: _listing(run),
         "moved-videos.json": lambda: run.videos,
-        f"starts/{name}.json": run.latest_start,
+        f"starts/{name}.json": lambda: run.start(int(name)).record,
+        "starts/000001/end.json": run.end,
+        "starts/000001/mirrored.json": run.latest_start().is_mirrored,
         f"steps/{name}.json": lambda: run.step(name),
     }
     return readers.get(key)

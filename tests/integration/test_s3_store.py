@@ -23,7 +23,7 @@ def test_a_whole_run_in_a_bucket(
     kino("run", "--recipe", "smoke", "--videos", str(mixed_videos))
     told = kino.json("show", "last")
     assert told["state"] == "succeeded"
-    assert told["report"] == f"{root}/runs/{told['run']}/report.html"
+    assert told["report"] == f"{root}/runs/{told['run']}/starts/000001/report.html"
     assert told["sample"].startswith(f"{root}/steps/evaluate_dit/")
     assert len(told["quarantine"]) == 4
     assert [row["run"] for row in kino.json("ls")] == [told["run"]]

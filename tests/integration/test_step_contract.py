@@ -213,7 +213,7 @@ def test_a_stop_request_saves_and_the_next_start_goes_on(make_spec: MakeSpec) ->
     run = open_run(f"{spec.root_uri}/runs/{spec.run_id}")
     supervisor = start_supervisor(spec)
     _wait_for_parts(spec, 2)
-    run.request_stop()
+    run.latest_start().request_stop()
     assert supervisor.wait(30) == PreemptedError.exit_code
     assert _status(spec).state == "stopped"
     done = len(open_store(spec.uri).list("parts"))

@@ -16,6 +16,7 @@ from kinetoscope.core.hashing import canonical_json, digest_bytes
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.record_types import End, RunRecord, Start, StepRecord
 from kinetoscope.runs.records import Run
+from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.steps import planned_steps
 from kinetoscope.steps.contract import Progress, StepStatus, VideosInput, status_key
 from kinetoscope.steps.process_identity import ProcessIdentity
@@ -64,7 +65,9 @@ def make_run(
     run = new_run(run_id, created_at=created_at, name=name)
     _write_prepared(run, f"steps/prepare_data/{prepared}", quarantine)
     _write_failed(run, f"steps/train_spatial_vae/{run_id}", reason)
-    run.finish(End(state="failed", step=STEPS[1], reason=reason, code=77, hint="slower"))
+    run.latest_start().finish(
+        End(state="failed", step=STEPS[1], reason=reason, code=77, hint="slower")
+    )
     return run
 
 
@@ -73,15 +76,15 @@ def make_finished_run(run_id: str, *, created_at: float = 1.0) -> Run:
     config = load_config("smoke").config
     data = canonical_json(config.to_json()).encode()
     run = new_run(run_id, created_at=created_at, config_json=data, steps=_names(config))
-    run.begin(Start(process=ProcessIdentity.of(), started_at=created_at))
+    start = run.begin(Start(process=ProcessIdentity.of(), started_at=created_at), after=0)
     _write_prepared(run, f"steps/prepare_data/{run_id}", (QUARANTINED,))
     for name in run.record.steps[1:-1]:
         _write_done(run, name, {"weights": f"outputs/{name}.bin"})
     model = {"name": "toy", "version": "1", "aliases": ["candidate"], "bundle_key": TOY_KEY}
     _write_done(run, "register_model", {"model": "outputs/model.json"}, model)
-    run.store.put_bytes("report.html", b"<html>")
-    run.finish(End(state="succeeded"))
-    run.note_mirrored()
+    run.store.put_bytes(start.report_key, b"<html>")
+    start.finish(End(state="succeeded"))
+    start.note_mirrored()
     return run
 
 
@@ -137,6 +140,7 @@ def _write_failed(run: Run, key: str, reason: str) -> None:
     run.note_step(StepRecord(name="train_spatial_vae", key=key, cached=False))
 
 
-def set_running(run: Run) -> None:
-    """Note a start by this very process, which runs."""
-    run.begin(Start(process=ProcessIdentity.of(), started_at=time.time()))
+def set_running(run: Run, **elsewhere: str) -> RunStart:
+    """Note a start by this very process, which runs; or one that differs in parts from it."""
+    process = ProcessIdentity.of().model_copy(update=elsewhere)
+    return run.begin(Start(process=process, started_at=time.time()), after=run.num_starts())

@@ -16,8 +16,13 @@ from kinetoscope.runs.summary import run_summary
 from kinetoscope.runs.view import interruption
 
 
-def follow(run: Run, *, as_json: bool) -> None:
+def follow(run: Run, *, as_json: bool, after: int = 0) -> None:
     """Start the run's host, show its progress on stderr, and its summary on stdout at the end.
+
+    Args:
+        run: to start.
+        as_json: whether the summary is JSON.
+        after: number of the start that this one follows; see `Run.begin`.
 
     Raises:
         KinetoscopeError: with the exit code of the step that ended the run.
@@ -25,7 +30,7 @@ def follow(run: Run, *, as_json: bool) -> None:
     run_id = run.run_id
     if not as_json:
         say(f"run {run_id}")
-    host = Host(run, workspace())
+    host = Host(run, workspace(), after=after)
     with display(run) as shown:
 
         def update() -> None:
@@ -34,7 +39,7 @@ def follow(run: Run, *, as_json: bool) -> None:
                 shown.update()
 
         code = host.follow(update)
-    end = run.end()
+    end = host.start.end()
     if end is None:
         raise _interrupted(run, code)
     if end.state != "succeeded":

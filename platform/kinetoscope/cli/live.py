@@ -57,7 +57,7 @@ class LineDisplay:
 
     def update(self) -> None:
         """Write the lines that are due."""
-        if not self._told_of_stop and self._run.stop_requested():
+        if not self._told_of_stop and self._run.latest_start().stop_requested():
             self._told_of_stop = True
             say(_STOPPING, err=True)
         due = time.monotonic() - self._told_at >= _LINE_SECONDS
@@ -94,7 +94,7 @@ class LiveDisplay:
         """Draw the table anew."""
         from rich.console import Group
 
-        note = [_STOPPING] if self._run.stop_requested() else []
+        note = [_STOPPING] if self._run.latest_start().stop_requested() else []
         self._live.update(Group(status_table(run_status(self._run)), *note), refresh=True)
 
 

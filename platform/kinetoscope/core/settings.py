@@ -165,6 +165,12 @@ def given_store_uri() -> str | None:
     return os.environ.get("KINO_STORE_URI") or None
 
 
+def run_start() -> int | None:
+    """Return ``$KINO_RUN_START``: which start of its run this process works for, if it was told."""
+    text = os.environ.get("KINO_RUN_START", "")
+    return int(text) if text.isdecimal() else None
+
+
 def metrics_endpoint() -> tuple[str, int]:
     """Return where metrics are served: ``$KINO_METRICS_ADDRESS`` and ``$KINO_METRICS_PORT``.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 KIB = 2**10
 MIB = 2**20
 GIB = 2**30
@@ -13,6 +15,11 @@ def format_bytes(num_bytes: int) -> str:
         if num_bytes >= size:
             return f"{num_bytes / size:.1f} {unit}"
     return f"{num_bytes} B"
+
+
+def format_utc(seconds: float) -> str:
+    """Return seconds since the epoch as e.g. ``2026-11-23 18:05:31 UTC``."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def format_seconds(seconds: float) -> str:

@@ -99,9 +99,15 @@ def _mark(workspace: Workspace) -> None:
 
 
 class Host:
-    """The process that hosts a run, seen from the one that started it."""
+    """The process that hosts a start of a run, seen from the one that started it.
 
-    def __init__(self, run: Run, workspace: Workspace) -> None:
+    Args:
+        run: to start.
+        workspace: that keeps the run's log.
+        after: number of the start that it follows; see `Run.begin`.
+    """
+
+    def __init__(self, run: Run, workspace: Workspace, *, after: int) -> None:
         run.config  # noqa: B018 - what can't be read is told here, not in the host's log
         self.run = run
         self.log_path = workspace.root / "logs" / f"{run.run_id}.log"
@@ -116,9 +122,19 @@ class Host:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env=os.environ
-                | {"KINO_WORKSPACE": str(workspace.root), "KINO_STARTER_PID": str(os.getpid())},
+                | {
+                    "KINO_WORKSPACE": str(workspace.root),
+                    "KINO_STARTER_PID": str(os.getpid()),
+                    "KINO_RUN_START": str(after + 1),
+                },
             )
-        run.begin(Start(process=ProcessIdentity.of(self._process.pid), started_at=time.time()))
+        process = ProcessIdentity.of(self._process.pid)
+        try:
+            self.start = run.begin(Start(process=process, started_at=time.time()), after=after)
+        except BaseException:  # another command was first: our host has nothing to do
+            self.kill()
+            self._process.wait()
+            raise
 
     def follow(self, on_tick: Callable[[], None]) -> int:
         """Wait for the run's end; return the host's exit code.
@@ -151,7 +167,7 @@ class Host:
         self._process.kill()
 
     def _on_signal(self, *_: object) -> None:
-        if self.run.store.stat("stop.json") is None:
-            self.run.request_stop()
+        if not self.start.stop_requested():
+            self.start.request_stop()
         else:
             self.kill()

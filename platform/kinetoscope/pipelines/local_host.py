@@ -6,6 +6,7 @@ dies; it stops its steps when whoever started it dies.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ import threading
 import time
 
 from kinetoscope.config.run import RunConfig
-from kinetoscope.core.errors import KinetoscopeError
+from kinetoscope.core.errors import KinetoscopeError, StorageError
 from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.build import build_pipeline
@@ -22,6 +23,8 @@ from kinetoscope.runs.find import open_run
 from kinetoscope.runs.mirror import Mirror
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.report import finish_run
+from kinetoscope.runs.starts.start import BEAT_SECONDS, RunStart
+from kinetoscope.steps.repeating import Repeating
 from kinetoscope.steps.scratch import scratch_folder
 from kinetoscope.telemetry.logging_setup import setup_logging
 
@@ -36,9 +39,12 @@ def host(run_uri: str) -> int:
     setup_logging()
     run = open_run(run_uri)
     config = run.config
+    # Told, since it may be gone before we came to ask who it is.
+    parent = int(os.environ.get("KINO_STARTER_PID") or os.getppid())
     os.environ["KINO_HOST_PID"] = str(os.getpid())
-    _stop_when_orphaned(run)
-    _await_start(run)
+    start = _await_start(run, parent)
+    _stop_when_orphaned(start, parent)
+    beating = _beating(start)
     mirror = Mirror(run, config)
     mirror.start()
     try:
@@ -46,7 +52,7 @@ def host(run_uri: str) -> int:
     except Exception:  # kfp raises RuntimeError for a failed task; the run's records say why
         _log.exception("the pipeline did not run to its end")
     try:
-        if run.end() is None:  # the exit handler itself could not run
+        if not start.has_ended():  # the exit handler itself could not run
             finish_run(run_uri)
     except OSError as error:
         full = disk_full_error(error)
@@ -56,18 +62,37 @@ def host(run_uri: str) -> int:
         return full.exit_code  # all that can be said where not even the end can be written
     finally:
         mirror.finish()
-    return 0 if run.state() == "succeeded" else 1
+        beating.stop()
+    end = start.end()
+    return 0 if end is not None and end.state == "succeeded" else 1
 
 
-def _await_start(run: Run) -> None:
-    """Wait until our start is on record: steps note which start came to them."""
+def _await_start(run: Run, parent: int) -> RunStart:
+    """Wait until our start is on record: before, nothing of the run may be touched."""
     give_up_at = time.monotonic() + _START_SECONDS
-    while time.monotonic() < give_up_at:
-        start = run.latest_start()
-        if start is not None and start.process.pid == os.getpid():
-            return
+    while time.monotonic() < give_up_at and os.getppid() == parent:
+        start = run.own_start()
+        if start.record is not None:
+            process = start.record.process
+            if process.is_here() and process.pid == os.getpid():
+                return start
+            break  # another command was first
         time.sleep(_LOOK_SECONDS / 20)
     raise KinetoscopeError(f"nobody noted the start of run {run.run_id}", hint="start it again")
+
+
+def _beating(start: RunStart) -> Repeating:
+    """Let others see that this host lives, until it is told to stop."""
+    counts = itertools.count(1)
+
+    def beat() -> None:
+        try:
+            start.beat(next(counts))
+        except OSError as error:
+            # Nothing that ends the beat: there may be room again.
+            raise StorageError(str(error)) from error
+
+    return Repeating("the host's sign of life", beat, BEAT_SECONDS)
 
 
 def _run_pipeline(run_uri: str, config: RunConfig) -> None:
@@ -87,16 +112,14 @@ def _run_pipeline(run_uri: str, config: RunConfig) -> None:
         build_pipeline(config)(run_uri=run_uri)
 
 
-def _stop_when_orphaned(run: Run) -> None:
-    # Told, since it may be gone before we came to ask who it is.
-    parent = int(os.environ.get("KINO_STARTER_PID") or os.getppid())
+def _stop_when_orphaned(start: RunStart, parent: int) -> None:
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(_LOOK_SECONDS):
             if os.getppid() != parent:
                 _log.warning("the process that started this run is gone: stopping")
-                run.request_stop()
+                start.request_stop()
                 return
 
     threading.Thread(target=watch, name="orphan-watch", daemon=True).start()

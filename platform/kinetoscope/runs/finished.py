@@ -6,6 +6,7 @@ from kinetoscope.core.errors import CorruptError
 from kinetoscope.core.settings import tracking_uri
 from kinetoscope.core.uris import sqlite_path
 from kinetoscope.runs.records import Run
+from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.view import step_results
 from kinetoscope.steps.results import check_artifacts
 
@@ -19,8 +20,9 @@ def is_finished(run: Run) -> bool:
         CorruptError: what a step made is gone or has another size, which going on would not mend.
     """
     try:
-        end = run.end()
-        if end is None or end.state != "succeeded" or not _is_told(run):
+        start = run.latest_start()
+        end = start.end()
+        if end is None or end.state != "succeeded" or not _is_told(start):
             return False
         results = step_results(run)
         steps = run.record.steps
@@ -33,8 +35,8 @@ def is_finished(run: Run) -> bool:
     return True
 
 
-def _is_told(run: Run) -> bool:
-    """Tell whether the run has its report, and MLflow all of the run."""
+def _is_told(start: RunStart) -> bool:
+    """Tell whether a start has its report, and MLflow all of it."""
     database = sqlite_path(tracking_uri())
     lost = database is not None and not database.exists()
-    return run.is_mirrored() and not lost and run.store.stat("report.html") is not None
+    return start.is_mirrored() and start.has_report() and not lost

@@ -13,15 +13,15 @@ import threading
 from pathlib import Path, PurePosixPath
 
 from kinetoscope.config.run import RunConfig
+from kinetoscope.core.errors import SupersededError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.settings import tracking_uri, workspace
 from kinetoscope.runs.record_types import StepRecord
 from kinetoscope.runs.records import RUNS, Run
 from kinetoscope.runs.view import step_results
-from kinetoscope.steps.contract import ATTEMPTS, StepResult, StepSpec
+from kinetoscope.steps.contract import ATTEMPTS, StepResult, latest_spec
 from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import as_local, open_store
-from kinetoscope.storage.records import read_record
 from kinetoscope.storage.store import ObjectStore
 from kinetoscope.tracking.tracker import MetricRow, Status, Tracker
 
@@ -29,7 +29,6 @@ _SYNC_SECONDS = 5.0
 _MAX_ARTIFACT_BYTES = 32 << 20
 _SHOWN_ARTIFACTS = ("report", "grid", "metrics", "quarantine")
 _SAMPLE = "sample.mp4"
-_REPORT = "report.html"
 _STATUS: dict[str, Status] = {"succeeded": "FINISHED", "stopped": "KILLED"}
 _TAG = "kinetoscope.dev"
 
@@ -41,6 +40,7 @@ class Mirror:
 
     def __init__(self, run: Run, config: RunConfig) -> None:
         self._run = run
+        self._start = run.own_start()
         self._config = config
         self._tracker: Tracker | None = None
         self._parent = ""
@@ -59,16 +59,20 @@ class Mirror:
         self._ended.set()
         self._thread.join()
         try:
+            self._run.check_latest(self._start)  # a later start tells MLflow how the run fares
             self._sync()
             self._close()
-            self._run.note_mirrored()
+            self._start.note_mirrored()
         except Exception as error:
             _log.warning("MLflow does not have all of this run: %s", error)
 
     def _follow(self) -> None:
         while not self._ended.wait(_SYNC_SECONDS):
             try:
+                self._run.check_latest(self._start)
                 self._sync()
+            except SupersededError:
+                return
             except Exception as error:  # whatever ails MLflow, the run goes on
                 _log.warning("MLflow is behind: %s", error)
 
@@ -115,8 +119,7 @@ class Mirror:
             self._finished.add(record.name)
 
     def _open_step(self, tracker: Tracker, record: StepRecord) -> str:
-        store = open_store(self._run.step_uri(record))
-        spec = read_record(store, f"specs/{self._run.run_id}.json", StepSpec)
+        spec = latest_spec(self._run.step_uri(record), self._run.run_id)
         tags = {f"{_TAG}/step-key": record.key, f"{_TAG}/cached": str(record.cached).lower()}
         inputs = spec.inputs if spec is not None else {}
         tags |= {f"{_TAG}/input.{name}": key for name, key in inputs.items()}
@@ -160,8 +163,9 @@ class Mirror:
                 tracker.finish(tracked, "KILLED" if stopped else "FAILED")
         for result in step_results(self._run).values():
             tracker.log_metrics(self._parent, result.metrics)
-        if self._run.store.stat(_REPORT) is not None:
+        if self._start.has_report():
             with tempfile.TemporaryDirectory() as scratch:
-                report = as_local(self._run.store, _REPORT, Path(scratch))
+                report = as_local(self._run.store, self._start.report_key, Path(scratch))
                 tracker.log_artifact(self._parent, report)
-        tracker.finish(self._parent, _STATUS.get(self._run.state(), "FAILED"))
+        end = self._start.end()
+        tracker.finish(self._parent, _STATUS.get(end.state if end else "", "FAILED"))

@@ -12,7 +12,8 @@ from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.identity import Identity, identify
 from kinetoscope.runs.record_types import RunRecord, StepRecord
-from kinetoscope.runs.records import STOP_KEY, Run
+from kinetoscope.runs.records import RUNS, Run
+from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.steps import RunStep, planned_step
 from kinetoscope.steps.contract import STEPS, StepSpec, step_key
 from kinetoscope.steps.results import read_result
@@ -42,12 +43,20 @@ def pinned_spec(run: Run, config: RunConfig, name: str, inputs: dict[str, str]) 
     identity = identify(
         step, seed=config.seed, data=record.videos.digest, inputs=inputs, weights=record.weights
     )
-    key = _pin(run, name, identity)
-    return _spec(run, config, step, inputs, identity, key.rpartition("/")[2])
+    start = run.own_start()
+    key = _pin(run, start, name, identity)
+    spec = _spec(run, config, step, inputs, identity)
+    return spec.model_copy(
+        update={
+            "fingerprint": key.rpartition("/")[2],
+            "start": start.number,
+            "stop_key": f"{RUNS}/{run.run_id}/{start.stop_key}",
+        }
+    )
 
 
-def _pin(run: Run, name: str, identity: Identity) -> str:
-    """Return the step's key, noted in the run's records."""
+def _pin(run: Run, start: RunStart, name: str, identity: Identity) -> str:
+    """Return the step's key, noted in the run's records unless a later start writes there now."""
     fresh = run.fresh_requested(name)
     pin = _pin_of(run, name, damage_matters=not fresh)
     before = (*pin.before, pin.key) if pin is not None else ()
@@ -55,18 +64,20 @@ def _pin(run: Run, name: str, identity: Identity) -> str:
         key = _reserve(run, name, identity.fingerprint)
     elif pin is not None and pin.inputs == identity.inputs:
         _tell_of_changes(run, pin, identity)
-        run.note_step(pin.model_copy(update={"start": run.num_starts()}))
+        run.check_latest(start)
+        run.note_step(pin.model_copy(update={"start": start.number}))
         return pin.key
     else:
         key = step_key(name, identity.fingerprint)
     done = read_result(f"{run.root_uri}/{key}") is not None
     earlier = tuple(dict.fromkeys(place for place in before if place != key))
+    run.check_latest(start)
     run.note_step(
         StepRecord(
             name=name,
             key=key,
             cached=done,
-            start=run.num_starts(),
+            start=start.number,
             inputs=identity.inputs,
             before=earlier,
         )
@@ -125,7 +136,6 @@ def _spec(
     step: RunStep,
     inputs: dict[str, str],
     identity: Identity,
-    fingerprint: str,
 ) -> StepSpec:
     record = run.record
     return StepSpec(
@@ -136,11 +146,10 @@ def _spec(
         config=step.piece.to_json(),
         seed=config.seed,
         inputs={name: split_uri(uri, STEPS)[1] for name, uri in inputs.items()},
-        fingerprint=fingerprint,
+        fingerprint=identity.fingerprint,
         videos=run.videos,
         code_version=identity.code_version,
         runtime=step.runtime,
-        stop_key=f"runs/{run.run_id}/{STOP_KEY}",
         origin={
             "config-hash": digest_json(config.to_json()),
             "code-version": record.code_version,

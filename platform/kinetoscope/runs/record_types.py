@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import KinetoscopeError
@@ -44,6 +44,16 @@ class Start(Record):
     started_at: float
     place: str = ""
     """Which copy of the store it began in (`storage.open.place_of`)."""
+    number: NonNegativeInt = 0
+    """Counts the run's starts; 0 in those of versions that gave a start no folder of its own."""
+
+
+class Beat(Record):
+    """A sign of life of the host of a start."""
+
+    count: int
+    at: float
+    """Seconds since the epoch, by the host's clock."""
 
 
 class StepRecord(Record):

@@ -4,14 +4,15 @@ run.json              who, when, which config, videos and files of weights
 config.json           the resolved RunConfig
 videos.jsonl          the list of its videos (`data.sources.listing`)
 moved-videos.json     where they lie now, if somebody moved them
-starts/000001.json    each time the run was started or resumed
 steps/<name>.json     where each of its steps lives (`runs.pins`)
 fresh/<name>.json     somebody asked for the step to be made anew
-stop.json             somebody asked the run to stop
-failure.json          the step that ended the latest start, and why
-end.json              how the latest start ended
-mirrored.json         MLflow has all of the latest start
-report.html           written by the exit handler
+starts/000001.json    each time the run was started or resumed, and what is of that start alone:
+starts/000001/        beat.json       its host lives
+                      stop.json       somebody asked it to stop
+                      failure.json    the step that ended it, and why
+                      end.json        how it ended
+                      report.html     written by the exit handler
+                      mirrored.json   MLflow has all of it
 
 Nothing here holds a URI: a store can be moved, copied, and put into a bucket.
 """
@@ -23,11 +24,17 @@ from functools import cached_property
 
 from kinetoscope.config.load import read_resolved
 from kinetoscope.config.run import RunConfig
-from kinetoscope.core.errors import ConfigError, CorruptError, NotFoundError
+from kinetoscope.core.errors import (
+    ConfigError,
+    CorruptError,
+    NotFoundError,
+    SupersededError,
+    UserError,
+)
 from kinetoscope.core.hashing import digest_bytes
+from kinetoscope.core.settings import run_start
 from kinetoscope.runs.record_types import (
     End,
-    Failure,
     FreshRequest,
     MovedVideos,
     RunRecord,
@@ -35,20 +42,17 @@ from kinetoscope.runs.record_types import (
     Start,
     StepRecord,
 )
+from kinetoscope.runs.starts.start import RunStart, start_key
 from kinetoscope.steps.contract import STEPS, VideosInput
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store, place_of
 from kinetoscope.storage.records import R, damage_hint, read_record, shown_name
 
 RUNS = "runs"
-STOP_KEY = "stop.json"
 RECORD_KEY = "run.json"
 VIDEOS_KEY = "videos.jsonl"
 _MOVED_VIDEOS_KEY = "moved-videos.json"
 _CONFIG_KEY = "config.json"
-_END_KEY = "end.json"
-_FAILURE_KEY = "failure.json"
-_MIRRORED_KEY = "mirrored.json"
 _START = re.compile(r"starts/(\d{6})\.json")
 
 
@@ -117,71 +121,72 @@ class Run:
         self.store.put_bytes(_CONFIG_KEY, config_json)
         self.store.put_bytes(RECORD_KEY, record.to_bytes())
 
-    def begin(self, start: Start) -> None:
-        """Note a start; forgets an earlier stop and end."""
-        for key in (STOP_KEY, _END_KEY, _FAILURE_KEY, _MIRRORED_KEY):
-            self.store.delete(key)
-        begun = start.model_copy(update={"place": place_of(self.root_uri)})
-        self.store.put_bytes(f"starts/{self.num_starts() + 1:06d}.json", begun.to_bytes())
+    def begin(self, start: Start, *, after: int) -> RunStart:
+        """Note a start; whatever runs of the one before is asked to stop.
 
-    def finish(self, end: End) -> None:
-        """Note how this start ended."""
-        self.store.put_bytes(_END_KEY, end.to_bytes())
+        Args:
+            start: who runs it.
+            after: number of the start that it follows, which was found to have ended, or 0: of two
+                commands that found the same, one begins.
 
-    def note_failure(self, failure: Failure) -> None:
-        """Note why this start ends; the first reason stays."""
-        self.store.put_bytes_if_absent(_FAILURE_KEY, failure.to_bytes())
+        Raises:
+            UserError: another command began meanwhile.
+        """
+        number = after + 1
+        begun = start.model_copy(update={"number": number, "place": place_of(self.root_uri)})
+        if not self.store.put_bytes_if_absent(start_key(number), begun.to_bytes()):
+            raise UserError(
+                f"run {self.run_id} was started by another command at this moment",
+                hint=f"kino status {self.run_id} shows it, kino stop stops it",
+            )
+        previous = self.start(after)
+        if after and not previous.has_ended():
+            previous.request_stop()
+        return self.start(number)
 
-    def failure(self) -> Failure | None:
-        """Return why the latest start ended, or None where no step told."""
-        return self._read(_FAILURE_KEY, Failure)
+    def start(self, number: int) -> RunStart:
+        """Return a start of the run."""
+        return RunStart(self.store, self.run_id, self.root_uri, number)
 
-    def end(self) -> End | None:
-        """Return how the latest start ended, or None while it has not."""
-        with damage_hint(f"kino resume {self.run_id} writes it anew"):
-            return read_record(self.store, _END_KEY, End)
+    def latest_start(self) -> RunStart:
+        """Return the start that counts."""
+        return self.start(self.num_starts())
+
+    def own_start(self) -> RunStart:
+        """Return the start that this process works for: the latest where nobody said which."""
+        number = run_start()
+        return self.latest_start() if number is None else self.start(number)
+
+    def check_latest(self, start: RunStart) -> None:
+        """Raise ``SupersededError`` where a start does not count any more."""
+        latest = self.num_starts()
+        if latest != start.number:
+            raise SupersededError(
+                f"start {start.number} of run {self.run_id} was superseded by start {latest}"
+            )
 
     def num_starts(self) -> int:
         """Return how often the run was started or resumed."""
         found = (_START.fullmatch(stat.key) for stat in self.store.list("starts"))
         return max((int(match[1]) for match in found if match), default=0)
 
-    def latest_start(self) -> Start | None:
-        """Return the latest start."""
-        number = self.num_starts()
-        return self._read(f"starts/{number:06d}.json", Start) if number else None
+    def end(self) -> End | None:
+        """Return how the latest start ended, or None while it has not."""
+        return self.latest_start().end()
 
     def state(self) -> RunState:
-        """Return the run's state; a run whose process is gone without an end was interrupted."""
-        end = self.end()
+        """Return the run's state; a run whose host is gone without an end was interrupted."""
+        start = self.latest_start()
+        running = start.is_running()
+        # The end last: the host may have noted it and gone since.
+        end = start.end()
         if end is not None:
             return end.state
-        return "running" if self.is_running() else "interrupted"
+        return "running" if running else "interrupted"
 
     def is_running(self) -> bool:
         """Tell whether the latest start goes on; how an earlier one ended does not matter."""
-        if self.store.stat(_END_KEY) is not None:
-            return False
-        start = self.latest_start()
-        # In a copy of the workspace, or after a move, nobody runs what began elsewhere.
-        here = start is not None and start.place == place_of(self.root_uri)
-        return here and start is not None and not start.process.is_gone()
-
-    def request_stop(self) -> None:
-        """Ask the run's steps to save and stop."""
-        self.store.put_bytes(STOP_KEY, b"{}")
-
-    def stop_requested(self) -> bool:
-        """Tell whether somebody asked the run to stop."""
-        return self.store.stat(STOP_KEY) is not None
-
-    def note_mirrored(self) -> None:
-        """Note that MLflow has all of the latest start."""
-        self.store.put_bytes(_MIRRORED_KEY, b"{}")
-
-    def is_mirrored(self) -> bool:
-        """Tell whether MLflow has got all of the latest start."""
-        return self.store.stat(_MIRRORED_KEY) is not None
+        return self.latest_start().is_running()
 
     def note_step(self, record: StepRecord) -> None:
         """Note where a step lives."""

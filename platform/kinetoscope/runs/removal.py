@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from kinetoscope.core.errors import CorruptError, UserError
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from kinetoscope.core.errors import CorruptError
 from kinetoscope.core.settings import Workspace
 from kinetoscope.runs.find import list_runs
 from kinetoscope.runs.records import RUNS, Run
+from kinetoscope.runs.starts.signs_of_life import find_running, still_running
+from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.steps.contract import RESULT_KEY, STEPS
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 
 
-def remove_run(run: Run, workspace: Workspace) -> int:
+def remove_run(run: Run, workspace: Workspace, tell: Callable[[str], None]) -> int:
     """Delete a run's records, its log, and the steps that no other run refers to.
 
     Registered models live outside of steps and stay. Nothing outside of the workspace's own store
     is touched. Steps that a damaged record may name stay.
+
+    Args:
+        run: to delete.
+        workspace: that keeps it.
+        tell: called with a sentence when hosts that were silent for long are watched first.
 
     Returns:
         The bytes that were freed.
@@ -24,12 +34,9 @@ def remove_run(run: Run, workspace: Workspace) -> int:
         UserError: while any run of the workspace runs, since it may be about to use a step.
     """
     others = [other for other in list_runs(workspace.store_uri) if other.run_id != run.run_id]
-    for other in (run, *others):
-        if _runs(other):
-            raise UserError(
-                f"run {other.run_id} is running and may use what would be deleted",
-                hint=f"wait for it, or kino stop {other.run_id}",
-            )
+    running = find_running(_starts([run, *others]), tell)
+    if running is not None:
+        raise still_running(running, "and may use what would be deleted")
     root = open_store(workspace.store_uri)
     keys, _ = _steps(run)
     for other in others:
@@ -42,11 +49,15 @@ def remove_run(run: Run, workspace: Workspace) -> int:
     return freed
 
 
-def _runs(run: Run) -> bool:
-    try:
-        return run.is_running()
-    except CorruptError:  # what it refers to stays, see below
-        return False
+def _starts(runs: Iterable[Run]) -> list[RunStart]:
+    """Return the latest start of each run, but of those with a damaged one: see `_steps`."""
+    starts = []
+    for run in runs:
+        start = run.latest_start()
+        with suppress(CorruptError):
+            start.record  # noqa: B018 - reads it
+            starts.append(start)
+    return starts
 
 
 def _steps(run: Run) -> tuple[set[str], set[str]]:

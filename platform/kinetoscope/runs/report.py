@@ -12,10 +12,11 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from kinetoscope.core.errors import CorruptError, ExitCode, NotFoundError
 from kinetoscope.core.full_disk import full_disk
 from kinetoscope.core.text import printable_value
-from kinetoscope.core.units import format_bytes, format_seconds
+from kinetoscope.core.units import format_bytes, format_seconds, format_utc
 from kinetoscope.runs.find import open_run
 from kinetoscope.runs.record_types import End, Failure, RunState
 from kinetoscope.runs.records import Run
+from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.view import run_row, step_results, step_row
 from kinetoscope.steps.contract import StepResult
 from kinetoscope.steps.endings import OFTEN_MEMORY
@@ -28,47 +29,48 @@ _CHART_POINTS = 400
 
 
 def finish_run(run_uri: str) -> str:
-    """Note how the run ended and write ``report.html`` beside its records; return the state."""
+    """Note how this start of the run ended and write its report; return the state."""
     run = open_run(run_uri)
-    end = _end(run)
+    start = run.own_start()
+    end = _end(run, start)
     try:
-        run.store.put_bytes("report.html", _render(run, end).encode())
+        run.store.put_bytes(start.report_key, _render(run, end).encode())
     finally:  # a report that can't be written leaves no run without an end
-        run.finish(end)
+        start.finish(end)
     return end.state
 
 
-def _end(run: Run) -> End:
-    failure = run.failure()
+def _end(run: Run, start: RunStart) -> End:
+    failure = start.failure()
     try:
         done = step_results(run)
     except CorruptError as error:
         done, failure = {}, failure or Failure.of("", error)
     open_steps = [
-        name for name in run.record.steps if name not in done or not _was_reached(run, name)
+        name for name in run.record.steps if name not in done or not _was_reached(run, start, name)
     ]
     if failure is None and not open_steps:
         return End(state="succeeded", finished_at=time.time())
-    told = failure or _untold(run, open_steps[0])
+    told = failure or _untold(run, start, open_steps[0])
     state: RunState = "failed"
-    if told.code == ExitCode.PREEMPTED or run.stop_requested():
+    if told.code == ExitCode.PREEMPTED or start.stop_requested():
         state = "stopped"
         told = told.model_copy(update={"hint": f"kino resume {run.run_id} continues it"})
     return End(state=state, finished_at=time.time(), **told.model_dump())
 
 
-def _was_reached(run: Run, step: str) -> bool:
-    """Tell whether the latest start came to a step, which may have been done long before."""
+def _was_reached(run: Run, start: RunStart, step: str) -> bool:
+    """Tell whether a start came to a step, which may have been done long before."""
     record = run.step(step)
-    return record is not None and record.start == run.num_starts()
+    return record is not None and record.start == start.number
 
 
-def _untold(run: Run, step: str) -> Failure:
+def _untold(run: Run, start: RunStart, step: str) -> Failure:
     """Return what is known of a step whose process in the pipeline ended without saying why."""
     run_id, record = run.run_id, run.step(step)
     status = read_status(run.step_uri(record)) if record is not None else None
     # A step that stopped though nobody asked noticed that the process which ran it was gone.
-    if status and status.code and (status.state == "failed" or run.stop_requested()):
+    if status and status.code and (status.state == "failed" or start.stop_requested()):
         reason, hint = status.reason, status.hint
         return Failure(step=step, code=status.code, reason=reason, hint=hint)
     full = full_disk()
@@ -98,7 +100,7 @@ def _render(run: Run, end: End) -> str:
         run=run_row(run) | {"state": end.state},
         record=run.record,
         end=end,
-        created=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run.record.created_at)),
+        created=format_utc(run.record.created_at),
         steps=[step_row(run, name) for name in run.record.steps],
         results=results,
         scores=_scores(results),

@@ -25,22 +25,24 @@ def run_step(run_uri: str, name: str, inputs: dict[str, str]) -> str:
     """
     setup_logging()
     run = open_run(run_uri)
+    start = run.own_start()
     try:
         config = run.config
-        if run.stop_requested():
+        run.check_latest(start)
+        if start.stop_requested():
             raise PreemptedError(f"run {run.run_id} was stopped before step {name}")
         spec = pinned_spec(run, config, name, inputs)
         result = execute(spec)
         if not inputs:
             check_plans(config, result)
     except KinetoscopeError as error:
-        run.note_failure(Failure.of(name, error))
+        start.note_failure(Failure.of(name, error))
         raise
     except Exception as error:  # the boundary of the component: the run must know why it ended
         full = disk_full_error(error) if isinstance(error, OSError) else None
         told = full or KinetoscopeError(
             f"{type(error).__name__}: {error}", hint="see the run's log"
         )
-        run.note_failure(Failure.of(name, told))
+        start.note_failure(Failure.of(name, told))
         raise told from error
     return spec.uri

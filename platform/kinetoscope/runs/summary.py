@@ -22,12 +22,12 @@ def run_summary(run: Run) -> dict[str, Any]:
     for name in ("evaluate_vae", "evaluate_dit"):
         if name in results:
             scores |= results[name].metrics
-    has_report = run.store.stat("report.html") is not None
+    start = run.latest_start()
     return {
         **run_status(run),
         "model": _model(run, results.get("register_model")),
         "sample": _output(results.get("evaluate_dit"), "samples", "sample.mp4"),
-        "report": uri_to_path(f"{run.uri}/report.html") if has_report else None,
+        "report": uri_to_path(f"{run.uri}/{start.report_key}") if start.has_report() else None,
         "clips": _output(results.get("evaluate_dit"), "samples", "clips.jsonl"),
         "quarantine": _quarantine(results.get("prepare_data")),
         "quarantine_file": _quarantine_file(results.get("prepare_data")),

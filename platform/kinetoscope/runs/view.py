@@ -9,6 +9,7 @@ from kinetoscope.core.errors import CorruptError, DiskFullError, KinetoscopeErro
 from kinetoscope.core.full_disk import a_disk_was_full, full_disk
 from kinetoscope.runs.find import list_runs
 from kinetoscope.runs.records import Run
+from kinetoscope.runs.starts.signs_of_life import silence
 from kinetoscope.steps.contract import ATTEMPTS, StepResult, StepStatus, make_again
 from kinetoscope.steps.endings import ending_state
 from kinetoscope.steps.ledger.entries import LedgerState
@@ -77,6 +78,9 @@ def interruption(run: Run, *, disk_was_full: bool = False) -> KinetoscopeError:
         disk_was_full: whether the exit code of its host told so; else the disk is looked at.
     """
     resume = f"kino resume {run.record.run_id} continues it"
+    start = run.latest_start()
+    if start.has_vanished():
+        return KinetoscopeError(silence(start), hint=f"{resume}; if {start.host} lives, it stops")
     full = a_disk_was_full() if disk_was_full else full_disk()
     if full is not None:
         return DiskFullError(full.message, hint=f"{full.hint}; then {resume}")

@@ -2,7 +2,7 @@
 
 A step lives at ``<root>/steps/<name>/<fingerprint>/`` in the object store:
 
-    specs/<run>.json        what to run, written by whoever starts the supervisor
+    specs/<run>/<start>.json   what to run, written by whoever starts the supervisor
     attempts/000001.json    the attempts; the highest number holds the lease (its generation)
     status.json             state, exit code, reason, progress and heartbeat of the latest attempt
     metrics/000001.jsonl    metric rows of an attempt

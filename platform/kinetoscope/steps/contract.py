@@ -126,7 +126,7 @@ class StepSpec(Record):
     """Object store of the whole workspace; not stored, since a store can be moved."""
     runtime: RuntimeConfig = RuntimeConfig()
     start: NonNegativeInt = 0
-    """Number of the run's start that asks for the step."""
+    """Number of the run's start that it is run for."""
     stop_key: str = ""
     """Below the root: once there is such an object, the step saves and stops."""
     origin: dict[str, str] = {}
@@ -228,8 +228,8 @@ def artifact_digest(key: str, digests: Mapping[str, str]) -> str:
 
 
 def write_spec(spec: StepSpec) -> str:
-    """Write a spec beside its step, one per run; return its URI."""
-    key = f"specs/{spec.run_id}.json"
+    """Write a spec beside its step, one per start of a run; return its URI."""
+    key = f"specs/{spec.run_id}/{spec.start:06d}.json"
     open_store(spec.uri).put_bytes(key, spec.to_bytes())
     return join_uri(spec.uri, key)
 
@@ -246,6 +246,14 @@ def read_spec(spec_uri: str) -> StepSpec:
     if spec is None:
         raise NotFoundError(f"no step spec at {spec_uri}")
     return spec.model_copy(update={"root_uri": root_uri})
+
+
+def latest_spec(step_uri: str, run_id: str) -> StepSpec | None:
+    """Return what a run's latest start gave a step to do, or None where the run found it done."""
+    store = open_store(step_uri)
+    keys = [stat.key for stat in store.list(f"specs/{run_id}")]
+    # Earlier versions wrote one for all starts of a run.
+    return read_record(store, keys[-1] if keys else f"specs/{run_id}.json", StepSpec)
 
 
 def stop_requested(spec: StepSpec) -> bool:

@@ -42,9 +42,13 @@ class ProcessIdentity(Record):
         process = psutil.Process(pid)
         return cls(pid=process.pid, started_at=process.create_time(), **_place())
 
+    def is_here(self) -> bool:
+        """Tell whether its number counts in the same place as this process's."""
+        return all(getattr(self, name) == value for name, value in _place().items())
+
     def is_known_dead(self) -> bool:
         """Tell whether it ran here and is gone; of other machines and pods nothing is known."""
-        if any(getattr(self, name) != value for name, value in _place().items()):
+        if not self.is_here():
             return False
         try:
             process = psutil.Process(self.pid)

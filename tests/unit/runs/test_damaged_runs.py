@@ -53,11 +53,11 @@ def test_the_other_run_is_listed_shown_and_removed(
     assert listed.exit_code == 0
     assert key.rpartition("/")[2] in listed.stderr
     assert runner.invoke(app, ["show", "rbbbbbbb"]).exit_code == 0
-    remove_run(other, workspace())
+    remove_run(other, workspace(), print)
     assert _step_exists(STEPS[0], "aa"), "the damaged run may refer to it"
     # Which step a damaged record names is unknown: all of that name stay.
     assert _step_exists(STEPS[1], "rbbbbbbb") == (STEPS[1] in key)
-    remove_run(damaged, workspace())
+    remove_run(damaged, workspace(), print)
     assert list_runs(workspace().store_uri) == []
 
 
@@ -70,7 +70,7 @@ def test_a_record_that_names_another_place_is_refused(runs: tuple[Run, Run], key
     _path(damaged, f"steps/{STEPS[1]}.json").write_bytes(signed_json(value))
     with pytest.raises(CorruptError, match=f"{STEPS[1]}.json"):
         damaged.step(STEPS[1])
-    remove_run(damaged, workspace())
+    remove_run(damaged, workspace(), print)
     assert _step_exists(STEPS[1], "rbbbbbbb")
 
 
@@ -90,9 +90,9 @@ def test_a_run_that_lost_its_record_is_there_and_protects_its_steps(runs: tuple[
     assert {row["run"]: row["state"] for row in run_rows(workspace().store_uri)}["raaaaaaa"] == (
         "damaged"
     )
-    remove_run(other, workspace())
+    remove_run(other, workspace(), print)
     assert _step_exists(STEPS[0], "aa")
-    remove_run(find_run(workspace().store_uri, "raaaaaaa"), workspace())
+    remove_run(find_run(workspace().store_uri, "raaaaaaa"), workspace(), print)
     assert not _step_exists(STEPS[0], "aa")
 
 
@@ -114,7 +114,7 @@ def test_what_runs_elsewhere_does_not_run_in_a_copy(
     monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path / "copy"))
     copied = find_run(workspace().store_uri, "raaaaaaa")
     assert copied.state() == "interrupted"
-    remove_run(find_run(workspace().store_uri, "rbbbbbbb"), workspace())
+    remove_run(find_run(workspace().store_uri, "rbbbbbbb"), workspace(), print)
 
 
 def test_a_start_that_came_to_no_step_is_no_success(runs: tuple[Run, Run]) -> None:

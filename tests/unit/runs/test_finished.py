@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny.runs import make_finished_run, make_run
+from tiny.runs import make_finished_run, make_run, set_running
 from tiny.snapshots import snapshot
 from typer.testing import CliRunner
 
@@ -46,15 +46,21 @@ def test_a_finished_run_is_shown_and_nothing_is_started(run: Run) -> None:
 @pytest.mark.parametrize(
     "undo",
     [
-        pytest.param(lambda run: run.finish(End(state="failed")), id="it failed later"),
-        pytest.param(lambda run: run.store.delete("end.json"), id="no end"),
-        pytest.param(lambda run: run.store.put_bytes("end.json", b"{"), id="damaged end"),
+        pytest.param(
+            lambda run: run.latest_start().finish(End(state="failed")), id="it failed later"
+        ),
+        pytest.param(lambda run: run.store.delete("starts/000001/end.json"), id="no end"),
+        pytest.param(
+            lambda run: run.store.put_bytes("starts/000001/end.json", b"{"), id="damaged end"
+        ),
         pytest.param(lambda run: run.request_fresh("train_dit_1"), id="a step asked for anew"),
         pytest.param(lambda run: run.store.delete("steps/train_dit_1.json"), id="no step"),
         pytest.param(lambda _: _step("result.json").unlink(), id="no result"),
         pytest.param(lambda _: _step("result.json").write_bytes(b"{}"), id="damaged result"),
-        pytest.param(lambda run: run.store.delete("report.html"), id="no report"),
-        pytest.param(lambda run: run.store.delete("mirrored.json"), id="not all in MLflow"),
+        pytest.param(lambda run: run.store.delete("starts/000001/report.html"), id="no report"),
+        pytest.param(
+            lambda run: run.store.delete("starts/000001/mirrored.json"), id="not all in MLflow"
+        ),
         pytest.param(lambda _: (workspace().root / "mlflow.db").unlink(), id="MLflow is lost"),
     ],
 )
@@ -90,10 +96,8 @@ def test_an_unknown_step_is_told_of_a_finished_run_too(run: Run) -> None:
 
 
 def test_a_start_forgets_that_mlflow_had_all(run: Run) -> None:
-    start = run.latest_start()
-    assert start is not None
-    run.begin(start)
-    assert not run.is_mirrored()
+    assert run.latest_start().is_mirrored()
+    assert not set_running(run).is_mirrored()
 
 
 def test_a_failed_run_is_not_finished() -> None:

@@ -69,7 +69,9 @@ def test_what_the_step_itself_said_is_not_lost_with_its_process() -> None:
 
 def test_a_stopped_run_says_how_to_continue() -> None:
     run = new_run("raaaaaaa")
-    run.note_failure(Failure.of(STEPS[0], PreemptedError("told to stop; step 5 of 9 is saved")))
+    run.latest_start().note_failure(
+        Failure.of(STEPS[0], PreemptedError("told to stop; step 5 of 9 is saved"))
+    )
     end = _end(run)
     assert (end.state, end.hint) == ("stopped", "kino resume raaaaaaa continues it")
     assert "kino resume raaaaaaa continues it" in run.store.get_bytes("report.html").decode()

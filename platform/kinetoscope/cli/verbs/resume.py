@@ -35,21 +35,32 @@ def resume(
     A run that has finished, of which nothing is missing, is only shown.
     Videos that were moved are found by --videos; they must be the same.
     """
-    from kinetoscope.core.errors import UserError
+    from kinetoscope.cli.following import follow
     from kinetoscope.core.settings import workspace
     from kinetoscope.runs.find import find_run
     from kinetoscope.runs.finished import is_finished
 
     found = find_run(workspace().store_uri, run)
-    if found.is_running():
-        raise UserError(
-            f"run {found.run_id} is still running",
-            hint=f"kino status {found.run_id} shows it, kino stop stops it",
-        )
+    after = _ended_start(found)
     if not fresh and is_finished(found):
         _show(found, as_json=as_json)
-    else:
-        _go_on(found, fresh or [], videos, as_json=as_json)
+        return
+    _prepare(found, fresh or [], videos)
+    follow(found, as_json=as_json, after=after)
+
+
+def _ended_start(run: Run) -> int:
+    """Return the number of the latest start; raise ``UserError`` unless that has ended."""
+    from functools import partial
+
+    from kinetoscope.cli.output import say
+    from kinetoscope.runs.starts.signs_of_life import find_running, still_running
+
+    latest = run.latest_start()
+    running = find_running([latest], partial(say, err=True))
+    if running is not None:
+        raise still_running(running)
+    return latest.number
 
 
 def _show(run: Run, *, as_json: bool) -> None:
@@ -64,8 +75,8 @@ def _show(run: Run, *, as_json: bool) -> None:
         say(f"run {run.run_id} has finished: nothing is left to do", "", *overview(summary))
 
 
-def _go_on(run: Run, fresh: list[str], videos: str | None, *, as_json: bool) -> None:
-    from kinetoscope.cli.following import follow
+def _prepare(run: Run, fresh: list[str], videos: str | None) -> None:
+    """Look at the disk, and note what is to be other than before."""
     from kinetoscope.core.settings import workspace
     from kinetoscope.pipelines.local import check_disk
     from kinetoscope.runs.videos import move_videos
@@ -74,7 +85,6 @@ def _go_on(run: Run, fresh: list[str], videos: str | None, *, as_json: bool) -> 
     if videos is not None:
         move_videos(run, videos, workspace())
     _ask_fresh(run, fresh)
-    follow(run, as_json=as_json)
 
 
 def _ask_fresh(run: Run, names: list[str]) -> None:

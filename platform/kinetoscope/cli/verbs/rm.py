@@ -21,6 +21,8 @@ def rm(run: RunName, yes: Yes = False) -> None:
 
     What other runs use stays, and so do registered models and the run's copy in MLflow.
     """
+    from functools import partial
+
     from kinetoscope.cli.output import say
     from kinetoscope.core.settings import workspace
     from kinetoscope.core.units import format_bytes
@@ -31,7 +33,7 @@ def rm(run: RunName, yes: Yes = False) -> None:
     run_id = found.run_id
     if not yes:
         _ask(found)
-    freed = remove_run(found, workspace())
+    freed = remove_run(found, workspace(), tell=partial(say, err=True))
     say(f"run {run_id} deleted, {format_bytes(freed)} freed")
 
 

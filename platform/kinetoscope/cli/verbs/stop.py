@@ -27,12 +27,15 @@ def stop(run: RunName = "last", timeout_seconds: Timeout = 180.0) -> None:
 
     found = find_run(workspace().store_uri, run)
     run_id = found.run_id
-    if found.state() != "running":
+    start = found.latest_start()
+    if not start.is_running():
+        if start.has_vanished():  # should its host live, it saves and stops
+            start.request_stop()
         say(f"run {run_id} does not run: {found.state()}")
         return
-    found.request_stop()
+    start.request_stop()
     ends_at = time.monotonic() + timeout_seconds
-    while found.state() == "running":
+    while start.is_running():
         if time.monotonic() >= ends_at:
             raise KinetoscopeError(
                 f"run {run_id} did not stop within {timeout_seconds:g} s; it was asked to",

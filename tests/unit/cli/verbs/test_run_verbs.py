@@ -65,10 +65,10 @@ def test_status_of_a_killed_run_is_interrupted() -> None:
     run = make_run("raaaaaaa")
     set_running(run)
     assert json.loads(runner.invoke(app, ["status", "--json"]).stdout)["state"] == "running"
-    start = run.latest_start()
+    start = run.latest_start().record
     assert start is not None
     another = start.process.model_copy(update={"started_at": 1.0})
-    run.begin(start.model_copy(update={"process": another}))
+    run.begin(start.model_copy(update={"process": another}), after=1)
     told = json.loads(runner.invoke(app, ["status", "--json"]).stdout)
     assert told["state"] == "interrupted"
     assert told["metrics"] == {}
@@ -103,7 +103,7 @@ def test_stop_of_a_run_that_does_not_run_says_so() -> None:
     result = runner.invoke(app, ["stop", "last"])
     assert result.exit_code == 0
     assert "does not run: failed" in result.stdout
-    assert run.store.stat("stop.json") is None
+    assert not run.latest_start().stop_requested()
 
 
 def test_stop_asks_a_running_run_and_gives_up_after_the_timeout() -> None:
@@ -112,7 +112,7 @@ def test_stop_asks_a_running_run_and_gives_up_after_the_timeout() -> None:
     result = runner.invoke(app, ["stop", "last", "--timeout", "0"])
     assert result.exit_code == 1
     assert "did not stop within 0 s" in result.stderr
-    assert run.store.stat("stop.json") is not None
+    assert run.latest_start().stop_requested()
 
 
 def test_rm_deletes_a_run_and_what_no_other_run_uses() -> None:
@@ -149,4 +149,4 @@ def test_rm_refuses_while_any_run_runs() -> None:
     set_running(make_run("rbbbbbbb"))
     result = runner.invoke(app, ["rm", "raaaaaaa", "--yes"])
     assert result.exit_code == 2
-    assert "run rbbbbbbb is running" in result.stderr
+    assert "run rbbbbbbb is still running and may use" in result.stderr
