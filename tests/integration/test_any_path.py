@@ -20,8 +20,9 @@ ODD = 'it\'s a python3 %2F #1; "$HOME" `x` what?is=this \u00fc'
 CONNECT = "import sys; from kinetoscope.tracking.database import connect; connect(sys.argv[1])"
 KFP_SCRIPT = """
 import sys
+from pathlib import Path
 from kfp import dsl, local
-from kinetoscope.pipelines.local_command import quote_interpreter
+from kinetoscope.pipelines.local_command import take_over_commands
 
 @dsl.component(base_image="python", install_kfp_package=False)
 def tell(text: str) -> str:
@@ -29,7 +30,7 @@ def tell(text: str) -> str:
     return f"{sys.executable}, {text}"
 
 if __name__ == "__main__":
-    quote_interpreter()
+    take_over_commands(Path(sys.argv[1]))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[1])
     assert tell(text=sys.argv[1]).output == f"{sys.executable}, {sys.argv[1]}"
 """
@@ -49,14 +50,19 @@ def here(tmp_path: Path) -> Path:
     return tmp_path / f"here :it {ODD}"
 
 
-def test_kfp_s_local_runner_finds_an_interpreter_at_any_path(
+def test_kfp_s_local_runner_works_at_any_path_and_leaves_nothing_in_the_system_s_folder(
     tmp_path: Path, interpreter: Path
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(KFP_SCRIPT)
+    temporary = tmp_path / "temporary"
+    for folder in (temporary, tmp_path / ODD):
+        folder.mkdir()
     command = [str(interpreter), str(script), str(tmp_path / ODD)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert [path.name for path in temporary.glob("tmp.*")] == []
 
 
 def test_mlflow_at_any_path_makes_its_tables_from_any_folder(here: Path, interpreter: Path) -> None:

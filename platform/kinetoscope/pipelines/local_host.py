@@ -18,7 +18,7 @@ from kinetoscope.core.errors import KinetoscopeError, StorageError
 from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.build import build_pipeline
-from kinetoscope.pipelines.local_command import quote_interpreter
+from kinetoscope.pipelines.local_command import take_over_commands
 from kinetoscope.runs.find import open_run
 from kinetoscope.runs.mirror import Mirror
 from kinetoscope.runs.records import Run
@@ -98,8 +98,8 @@ def _beating(start: RunStart) -> Repeating:
 def _run_pipeline(run_uri: str, config: RunConfig) -> None:
     from kfp import local
 
-    quote_interpreter()
     with scratch_folder(workspace().scratch_path, "kfp") as root:
+        take_over_commands(root)
         # No virtual environment per task, no kfp cache: the steps run in this environment, and what
         # is done already is the step contract's to know.
         local.init(

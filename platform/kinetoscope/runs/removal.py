@@ -12,6 +12,7 @@ from kinetoscope.runs.records import RUNS, Run
 from kinetoscope.runs.starts.signs_of_life import find_running, still_running
 from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.steps.contract import RESULT_KEY, STEPS
+from kinetoscope.steps.scratch import sweep
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 
@@ -20,7 +21,8 @@ def remove_run(run: Run, workspace: Workspace, tell: Callable[[str], None]) -> i
     """Delete a run's records, its log, and the steps that no other run refers to.
 
     Registered models live outside of steps and stay. Nothing outside of the workspace's own store
-    is touched. Steps that a damaged record may name stay.
+    is touched. Steps that a damaged record may name stay. What killed processes left in the
+    workspace's scratch goes, too.
 
     Args:
         run: to delete.
@@ -46,6 +48,7 @@ def remove_run(run: Run, workspace: Workspace, tell: Callable[[str], None]) -> i
     freed = sum(_remove_step(root, key) for key in sorted(keys))
     freed += _remove(root, f"{RUNS}/{run.run_id}")
     (workspace.root / "logs" / f"{run.run_id}.log").unlink(missing_ok=True)
+    sweep(workspace.scratch_path)
     return freed
 
 

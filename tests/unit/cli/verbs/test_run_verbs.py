@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from typer.testing import CliRunner
 from kinetoscope.cli.app import app
 from kinetoscope.core.settings import workspace
 from kinetoscope.steps.contract import RESULT_KEY, status_key
+from kinetoscope.steps.process_identity import ProcessIdentity
+from kinetoscope.steps.scratch import make_scratch
 from kinetoscope.storage.open import open_store
 
 runner = CliRunner()
@@ -150,3 +154,14 @@ def test_rm_refuses_while_any_run_runs() -> None:
     result = runner.invoke(app, ["rm", "raaaaaaa", "--yes"])
     assert result.exit_code == 2
     assert "run rbbbbbbb is still running and may use" in result.stderr
+
+
+def test_rm_deletes_what_a_killed_process_left_in_scratch() -> None:
+    make_run("raaaaaaa")
+    left, used = (make_scratch(workspace().scratch_path, name) for name in ("left", "used"))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    owner = ProcessIdentity.of(ended.pid)
+    ended.wait()
+    (left / "owner.json").write_bytes(owner.to_bytes())
+    assert runner.invoke(app, ["rm", "raaaaaaa", "--yes"]).exit_code == 0
+    assert (left.exists(), used.exists()) == (False, True)
