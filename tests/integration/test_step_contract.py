@@ -176,6 +176,28 @@ def test_a_full_disk_is_told_and_not_tried_again(
         assert "kino rm old runs" in (caught.value.hint or "")
         assert step_state(spec.uri).generation == 1
         assert (_status(spec).state, _status(spec).code) == ("failed", 74)
+        assert "is full" in _supervisor_log(spec)
+
+
+def _supervisor_log(spec: StepSpec) -> str:
+    return open_store(spec.uri).get_bytes("logs/000001/supervisor.log").decode()
+
+
+def test_a_disk_full_to_the_last_byte_is_told_with_room_that_was_kept_for_it(
+    make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "objects") as disk:
+        spec = make_spec(what="slow", parts=500)
+        spec = spec.model_copy(update={"reserve_key": "reserve"})
+        open_store(spec.root_uri).put_bytes("reserve", b"x" * 65536)
+        supervisor = start_supervisor(spec)
+        _wait_for_parts(spec, 1)
+        fill(disk)
+        assert supervisor.wait(60) == DiskFullError.exit_code
+        (disk / "ballast").unlink()
+        assert _status(spec).state == "failed"
+        for told in (_status(spec).reason, _supervisor_log(spec)):
+            assert f"the disk of {disk}" in told
 
 
 def test_a_disk_that_others_fill_ends_the_step_with_a_code_that_says_so(

@@ -44,6 +44,7 @@ def host(run_uri: str) -> int:
     os.environ["KINO_HOST_PID"] = str(os.getpid())
     start = _await_start(run, parent)
     _stop_when_orphaned(start, parent)
+    start.reserve()
     beating = _beating(start)
     mirror = Mirror(run, config)
     mirror.start()

@@ -51,6 +51,7 @@ def pinned_spec(run: Run, config: RunConfig, name: str, inputs: dict[str, str]) 
             "fingerprint": key.rpartition("/")[2],
             "start": start.number,
             "stop_key": f"{RUNS}/{run.run_id}/{start.stop_key}",
+            "reserve_key": f"{RUNS}/{run.run_id}/{start.reserve_key}",
         }
     )
 

@@ -12,6 +12,7 @@ starts/000001/        beat.json       its host lives
                       failure.json    the step that ended it, and why
                       end.json        how it ended
                       report.html     written by the exit handler
+                      reserve         room on the disk to say that it is full
                       mirrored.json   MLflow has all of it
 
 Nothing here holds a URI: a store can be moved, copied, and put into a bucket.
@@ -142,6 +143,7 @@ class Run:
         previous = self.start(after)
         if after and not previous.has_ended():
             previous.request_stop()
+            previous.release()
         return self.start(number)
 
     def start(self, number: int) -> RunStart:

@@ -32,6 +32,7 @@ def finish_run(run_uri: str) -> str:
     """Note how this start of the run ended and write its report; return the state."""
     run = open_run(run_uri)
     start = run.own_start()
+    start.release()
     end = _end(run, start)
     try:
         run.store.put_bytes(start.report_key, _render(run, end).encode())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from kinetoscope.core.errors import KinetoscopeError, PreemptedError
+from kinetoscope.core.errors import ExitCode, KinetoscopeError, PreemptedError
 from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.runs.checks import check_plans
 from kinetoscope.runs.find import open_run
 from kinetoscope.runs.pins import pinned_spec
 from kinetoscope.runs.record_types import Failure
+from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.steps.execute import execute
 from kinetoscope.telemetry.logging_setup import setup_logging
 
@@ -36,13 +37,19 @@ def run_step(run_uri: str, name: str, inputs: dict[str, str]) -> str:
         if not inputs:
             check_plans(config, result)
     except KinetoscopeError as error:
-        start.note_failure(Failure.of(name, error))
+        _note(start, Failure.of(name, error))
         raise
     except Exception as error:  # the boundary of the component: the run must know why it ended
         full = disk_full_error(error) if isinstance(error, OSError) else None
         told = full or KinetoscopeError(
             f"{type(error).__name__}: {error}", hint="see the run's log"
         )
-        start.note_failure(Failure.of(name, told))
+        _note(start, Failure.of(name, told))
         raise told from error
     return spec.uri
+
+
+def _note(start: RunStart, failure: Failure) -> None:
+    if failure.code == ExitCode.DISK_FULL:
+        start.release()
+    start.note_failure(failure)

@@ -129,6 +129,8 @@ class StepSpec(Record):
     """Number of the run's start that it is run for."""
     stop_key: str = ""
     """Below the root: once there is such an object, the step saves and stops."""
+    reserve_key: str = ""
+    """Below the root: an object that only takes up the room to say that a disk is full."""
     origin: dict[str, str] = {}
     """What the step notes of where its results come from, e.g. the digest of the run's config."""
 
@@ -259,3 +261,9 @@ def latest_spec(step_uri: str, run_id: str) -> StepSpec | None:
 def stop_requested(spec: StepSpec) -> bool:
     """Tell whether somebody asked the step to stop."""
     return bool(spec.stop_key) and open_store(spec.root_uri).stat(spec.stop_key) is not None
+
+
+def make_room(spec: StepSpec) -> None:
+    """Give back the room that was kept to say that a disk is full."""
+    if spec.reserve_key:
+        open_store(spec.root_uri).delete(spec.reserve_key)

@@ -249,6 +249,7 @@ def _run(ctx: StepContext, main: Callable[[StepContext], Outputs | None]) -> int
         told = disk_full_error(error) or KinetoscopeError(f"{type(error).__name__}: {error}")
         with suppress(OSError):  # the log, too, lies on some disk
             traceback.print_exc()
+            ctx.log.error("%s%s", told.message, f" (hint: {told.hint})" if told.hint else "")
         ctx.leave_report(Report(code=told.exit_code, reason=told.message, hint=told.hint or ""))
         return told.exit_code
     return ExitCode.DONE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tiny.ledgers import begin
-from tiny.runs import STEPS, new_run
+from tiny.runs import STEPS, new_run, set_running
 from tiny.small_disk import fill, small_disk
 
 from kinetoscope.core.errors import PreemptedError
@@ -101,6 +101,22 @@ def test_a_disk_too_full_for_an_end_is_found_full_afterwards() -> None:
     assert f"the disk of {disk} is full" in told["reason"]
     assert "kino rm old runs" in told["hint"]
     assert "kino resume raaaaaaa" in told["hint"]
+
+
+def test_a_run_says_that_its_disk_was_full_with_room_that_was_kept_for_it() -> None:
+    with small_disk(workspace().root) as disk:
+        run = new_run("raaaaaaa")
+        start = set_running(run)
+        start.reserve()
+        fill(disk)
+        with pytest.raises(OSError, match="No space left"):
+            run.store.put_bytes("x", b"x" * 8192)
+        end = _end(run)
+        assert run.store.stat(start.reserve_key) is None
+        (disk / "ballast").unlink()
+        told = run_status(run)
+    assert (end.state, end.code) == ("failed", 74)
+    assert told["reason"].startswith(f"the disk of {disk}")
 
 
 def test_a_report_that_can_not_be_written_leaves_the_end_noted() -> None:

@@ -9,10 +9,13 @@ is known but its beat: a host gives a sign of life every 15 seconds.
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from functools import cached_property
 
 from kinetoscope.core.errors import CorruptError
+from kinetoscope.core.units import KIB
 from kinetoscope.runs.record_types import Beat, End, Failure, Start
 from kinetoscope.storage.open import place_of
 from kinetoscope.storage.records import R, damage_hint, read_record, shown_name
@@ -28,6 +31,8 @@ _FAILURE = "failure.json"
 _MIRRORED = "mirrored.json"
 _BEAT = "beat.json"
 _REPORT = "report.html"
+_RESERVE = "reserve"
+_RESERVE_BYTES = 256 * KIB
 
 
 def start_key(number: int) -> str:
@@ -71,6 +76,22 @@ class RunStart:
     def report_key(self) -> str:
         """Key of its report, below the run."""
         return self._key(_REPORT)
+
+    @property
+    def reserve_key(self) -> str:
+        """Key, below the run, of what takes up the room that words of a full disk will need."""
+        return self._key(_RESERVE)
+
+    def reserve(self) -> None:
+        """Take up some room, where the store lies on a disk that can be full."""
+        if self._store.local_path(self.reserve_key) is not None:
+            with suppress(OSError):  # it is full already
+                # Nothing that a file system could pack.
+                self._store.put_bytes(self.reserve_key, os.urandom(_RESERVE_BYTES))
+
+    def release(self) -> None:
+        """Give the room back, for the last words."""
+        self._store.delete(self.reserve_key)
 
     def has_report(self) -> bool:
         """Tell whether its report was written."""

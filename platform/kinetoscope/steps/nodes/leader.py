@@ -17,7 +17,7 @@ from kinetoscope.core.errors import (
 )
 from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.steps.attempts import acquire
-from kinetoscope.steps.contract import Report
+from kinetoscope.steps.contract import Report, make_room
 from kinetoscope.steps.endings import ending_state
 from kinetoscope.steps.ledger.entries import Ended
 from kinetoscope.steps.ledger.ledger import Ledger
@@ -131,6 +131,7 @@ class Leader(Node):
     def _tell_disk_full(self, report: NodeReport, full: DiskFullError | None) -> ExitCode:
         assert full is not None
         _log.error("%s", full.message)
+        make_room(self.spec)
         end = Report(code=full.exit_code, reason=full.message, hint=full.hint or "")
         with suppress(OSError, StorageError):
             report.end("failed", end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from kinetoscope.core.errors import ExitCode
 from kinetoscope.steps.contract import Progress, Report, StepState, StepStatus, attempt_key
 from kinetoscope.storage.records import read_record
 from kinetoscope.storage.store import ObjectStore
@@ -46,6 +47,9 @@ class NodeReport:
         """Tell how the node's part ended."""
         self._write(state, **report.model_dump())
         self._store.put_bytes(f"{self._key}/end.json", report.to_bytes())
+        if report.code == ExitCode.DISK_FULL:  # what the ranks wrote last may have found no room
+            told = f"{report.reason} (hint: {report.hint})\n".encode()
+            self._store.put_bytes(f"{self._key}/logs/supervisor.log", told)
 
     def progress(self) -> Progress:
         """Return what the ranks said last of how far they are."""
