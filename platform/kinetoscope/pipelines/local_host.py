@@ -45,7 +45,7 @@ def host(run_uri: str) -> int:
     start = _await_start(run, parent)
     _stop_when_orphaned(start, parent)
     start.reserve()
-    beating = _beating(start)
+    beating = _beating(run, start)
     mirror = Mirror(run, config)
     mirror.start()
     try:
@@ -82,11 +82,12 @@ def _await_start(run: Run, parent: int) -> RunStart:
     raise KinetoscopeError(f"nobody noted the start of run {run.run_id}", hint="start it again")
 
 
-def _beating(start: RunStart) -> Repeating:
-    """Let others see that this host lives, until it is told to stop."""
+def _beating(run: Run, start: RunStart) -> Repeating:
+    """Let others see that this host lives, as long as its start counts."""
     counts = itertools.count(1)
 
     def beat() -> None:
+        run.check_latest(start)
         try:
             start.beat(next(counts))
         except OSError as error:

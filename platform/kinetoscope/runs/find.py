@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from kinetoscope.core.errors import CorruptError, NotFoundError
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.records import RECORD_KEY, RUNS, Run
 from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
 
-_OF_A_RUN = (RECORD_KEY, "starts", "steps")
+# A process that did not hear of its run's end may leave deeper ones, which make no run.
+_OF_A_RUN = re.compile(rf"{RUNS}/([^/]+)/({RECORD_KEY}|starts/[^/]+|steps/[^/]+)")
 _START_ONE = "start one with kino run"
 _NAME_IT = "name the run that you mean: kino ls lists them"
 
@@ -61,8 +64,8 @@ def _last(root_uri: str, ids: list[str]) -> Run:
 
 def _run_ids(root_uri: str) -> list[str]:
     """Return the ids of all runs: also of those that have lost their record."""
-    keys = [stat.key.split("/") for stat in open_store(root_uri).list(RUNS)]
-    return sorted({parts[1] for parts in keys if len(parts) > 2 and parts[2] in _OF_A_RUN})  # noqa: PLR2004
+    found = (_OF_A_RUN.fullmatch(stat.key) for stat in open_store(root_uri).list(RUNS))
+    return sorted({match[1] for match in found if match})
 
 
 def _created_at(run: Run) -> float:

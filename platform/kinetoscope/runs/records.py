@@ -163,9 +163,8 @@ class Run:
         """Raise ``SupersededError`` where a start does not count any more."""
         latest = self.num_starts()
         if latest != start.number:
-            raise SupersededError(
-                f"start {start.number} of run {self.run_id} was superseded by start {latest}"
-            )
+            what = f"was superseded by start {latest}" if latest else "is not on record any more"
+            raise SupersededError(f"start {start.number} of run {self.run_id} {what}")
 
     def num_starts(self) -> int:
         """Return how often the run was started or resumed."""

@@ -174,15 +174,20 @@ class RunStart:
         # In a copy of the workspace, or after a move, nobody runs what began elsewhere.
         if record is None or record.place != place_of(self._root_uri):
             return False
-        return not record.process.is_known_dead() and not self.has_ended()
+        process = record.process
+        if process.is_known_dead() or (process.is_gone() and self._has_no_young_beat()):
+            return False
+        return not self.has_ended()
 
     def _is_silent(self) -> bool:
         if self.record is None or not self.is_elsewhere:
             return False
-        # A beat far ahead says no more than one far behind: the clock that it is of is wrong.
-        silent = abs(time.time() - self.seen_at()) > SILENT_SECONDS
-        # This machine was started anew since, unless another one has its name.
-        return silent or self.record.process.is_gone()
+        # Either this machine was started anew since, or another one has its name.
+        return self.record.process.is_gone() or self._has_no_young_beat()
+
+    def _has_no_young_beat(self) -> bool:
+        # One far ahead says no more than one far behind: the clock that it is of is wrong.
+        return abs(time.time() - self.seen_at()) > SILENT_SECONDS
 
     def _key(self, name: str) -> str:
         return f"{self._folder}{name}"

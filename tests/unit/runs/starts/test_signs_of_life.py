@@ -76,6 +76,8 @@ def test_before_a_restart_of_this_machine_or_on_one_of_the_same_name(
     beat.start()
     assert find_running([start], print, watch_seconds=20) is start
     beat.join()
+    _seen(start, 700)
+    assert not start.has_vanished(), "both say so: it has not to be watched"
 
 
 def test_a_host_here_is_judged_by_its_process_alone(run: Run) -> None:

@@ -12,11 +12,12 @@ from kinetoscope.core.config_model import signed_json
 from kinetoscope.core.errors import CorruptError, SupersededError, UserError
 from kinetoscope.core.hashing import canonical_json
 from kinetoscope.core.settings import workspace
-from kinetoscope.runs.find import open_run
+from kinetoscope.runs.find import list_runs, open_run
 from kinetoscope.runs.finished import is_finished
 from kinetoscope.runs.pins import pinned_spec
 from kinetoscope.runs.record_types import End, Failure, Start
 from kinetoscope.runs.records import Run
+from kinetoscope.runs.removal import remove_run
 from kinetoscope.runs.report import finish_run
 from kinetoscope.runs.run_step import run_step
 from kinetoscope.runs.steps import planned_steps
@@ -137,6 +138,17 @@ def test_an_earlier_start_comes_to_no_further_step(
     assert planned.step(STEPS[0]) == before
     assert earlier.failure() is not None
     assert later.failure() is None
+
+
+def test_what_a_start_of_a_deleted_run_notes_late_is_no_run(run: Run) -> None:
+    start = set_running(run)
+    start.finish(End(state="failed"))
+    remove_run(run, workspace(), print)
+    start.beat(9)
+    start.note_failure(Failure(step=STEPS[0], code=1, reason="superseded"))
+    with pytest.raises(SupersededError, match="start 1 of run raaaaaaa is not on record"):
+        run.check_latest(start)
+    assert list_runs(run.root_uri) == []
 
 
 def test_a_start_on_record_in_the_place_of_another_is_refused(run: Run) -> None:
