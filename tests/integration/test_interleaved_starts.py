@@ -87,6 +87,19 @@ def test_a_host_that_was_taken_to_be_gone_and_comes_back_changes_nothing(
     assert failure is None or "superseded" in failure.reason or "stop" in failure.reason
 
 
+@pytest.mark.slow
+def test_a_run_whose_host_vanished_is_deleted_once_it_was_watched(run: Run, kino: Any) -> None:
+    start = run.begin(Start(process=ProcessIdentity.of(), started_at=time.time()), after=0)
+    assert "is still running" in kino("rm", run.run_id, "--yes", code=2)
+    assert start.record is not None
+    _move_elsewhere(run, start.record)
+    out, err = kino.start("rm", run.run_id, "--yes").communicate(timeout=100)
+    assert err.startswith("its host elsewhere gave no sign of life since 20")
+    assert "watching for 35 s more" in err
+    assert f"run {run.run_id} deleted" in out
+    assert run.store.list() == []
+
+
 def _move_elsewhere(run: Run, record: Start) -> None:
     """Let the first start look like one of another machine that was silent for an hour."""
     process = record.process.model_copy(update={"host": "elsewhere"})
