@@ -10,7 +10,6 @@ import itertools
 import logging
 import os
 import sys
-import threading
 import time
 
 from kinetoscope.config.run import RunConfig
@@ -115,16 +114,12 @@ def _run_pipeline(run_uri: str, config: RunConfig) -> None:
 
 
 def _stop_when_orphaned(start: RunStart, parent: int) -> None:
-    ended = threading.Event()
+    def look() -> None:
+        if os.getppid() != parent and not start.stop_requested():
+            _log.warning("the process that started this run is gone: stopping")
+            start.request_stop()
 
-    def watch() -> None:
-        while not ended.wait(_LOOK_SECONDS):
-            if os.getppid() != parent:
-                _log.warning("the process that started this run is gone: stopping")
-                start.request_stop()
-                return
-
-    threading.Thread(target=watch, name="orphan-watch", daemon=True).start()
+    Repeating("looking for whoever started this run", look, _LOOK_SECONDS)
 
 
 if __name__ == "__main__":
