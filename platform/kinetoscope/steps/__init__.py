@@ -3,11 +3,10 @@
 A step lives at ``<root>/steps/<name>/<fingerprint>/`` in the object store:
 
     specs/<run>/<start>.json   what to run, written by whoever starts the supervisor
-    attempts/000001.json    the attempts; the highest number holds the lease (its generation)
-    status.json             state, exit code, reason, progress and heartbeat of the latest attempt
-    metrics/000001.jsonl    metric rows of an attempt
-    logs/000001/rank-0.log  output of an attempt's ranks
+    ledger/00000001.json    what has happened to it: attempts, checkpoints, the result (`steps.ledger`)
+    attempts/000001/        of one attempt: status.json, end.json, metrics.jsonl, logs/rank-0.log,
+                            and the same of further nodes below nodes/1/
     parts/, checkpoints/    finished work that a later attempt continues from
     outputs/                what downstream steps read
-    result.json             the committed result: exists once, never changes
+    result.json             a copy of the committed result, which is the ledger's last entry
 """
