@@ -100,7 +100,7 @@ def test_a_field_that_trainer_does_not_know_is_noticed() -> None:
 
 @pytest.mark.parametrize("which", RUNTIMES)
 def test_the_failure_policy_tells_exit_codes_apart(which: str) -> None:
-    """Exit codes of design 7: 2 and 77 are final, 75 and disruptions are free, the rest counts."""
+    """Exit codes of design 7: 2 and 77 are final, 75, 78 and disruptions are free."""
     job_set = _runtime(MINIMAL, which)["spec"]["template"]["spec"]
     (job,) = job_set["replicatedJobs"]
     spec = job["template"]["spec"]
@@ -108,7 +108,7 @@ def test_the_failure_policy_tells_exit_codes_apart(which: str) -> None:
     assert spec["backoffLimit"] == 0
     assert spec["podFailurePolicy"]["rules"] == [
         {"action": "FailJob", "onExitCodes": codes | {"values": [2, 77]}},
-        {"action": "FailJob", "onExitCodes": codes | {"values": [75]}},
+        {"action": "FailJob", "onExitCodes": codes | {"values": [75, 78]}},
         {
             "action": "FailJob",
             "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
@@ -124,7 +124,7 @@ def test_the_failure_policy_tells_exit_codes_apart(which: str) -> None:
         (
             "RestartJobSetAndIgnoreMaxRestarts",
             ["PodFailurePolicy"],
-            ["exit code 75 |DisruptionTarget"],
+            ["exit code (75|78) |DisruptionTarget"],
         ),
     ]
 
@@ -182,8 +182,11 @@ def test_the_keys_of_the_store_are_files_and_never_environment(which: str) -> No
     assert mount["mountPath"] == "/var/run/secrets/kinetoscope/object-store"
     assert "secretKeyRef" not in str(node.get("env"))
     assert node["envFrom"] == [{"configMapRef": {"name": "kinetoscope-environment"}}]
-    uid = {"name": "KINO_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
-    assert uid in node["env"]
+    fields = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in node["env"]}
+    assert fields == {
+        "KINO_POD_UID": "metadata.uid",
+        "KINO_LAUNCH_ID": "metadata.labels['jobset.sigs.k8s.io/restart-attempt']",
+    }
 
 
 def test_every_training_setting_reaches_the_pod() -> None:

@@ -13,7 +13,8 @@
     |-- SupersededError              1   a later attempt of the same step has taken over
     |-- PreemptedError              75   told to stop; the state is saved
     |-- StalledError                76   no progress for too long
-    +-- DivergedError               77   the loss is not finite
+    |-- DivergedError               77   the loss is not finite
+    +-- LostPeerError               78   another rank has ended, or can't be reached
 
 The number is the exit code of a process that ends with the error (`ExitCode`).
 """
@@ -112,3 +113,9 @@ class DivergedError(KinetoscopeError):
     """The loss or the gradient is not finite."""
 
     exit_code = ExitCode.DIVERGED
+
+
+class LostPeerError(KinetoscopeError):
+    """Another rank of the step has ended or can't be reached; why is told where it ran."""
+
+    exit_code = ExitCode.LOST_PEER

@@ -8,6 +8,7 @@ from kinetoscope.steps.contract import StepState
 
 _STATES: dict[int, StepState] = {ExitCode.DONE: "done", ExitCode.PREEMPTED: "stopped"}
 _STOPPED = "told to stop; what was saved before is kept"
+_LOST = "lost a peer: a rank of another node has ended, or the network between them broke"
 OFTEN_MEMORY = "-9 (killed without a word) is often a lack of memory"
 
 
@@ -25,6 +26,8 @@ def untold_end(code: int, what_ended: str) -> tuple[str, str]:
     """
     if code == ExitCode.PREEMPTED:
         return _STOPPED, ""
+    if code == ExitCode.LOST_PEER:
+        return _LOST, "the log of the node that ended first says why"
     if code == ExitCode.DISK_FULL:
         full = a_disk_was_full()
         return full.message, full.hint or ""

@@ -10,6 +10,7 @@ from kinetoscope.core.errors import (
     DivergedError,
     ExitCode,
     KinetoscopeError,
+    LostPeerError,
     PreemptedError,
     StalledError,
     UserError,
@@ -28,6 +29,7 @@ _ERRORS: dict[int, type[KinetoscopeError]] = {
     ExitCode.PREEMPTED: PreemptedError,
     ExitCode.STALLED: StalledError,
     ExitCode.DIVERGED: DivergedError,
+    ExitCode.LOST_PEER: LostPeerError,
 }
 
 _log = logging.getLogger(__name__)

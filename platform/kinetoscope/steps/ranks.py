@@ -22,7 +22,6 @@ _WORST_FIRST = (
     ExitCode.DISK_FULL,
     ExitCode.STALLED,
     ExitCode.FAILED,
-    ExitCode.PREEMPTED,
 )
 # What was told to this process alone; a rank that read it would take itself for the whole node.
 _OF_THE_STARTER = ("_KFP_RUNTIME", "PET_")
@@ -50,6 +49,7 @@ class Ranks:
         threads: int = 0,
     ) -> None:
         self.stop_sent = False
+        self._sent: set[tuple[int, int]] = set()
         self._lifeline: tuple[int, ...] = os.pipe()
         # Nodes that meet on this machine share its cores.
         here = node.world_size if node.master_address == LOOPBACK else node.local_world_size
@@ -84,11 +84,24 @@ class Ranks:
             self.stop_sent = True
         for process in self._processes:
             if process.poll() is None:
+                self._sent.add((process.pid, signum))
                 process.send_signal(signum)
 
-    def worst_code(self) -> ExitCode:
-        """Return the attempt's exit code."""
-        return worst_code(self.codes(), stop_sent=self.stop_sent)
+    def worst_code(self, *, told_to_stop: bool) -> ExitCode:
+        """Return the exit code of all ranks; `worst_code` has the rules.
+
+        A rank that one of our own signals ended had nothing to save yet where all were told to
+        stop, or lost its peers where another had failed.
+        """
+        codes = self.codes()
+        for index, process in enumerate(self._processes):
+            code = codes[index]
+            if code is not None and (process.pid, -code) in self._sent:
+                if not told_to_stop:
+                    codes[index] = ExitCode.LOST_PEER
+                elif code == -signal.SIGTERM:
+                    codes[index] = ExitCode.PREEMPTED
+        return worst_code(codes, told_to_stop=told_to_stop)
 
     def close(self) -> None:
         """Kill what still runs and reap all."""
@@ -112,20 +125,21 @@ class Ranks:
         )
 
 
-def worst_code(codes: Iterable[int | None], *, stop_sent: bool) -> ExitCode:
-    """Return the one exit code that ranks' codes come to.
+def worst_code(codes: Iterable[int | None], *, told_to_stop: bool) -> ExitCode:
+    """Return the one exit code that those of ranks, or of nodes, come to.
+
+    A lost peer is what other ends lead to, so each real cause goes before it. So does a stop that
+    somebody asked for: a step that was told to stop is not started again. Where nobody did, a rank
+    stopped because its node's had to after one lost its peer.
 
     Args:
         codes: negative for a signal.
-        stop_sent: whether they were told to stop; a rank that this killed had nothing to save yet.
+        told_to_stop: whether somebody, other than the ranks' own starter, told them to stop.
     """
-    ended: set[int] = set()
-    for code in codes:
-        if code == -signal.SIGTERM and stop_sent:
-            ended.add(ExitCode.PREEMPTED)
-        elif code:
-            ended.add(code if code in set(ExitCode) else ExitCode.FAILED)
-    return next((code for code in _WORST_FIRST if code in ended), ExitCode.DONE)
+    ended = {code if code in set(ExitCode) else ExitCode.FAILED for code in codes if code}
+    least = [ExitCode.PREEMPTED, ExitCode.LOST_PEER]
+    order = (*_WORST_FIRST, *(least if told_to_stop else reversed(least)))
+    return next((code for code in order if code in ended), ExitCode.DONE)
 
 
 def _inherited() -> dict[str, str]:

@@ -90,11 +90,12 @@ def watch(
     """
     clock = WorkingClock()
     kill_at = float("inf")
-    stalled = False
+    stalled = told = False
     while ranks.are_running():
         now = clock.look()
         stalled = is_stuck(now) or stalled
-        if not ranks.stop_sent and (should_stop() or ranks.one_failed() or stalled):
+        told = should_stop() or told
+        if not ranks.stop_sent and (told or ranks.one_failed() or stalled):
             if stalled:
                 ranks.send(signal.SIGUSR1)
                 time.sleep(_DUMP_SECONDS)
@@ -104,7 +105,7 @@ def watch(
         if now >= kill_at:
             ranks.send(signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
-    return ExitCode.STALLED if stalled else ranks.worst_code()
+    return ExitCode.STALLED if stalled else ranks.worst_code(told_to_stop=told)
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -177,15 +177,21 @@ def test_one_rank_has_a_number_and_a_starter_of_ranks_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "stop_sent", "expected"),
+    ("codes", "told", "expected"),
     [
         ([0, 0], False, ExitCode.DONE),
         ([0, -9], False, ExitCode.FAILED),
         ([75, 2], True, ExitCode.USER_ERROR),
-        ([-15, 75], True, ExitCode.PREEMPTED),
         ([-15, 0], False, ExitCode.FAILED),
         ([1, 77], False, ExitCode.DIVERGED),
+        ([0, 78], False, ExitCode.LOST_PEER),
+        ([78, 1], False, ExitCode.FAILED),
+        ([78, 76], True, ExitCode.STALLED),
+        ([78, -9], False, ExitCode.FAILED),
+        ([78, 75], True, ExitCode.PREEMPTED),
+        ([78, 75], False, ExitCode.LOST_PEER),
+        ([99], False, ExitCode.FAILED),
     ],
 )
-def test_the_worst_code_counts(codes: list[int], stop_sent: bool, expected: ExitCode) -> None:
-    assert worst_code(codes, stop_sent=stop_sent) == expected
+def test_the_worst_code_counts(codes: list[int], told: bool, expected: ExitCode) -> None:
+    assert worst_code(codes, told_to_stop=told) == expected

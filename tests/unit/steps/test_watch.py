@@ -31,6 +31,10 @@ if what == "polite":
 print(what, flush=True)
 if what == "fails":
     sys.exit(1)
+if what == "loses":
+    sys.exit(78)
+if what == "out-of-memory":
+    os.kill(os.getpid(), signal.SIGKILL)
 if what != "ends":
     time.sleep(600)
 """
@@ -84,6 +88,24 @@ def test_a_rank_that_fails_takes_even_deaf_ones_with_it_soon(start: StartRanks) 
     ranks = start("fails", "deaf")
     assert watch(ranks, should_stop=never, grace_seconds=600) == ExitCode.FAILED
     assert ranks.codes() == [1, -9]
+
+
+@pytest.mark.parametrize("other", ["deaf", "polite", "sleeps"])
+def test_what_a_lost_peer_makes_us_end_is_no_other_cause(start: StartRanks, other: str) -> None:
+    ranks = start("loses", other)
+    assert watch(ranks, should_stop=never, grace_seconds=600) == ExitCode.LOST_PEER
+
+
+def test_a_rank_that_others_killed_is_a_cause(start: StartRanks) -> None:
+    ranks = start("out-of-memory", "loses", "deaf")
+    assert watch(ranks, should_stop=never, grace_seconds=600) == ExitCode.FAILED
+
+
+def test_who_is_told_to_stop_is_stopped_whoever_is_lost_then(start: StartRanks) -> None:
+    ranks = start("loses", "polite")
+    assert watch(ranks, should_stop=at_once, grace_seconds=60) == ExitCode.PREEMPTED
+    ranks = start("sleeps", "polite")
+    assert watch(ranks, should_stop=at_once, grace_seconds=60) == ExitCode.PREEMPTED
 
 
 def test_ranks_that_are_stuck_dump_their_stacks_and_stop(start: StartRanks, tmp_path: Path) -> None:

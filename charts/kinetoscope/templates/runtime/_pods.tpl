@@ -91,6 +91,9 @@ containers:
       # Over restarts pods of a job keep their host name: this tells a living holder of a lease from a dead one.
       - name: KINO_POD_UID
         valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+      # How often all pods of the job have been made anew: ranks of two such launches never train together.
+      - name: KINO_LAUNCH_ID
+        valueFrom: {fieldRef: {fieldPath: "metadata.labels['jobset.sigs.k8s.io/restart-attempt']"}}
       {{- with include "kinetoscope.mlflowLogin" .root | trim }}
       {{- . | nindent 6 }}
       {{- end }}

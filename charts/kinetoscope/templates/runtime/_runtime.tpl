@@ -31,8 +31,8 @@ template:
                 {{- include "kinetoscope.trainingPod" . | nindent 16 }}
 {{- end -}}
 
-{{- /* Exit codes of a step: 2 and 77 are final, 75 (preempted, saved) restarts for free, all others
-restart within maxRestarts. Each rule is one of its own, since the JobSet sees only the message. A
+{{- /* Exit codes of a step: 2 and 77 are final, 75 (preempted, saved) and 78 (lost a peer, whose own end
+says why) restart for free, all others restart within maxRestarts. Each rule is one of its own, since the JobSet sees only the message. A
 restart waits until all old pods are gone, so that two generations never train at once. */ -}}
 {{- define "kinetoscope.jobFailurePolicy" -}}
 backoffLimit: 0
@@ -47,7 +47,7 @@ podFailurePolicy:
       onExitCodes:
         containerName: node
         operator: In
-        values: [75]
+        values: [75, 78]
     - action: FailJob
       onPodConditions:
         - type: DisruptionTarget
@@ -63,10 +63,10 @@ failurePolicy:
       action: FailJobSet
       onJobFailureReasons: [PodFailurePolicy]
       onJobFailureMessagePatterns: ["exit code (2|77) "]
-    - name: preempted
+    - name: free
       action: RestartJobSetAndIgnoreMaxRestarts
       onJobFailureReasons: [PodFailurePolicy]
-      onJobFailureMessagePatterns: ["exit code 75 |DisruptionTarget"]
+      onJobFailureMessagePatterns: ["exit code (75|78) |DisruptionTarget"]
 {{- end -}}
 
 {{- define "kinetoscope.scrapeAnnotations" -}}

@@ -21,7 +21,7 @@ PROBE_KEY = "probe-pod.yaml"
 _RUNTIME_KEYS = ("training-runtime.yaml", "training-runtime-colossalai.yaml")
 _NEEDED_VARIABLES = ("KINO_STORE_URI", "KINO_S3_ENDPOINT", "KINO_METRICS_PORT", "KINO_WORKSPACE")
 _FINAL_CODES = {2, 77}
-_PREEMPTED_CODE = 75
+_FREE_CODES = {75, 78}
 
 
 def check_chart_objects(context: Context) -> list[Finding]:
@@ -117,11 +117,11 @@ def _failure_problems(jobset: Dict, job: Dict) -> list[str]:
     problems = []
     rules = job.get("podFailurePolicy", {}).get("rules", [])
     codes = {code for rule in rules for code in rule.get("onExitCodes", {}).get("values", [])}
-    if not codes >= {*_FINAL_CODES, _PREEMPTED_CODE} or job.get("backoffLimit") != 0:
-        problems.append("podFailurePolicy and backoffLimit 0 do not tell exit codes 2, 75 and 77")
+    if not codes >= _FINAL_CODES | _FREE_CODES or job.get("backoffLimit") != 0:
+        problems.append("podFailurePolicy and backoffLimit 0 do not tell exit codes 2, 75, 77, 78")
     actions = {rule.get("action") for rule in jobset.get("failurePolicy", {}).get("rules", [])}
     if not actions >= {"FailJobSet", "RestartJobSetAndIgnoreMaxRestarts"}:
-        problems.append("failurePolicy has no rules for final and for preempted ranks")
+        problems.append("failurePolicy has no rules for final and for free ends")
     if any("ttlSecondsAfterFinished" in spec for spec in (jobset, job)):
         problems.append("ttlSecondsAfterFinished makes finished jobs run again")
     return problems

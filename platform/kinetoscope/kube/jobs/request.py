@@ -40,7 +40,7 @@ class TrainingJob:
         env: further environment variables; never a secret, since everybody who may read the
             TrainJob reads them.
         image: replaces the one of the template.
-        max_restarts: replaces the template's; restarts after exit code 75 or a lost node are free.
+        max_restarts: replaces the template's; restarts after 75, 78 or a lost node are free.
         priority_class: replaces the template's.
         engine: which template, that is which image.
 

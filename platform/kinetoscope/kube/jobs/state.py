@@ -33,9 +33,11 @@ _HINTS = {
 _EXIT_MEANINGS = {
     ExitCode.FAILED: "failed; restarted within the limit",
     ExitCode.USER_ERROR: "user or config error; not restarted",
+    ExitCode.DISK_FULL: "a disk was full; restarted within the limit",
     ExitCode.PREEMPTED: "preempted, state saved; restarted for free",
     ExitCode.STALLED: "stalled; restarted within the limit",
     ExitCode.DIVERGED: "diverged; not restarted",
+    ExitCode.LOST_PEER: "lost a peer, whose own end says why; restarted for free",
     137: "killed",
     143: "terminated",
 }

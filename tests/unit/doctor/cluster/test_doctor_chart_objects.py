@@ -26,7 +26,7 @@ JOB = {
     "podFailurePolicy": {
         "rules": [
             {"action": "FailJob", "onExitCodes": {"values": [2, 77]}},
-            {"action": "FailJob", "onExitCodes": {"values": [75]}},
+            {"action": "FailJob", "onExitCodes": {"values": [75, 78]}},
             {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget"}]},
         ]
     },
@@ -55,7 +55,7 @@ def test_a_template_as_the_chart_s_has_no_problem() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda _, job: job["podFailurePolicy"]["rules"].pop(1), "exit codes 2, 75 and 77"),
+        (lambda _, job: job["podFailurePolicy"]["rules"].pop(1), "exit codes 2, 75, 77, 78"),
         (lambda _, job: job.update(backoffLimit=6), "backoffLimit"),
         (lambda jobset, _: jobset.pop("failurePolicy"), "failurePolicy"),
         (lambda jobset, _: jobset.update(ttlSecondsAfterFinished=5), "run again"),
