@@ -23,6 +23,7 @@ RANK = """
 import json, os, sys
 import torch
 from kinetoscope.core.errors import KinetoscopeError, StorageError
+from kinetoscope.steps.rank_environment import read_rank_environment
 from kinetoscope.storage.open import open_store
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.loop.agreement import agree_on_checkpoint, agree_on_start
@@ -30,14 +31,15 @@ from kinetoscope.steps.rank_environment import read_rank_environment
 from kinetoscope.training.loop.checkpoints import StoreCheckpoints
 from kinetoscope.training.loop.surroundings import Surroundings
 
-rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+ranks = read_rank_environment(os.environ)
+rank = ranks.rank
 uris, known, weights = json.loads(sys.argv[1])
-engine = TorchDDPEngine(rank=rank, world_size=world, local_rank=rank, dtype="fp32")
+engine = TorchDDPEngine(ranks, dtype="fp32")
 # The attempt that the test began; a rank of a further node knows of none.
 checkpoints = StoreCheckpoints(store=open_store(uris[rank]), keep=9, generation=1)
 joined = []
 around = Surroundings(
-    "toy", read_rank_environment(os.environ), checkpoints, None, stop=lambda: False,
+    "toy", ranks, checkpoints, None, stop=lambda: False,
     generation=known[rank], join=joined.append,
 )
 try:
@@ -47,7 +49,7 @@ try:
     agree_on_start(engine, {"step": step}, {"w": value + weights[rank]})
     assert joined == [known[0]], joined
     print(json.dumps({"step": step}))
-except (KinetoscopeError, RuntimeError) as error:  # the latter: a lost peer
+except KinetoscopeError as error:
     print(json.dumps({"error": str(error)}))
 """
 

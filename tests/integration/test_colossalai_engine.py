@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.steps.rank_environment import ALONE
 from kinetoscope.training.engine.base import Companion, Engine, Objective, Tensors
 from kinetoscope.training.engine.choice import build_engine
 from kinetoscope.training.engine.config import EngineName, OptimizerConfig
@@ -65,7 +66,7 @@ def train(engine: Engine, steps: range) -> list[float]:
 
 
 def prepared(name: EngineName, objective: Objective) -> Engine:
-    engine = build_engine(name, rank=0, world_size=1, local_rank=0, dtype="fp32")
+    engine = build_engine(name, ALONE, dtype="fp32")
     engine.prepare(objective, OptimizerConfig(lr=0.05))
     return engine
 

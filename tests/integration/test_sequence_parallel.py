@@ -21,6 +21,7 @@ from torch import Tensor
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer
 from kinetoscope.parity.golden import read_golden
+from kinetoscope.steps.rank_environment import ALONE, RankEnvironment
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.mesh import mesh_groups
@@ -177,12 +178,11 @@ def train_two_steps(engine: TorchDDPEngine) -> dict[str, Tensor]:
     return {**results, **engine.export_state()["weights"]}
 
 
-def run_rank(rank: int, world_size: int, folder: Path) -> None:
+def run_rank(rank: int, world_size: int, port: int, folder: Path) -> None:
     """Save what this rank computes; the gradients averaged over all ranks."""
     torch.set_num_threads(1)
-    engine = TorchDDPEngine(
-        rank=rank, world_size=world_size, local_rank=0, dtype="fp32", sequence_parallel=2
-    )
+    ranks = RankEnvironment(world_size, rank, 1, 0, "127.0.0.1", port)
+    engine = TorchDDPEngine(ranks, dtype="fp32", sequence_parallel=2)
     results = {"engine": train_two_steps(engine)}
     engine.close()
     dist.init_process_group(
@@ -227,15 +227,11 @@ def _compute(world_size: int, folder: Path) -> Results:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in ("platform", "tests")),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    roots = os.pathsep.join(str(ROOT / root) for root in ("platform", "tests"))
+    environment = os.environ | {"PYTHONPATH": roots}
+    arguments = [str(world_size), str(port), str(folder)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(world_size), str(folder)], env=environment
-        )
+        subprocess.Popen([sys.executable, __file__, str(rank), *arguments], env=environment)
         for rank in range(world_size)
     ]
     try:
@@ -281,7 +277,7 @@ def test_the_reference_is_met_on_every_rank(ranks: Results) -> None:
 
 
 def test_training_equals_one_rank_whatever_the_mesh(ranks: Results) -> None:
-    engine = TorchDDPEngine(rank=0, world_size=1, local_rank=0, dtype="fp32")
+    engine = TorchDDPEngine(ALONE, dtype="fp32")
     expected = train_two_steps(engine)
     assert expected.pop("own_tokens") == 9
     for results in ranks:
@@ -303,4 +299,4 @@ def test_sizes_that_do_not_divide_the_ranks_are_refused(ranks: Results) -> None:
 
 
 if __name__ == "__main__":
-    run_rank(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    run_rank(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

@@ -245,6 +245,14 @@ def pod_uid() -> str:
     return os.environ.get("KINO_POD_UID", "")
 
 
+def launch_id() -> str:
+    """Return ``$KINO_LAUNCH_ID``, which all ranks of one launch share; empty by default.
+
+    A JobSet counts its restarts, so the greater number is the later launch.
+    """
+    return os.environ.get("KINO_LAUNCH_ID", "")
+
+
 def in_cluster() -> bool:
     """Tell whether this process runs in a pod that Kubernetes has told its API's address."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))

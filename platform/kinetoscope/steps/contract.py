@@ -24,6 +24,8 @@ FOR_PEOPLE = frozenset({"grid", "quarantine", "report"})
 # The manifest of a checkpoint names the attempt that wrote it: not content.
 _NOT_CONTENT = "MANIFEST.json"
 
+_WEEK_MINUTES = 7 * 24 * 60
+
 StepState = Literal["waiting", "running", "done", "failed", "stopped"]
 
 
@@ -42,6 +44,9 @@ class RuntimeConfig(Config):
     """Time that ranks have to save after they were told to stop."""
     stall_seconds: NonNegativeFloat = 1800.0
     """A step without progress for so long is stopped, its stacks dumped; 0 waits for ever."""
+    collective_timeout_minutes: float = Field(default=30.0, gt=0, le=_WEEK_MINUTES)
+    """How long ranks that train wait for one that does not come, before they count it as lost;
+    longer than any step and any save."""
 
     @property
     def num_ranks(self) -> int:

@@ -73,6 +73,10 @@ class RankEnvironment:
         }
 
 
+ALONE = RankEnvironment(1, 0, 1, 0, _LOOPBACK, 0)
+"""Of a job's only rank."""
+
+
 def read_rank_environment(variables: Mapping[str, str]) -> RankEnvironment:
     """Read the variables of this process.
 
@@ -87,7 +91,7 @@ def read_rank_environment(variables: Mapping[str, str]) -> RankEnvironment:
         return _one_rank(variables)
     if "PET_NNODES" in variables:
         return _trainer_node(variables)
-    return RankEnvironment(1, 0, 1, 0, LOOPBACK, 0)
+    return ALONE
 
 
 def supervised_ranks(variables: Mapping[str, str], num_ranks: int) -> RankEnvironment:

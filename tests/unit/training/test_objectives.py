@@ -13,6 +13,7 @@ from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.vae.config import VAELossConfig
 from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.vae.spatial import SpatialVAE
+from kinetoscope.steps.rank_environment import ALONE
 from kinetoscope.training.dit.objective import FlowObjective
 from kinetoscope.training.engine.base import Objective
 from kinetoscope.training.engine.config import OptimizerConfig
@@ -132,7 +133,7 @@ def test_loss_falls_on_one_fixed_batch(make: str) -> None:
     else:
         objective = _video_objective(objective="pixels", freeze_spatial=False)
         tensors = _clips(4)
-    engine = TorchDDPEngine(rank=0, world_size=1, local_rank=0, dtype="fp32")
+    engine = TorchDDPEngine(ALONE, dtype="fp32")
     engine.prepare(objective, OptimizerConfig(lr=3e-3))
     losses = []
     for _ in range(40):

@@ -72,6 +72,8 @@ class Engine(Protocol):
     one every rank holds the same summed gradient. Weights, optimizer state and all that is exported
     are fp32 tensors by parameter name, whatever the engine does with them inside.
 
+    What is called by all ranks at once raises ``LostPeerError`` where one of them has gone.
+
     Attributes:
         device: where this rank computes.
         data_rank: which share of a step this rank computes; ranks that share the patches of their

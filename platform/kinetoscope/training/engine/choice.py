@@ -7,32 +7,35 @@ from importlib.util import find_spec
 import torch
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.training.engine.base import Engine
 from kinetoscope.training.engine.config import EngineName
+from kinetoscope.training.engine.rendezvous import Meeting
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 
 
 def build_engine(
     name: EngineName,
+    ranks: RankEnvironment,
     *,
-    rank: int,
-    world_size: int,
-    local_rank: int,
     dtype: str,
     sequence_parallel: int = 1,
+    meeting: Meeting | None = None,
 ) -> Engine:
     """Return an engine that has met the other ranks.
 
     Args:
         name: of the engine.
-        rank: this process.
-        world_size: all processes.
-        local_rank: this process on its machine, which is its GPU.
+        ranks: which rank this is, of how many.
         dtype: precision of the forward pass, ``fp32`` or ``bf16``.
         sequence_parallel: ranks that share the patches of a sample.
+        meeting: how this rank meets the others.
 
     Raises:
         ConfigError: this environment or this machine lacks what the engine needs.
+        KinetoscopeError: ranks know different things; `training.engine.rendezvous`.
+        LostPeerError: another rank has gone.
+        PreemptedError: told to stop before all ranks were there.
     """
     check_engine(name)
     kind: type[TorchDDPEngine] = TorchDDPEngine
@@ -41,13 +44,7 @@ def build_engine(
         from kinetoscope.training.engine.colossalai_ddp import ColossalAIDDPEngine
 
         kind = ColossalAIDDPEngine
-    return kind(
-        rank=rank,
-        world_size=world_size,
-        local_rank=local_rank,
-        dtype=dtype,
-        sequence_parallel=sequence_parallel,
-    )
+    return kind(ranks, dtype=dtype, sequence_parallel=sequence_parallel, meeting=meeting)
 
 
 def check_engine(name: EngineName) -> None:

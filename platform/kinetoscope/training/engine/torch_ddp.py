@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
 from typing import ClassVar
 
 import torch
@@ -16,8 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kinetoscope.checkpoints.restore import restore_weights
 from kinetoscope.models.device import compute_device
+from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
+from kinetoscope.training.engine.lost_peer import telling_lost_peers
 from kinetoscope.training.engine.mesh import Mesh, mesh_groups
 from kinetoscope.training.engine.optimizer import (
     ParameterGroup,
@@ -26,9 +27,8 @@ from kinetoscope.training.engine.optimizer import (
     import_optimizer,
     set_learning_rate,
 )
+from kinetoscope.training.engine.rendezvous import Meeting, meet
 
-# Longer than any step or checkpoint, shorter than the day that NCCL waits on its own.
-_COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -38,12 +38,11 @@ class TorchDDPEngine:
     Another library's data parallelism is a subclass that says how it wraps the objective.
 
     Args:
-        rank: this process.
-        world_size: all processes.
-        local_rank: this process on its machine, which is its GPU.
+        ranks: which rank this is, of how many; its number on its machine is its GPU's.
         dtype: precision of the forward pass, ``fp32`` or ``bf16`` (autocast).
-        sequence_parallel: ranks that share the patches of a sample; it divides ``world_size``, and
+        sequence_parallel: ranks that share the patches of a sample; it divides their number, and
             more than 1 needs an objective that can (`Objective.parallelise`).
+        meeting: how this rank meets the others.
     """
 
     wraps_one_rank: ClassVar[bool] = False
@@ -51,31 +50,35 @@ class TorchDDPEngine:
 
     def __init__(
         self,
+        ranks: RankEnvironment,
         *,
-        rank: int,
-        world_size: int,
-        local_rank: int,
         dtype: str,
         sequence_parallel: int = 1,
+        meeting: Meeting | None = None,
     ) -> None:
-        self.world_size = world_size
-        self.device = compute_device(local_rank)
+        self.world_size = ranks.world_size
+        self.device = compute_device(ranks.own_local_rank)
         self._dtype = _DTYPES[dtype]
+        self._joined = self.world_size > 1 or self.wraps_one_rank
         mesh = Mesh(None, data_rank=0, data_size=1)
-        self._joined = world_size > 1 or self.wraps_one_rank
         if self._joined:
-            dist.init_process_group(
-                "nccl" if self.device.type == "cuda" else "gloo",
-                # One rank has nobody to meet, so it needs no address either.
-                store=dist.HashStore() if world_size == 1 else None,  # type: ignore[attr-defined]
-                rank=rank,
-                world_size=world_size,
-                timeout=_COLLECTIVE_TIMEOUT,
-            )
-            mesh = mesh_groups(sequence_parallel, timeout=_COLLECTIVE_TIMEOUT)
+            mesh = self._join(ranks, sequence_parallel, meeting or Meeting())
         self.data_rank, self.data_size = mesh.data_rank, mesh.data_size
         self._sequence_group = mesh.sequence_group
 
+    @telling_lost_peers()
+    def _join(self, ranks: RankEnvironment, sequence_parallel: int, meeting: Meeting) -> Mesh:
+        alone = ranks.world_size == 1
+        dist.init_process_group(
+            "nccl" if self.device.type == "cuda" else "gloo",
+            store=dist.HashStore() if alone else meet(ranks, meeting),  # type: ignore[attr-defined]
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            timeout=meeting.timeout,
+        )
+        return mesh_groups(sequence_parallel, timeout=meeting.timeout)
+
+    @telling_lost_peers()
     def prepare(self, objective: Objective, optimizer: OptimizerConfig) -> None:
         """Take over the objective and make its optimizer."""
         self._objective = objective.to(self.device)
@@ -87,6 +90,7 @@ class TorchDDPEngine:
         self._optimizer = build_optimizer(self._groups, optimizer)
         self._module = self._wrap() if self._joined else self._objective
 
+    @telling_lost_peers()
     def forward_backward(self, tensors: Tensors, *, scale: float, last: bool) -> dict[str, Tensor]:
         """Run one micro-batch and add its gradient."""
         on_device = {k: v.to(self.device, non_blocking=True) for k, v in tensors.items()}
@@ -112,6 +116,7 @@ class TorchDDPEngine:
         self._optimizer.zero_grad(set_to_none=True)
         self._average_companions_buffers()
 
+    @telling_lost_peers()
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         """Return the sum of a small CPU tensor over the shares of a step, on every rank."""
         if self.world_size == 1:
@@ -120,6 +125,7 @@ class TorchDDPEngine:
         dist.all_reduce(total)
         return total.cpu() / (self.world_size // self.data_size)
 
+    @telling_lost_peers()
     def gather_text(self, text: str) -> list[str]:
         """Return what every rank says, by rank, on every rank."""
         if self.world_size == 1:
@@ -152,6 +158,7 @@ class TorchDDPEngine:
             restore_weights(module, groups[name])
         import_optimizer(self._optimizer, self._trained, groups["optimizer"])
 
+    @telling_lost_peers()
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:
@@ -162,6 +169,7 @@ class TorchDDPEngine:
         if self._joined and dist.is_initialized():
             dist.destroy_process_group()
 
+    @telling_lost_peers()
     def _average_companions_buffers(self) -> None:
         # Running statistics of a rank's own batches: checkpoints hold but one rank's.
         if self.world_size == 1:

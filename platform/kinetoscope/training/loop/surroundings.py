@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from kinetoscope import __version__
 from kinetoscope.core.hashing import digest_json
+from kinetoscope.core.settings import launch_id
 from kinetoscope.steps.contract import step_identity
 from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.steps.worker import StepContext
 from kinetoscope.telemetry.training_metrics import TrainingMetrics
+from kinetoscope.training.engine.rendezvous import DEFAULT_TIMEOUT, Meeting
 from kinetoscope.training.loop.checkpoints import Checkpoints, StoreCheckpoints
 from kinetoscope.training.loop.config import TrainLoopConfig
 from kinetoscope.training.loop.log import StepLog
@@ -40,6 +43,13 @@ class Surroundings:
     """Number of the attempt, where this rank knows it; rank 0 does."""
     join: Callable[[int], None] = lambda generation: None  # noqa: ARG005
     """Hears which attempt this rank takes part in."""
+    collective_timeout: timedelta = DEFAULT_TIMEOUT
+    """How long ranks that train wait for one that does not come."""
+
+    @property
+    def meeting(self) -> Meeting:
+        """How this rank meets the others."""
+        return Meeting(launch_id(), self.known, self.stop, self.collective_timeout)
 
 
 def surroundings_of(ctx: StepContext, config: TrainLoopConfig) -> Surroundings:
@@ -68,4 +78,5 @@ def surroundings_of(ctx: StepContext, config: TrainLoopConfig) -> Surroundings:
         },
         generation=ctx.generation,
         join=ctx.join,
+        collective_timeout=timedelta(minutes=ctx.runtime.collective_timeout_minutes),
     )

@@ -58,17 +58,17 @@ def fit(
         ConfigError: the number of ranks can't share a step, or the environment lacks the engine.
         PreemptedError: told to stop; the step in progress was finished and saved.
         DivergedError: the loss or its gradient is not finite; nothing of that step is kept.
+        LostPeerError: another rank has ended, or can't be reached.
     """
     ranks = around.ranks
     with closing(around.reporter):
         _check_ranks(ranks.world_size, config.micro_batches_per_step, sequence_parallel)
         engine = build_engine(
             config.engine,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            local_rank=ranks.own_local_rank,
+            ranks,
             dtype=config.dtype,
             sequence_parallel=sequence_parallel,
+            meeting=around.meeting,
         )
         with closing(engine):
             return Trainer(around, task, config, engine).run()

@@ -82,16 +82,17 @@ def train_rank(
         if uri := given_store_uri():
             passing = passing_checkpoints(uri, request.name, delete=ranks.rank == 0)
             checkpoints = stack.enter_context(passing)
-        engine = stack.enter_context(closing(_meet(ranks, config.loop)))
-        # From here on the other ranks count on this one.
-        stop.remember()
         around = Surroundings(
             name=request.name,
             ranks=ranks,
             checkpoints=checkpoints,
             reporter=StepLog(config.loop, ranks, metrics, outlet, stop=lambda: stop.requested),
             stop=lambda: stop.requested,
+            known={"engine": request.engine, "steps": str(request.num_steps)},
         )
+        engine = stack.enter_context(closing(_meet(around, config.loop)))
+        # From here on the other ranks count on this one.
+        stop.remember()
         trainer = Trainer(around, smoke_task(config), config.loop, engine)
         proof = _train_and_prove(trainer, engine, checkpoints, num_steps=request.num_steps)
     return _report(request, ranks, outlet, proof) | {"device": str(engine.device)}
@@ -111,14 +112,8 @@ def _config(request: SmokeRequest, world_size: int) -> TrainDiTConfig:
     return config.model_copy(update={"loop": config.loop.model_copy(update=changes)})
 
 
-def _meet(ranks: RankEnvironment, loop: TrainLoopConfig) -> Engine:
-    return build_engine(
-        loop.engine,
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-        local_rank=ranks.own_local_rank,
-        dtype=loop.dtype,
-    )
+def _meet(around: Surroundings, loop: TrainLoopConfig) -> Engine:
+    return build_engine(loop.engine, around.ranks, dtype=loop.dtype, meeting=around.meeting)
 
 
 def _train_and_prove(

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.kube.jobs.request import Engine
+from kinetoscope.steps.rank_environment import ALONE
 from kinetoscope.training.engine.choice import build_engine, check_engine
 from kinetoscope.training.engine.config import EngineName
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
@@ -15,7 +16,7 @@ from kinetoscope.training.loop.config import TrainLoopConfig
 
 
 def test_torch_is_everywhere() -> None:
-    engine = build_engine("torch_ddp", rank=0, world_size=1, local_rank=0, dtype="fp32")
+    engine = build_engine("torch_ddp", ALONE, dtype="fp32")
     assert type(engine) is TorchDDPEngine
 
 

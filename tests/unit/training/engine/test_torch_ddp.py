@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from kinetoscope.checkpoints.restore import restore_weights
 from kinetoscope.core.errors import CorruptError
+from kinetoscope.steps.rank_environment import ALONE
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
@@ -26,7 +27,7 @@ class Regression(Objective):
 
 
 def _engine(lr: float = 0.05) -> TorchDDPEngine:
-    engine = TorchDDPEngine(rank=0, world_size=1, local_rank=0, dtype="fp32")
+    engine = TorchDDPEngine(ALONE, dtype="fp32")
     engine.prepare(Regression(), OptimizerConfig(lr=lr))
     return engine
 

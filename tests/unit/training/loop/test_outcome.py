@@ -3,13 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kinetoscope.steps.rank_environment import ALONE
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.loop.outcome import OutcomeSum, imbalance
 
 
 @pytest.fixture
 def engine() -> TorchDDPEngine:
-    return TorchDDPEngine(rank=0, world_size=1, local_rank=0, dtype="fp32")
+    return TorchDDPEngine(ALONE, dtype="fp32")
 
 
 def test_means_are_over_the_samples_that_have_a_value(engine: TorchDDPEngine) -> None:

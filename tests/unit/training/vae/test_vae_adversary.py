@@ -16,6 +16,7 @@ from kinetoscope.models.vae.adversarial.config import PatchDiscriminatorConfig
 from kinetoscope.models.vae.adversarial.discriminators import build_discriminator
 from kinetoscope.models.vae.adversarial.losses import discriminator_loss, generator_loss
 from kinetoscope.models.vae.model import VideoVAE
+from kinetoscope.steps.rank_environment import ALONE
 from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.loop.initial import initialised
@@ -49,7 +50,7 @@ def _objective(config: TrainVAEConfig) -> VideoVAEObjective:
 
 
 def _engine(objective: VideoVAEObjective) -> TorchDDPEngine:
-    engine = TorchDDPEngine(rank=0, world_size=1, local_rank=0, dtype="fp32")
+    engine = TorchDDPEngine(ALONE, dtype="fp32")
     engine.prepare(objective, OptimizerConfig(lr=LR, eps=EPS))
     return engine
 
