@@ -9,6 +9,10 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from minio.credentials.providers import StaticProvider
+from minio.minioadmin import MinioAdmin
 
 
 @dataclass
@@ -71,6 +75,17 @@ class MinioServer:
         """End it without warning."""
         self._process.kill()
         self._process.wait()
+
+    def add_user(self, name: str, policy: dict[str, Any]) -> None:
+        """Make a user, who has the server's secret key, with a policy."""
+        admin = MinioAdmin(
+            endpoint=self.endpoint.partition("//")[2],
+            credentials=StaticProvider(self.access_key, self.secret_key),
+            secure=False,
+        )
+        admin.policy_add(name, policy=policy)
+        admin.user_add(name, self.secret_key)
+        admin.policy_set(name, user=name)
 
     def _answers(self) -> bool:
         if self.endpoint.startswith("https"):

@@ -17,8 +17,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from minio.credentials.providers import StaticProvider
-from minio.minioadmin import MinioAdmin
 
 from kinetoscope.core.errors import ConfigError, StorageError
 from kinetoscope.storage.open import open_store
@@ -161,7 +159,7 @@ def test_the_least_privileges_that_the_docs_name_are_enough(
 ) -> None:
     text = (ROOT / "docs" / "storage.md").read_text()
     policy = text.partition("```json\n")[2].partition("```")[0].replace("BUCKET", minio.bucket)
-    _add_user(minio, "least", json.loads(policy.replace("PREFIX", "team")))
+    minio.add_user("least", json.loads(policy.replace("PREFIX", "team")))
     for name, value in minio.environment().items():
         monkeypatch.setenv(name, value)
     open_store(f"s3://{minio.bucket}/other").put_bytes("x", b"")
@@ -181,14 +179,3 @@ def test_the_least_privileges_that_the_docs_name_are_enough(
     assert "permission" in (told.value.hint or "")
     with pytest.raises(StorageError, match="AccessDenied"):
         open_store(f"s3://{minio.bucket}/other").list()
-
-
-def _add_user(minio: Any, name: str, policy: dict[str, Any]) -> None:
-    admin = MinioAdmin(
-        endpoint=minio.endpoint.partition("//")[2],
-        credentials=StaticProvider(minio.access_key, minio.secret_key),
-        secure=False,
-    )
-    admin.policy_add(name, policy=policy)
-    admin.user_add(name, minio.secret_key)
-    admin.policy_set(name, user=name)

@@ -23,8 +23,8 @@ from kinetoscope.doctor.machine import (
     check_memory,
     check_shm,
 )
+from kinetoscope.doctor.step_store import examine_step_store
 from kinetoscope.storage.directory import DirectoryStore
-from kinetoscope.storage.store_check import examine_store
 from kinetoscope.tracking.database_check import examine_database
 from kinetoscope.tracking.server_check import examine_server
 
@@ -108,7 +108,7 @@ def _remote_store(workspace: Workspace) -> list[Finding]:
     """Use the store that the environment names; the workspace's own folder was tried already."""
     limit_store_retries(_RETRY_SECONDS)
     uri = workspace.store_uri
-    return [] if uri == (workspace.root / "objects").as_uri() else [examine_store(uri)]
+    return [] if uri == (workspace.root / "objects").as_uri() else examine_step_store(uri)
 
 
 def _registry() -> list[Finding]:

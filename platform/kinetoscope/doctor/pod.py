@@ -28,7 +28,7 @@ from kinetoscope.core.settings import (
     workspace,
 )
 from kinetoscope.core.units import MIB, format_bytes
-from kinetoscope.storage.store_check import examine_store
+from kinetoscope.doctor.step_store import examine_step_store
 from kinetoscope.tracking.server_check import examine_server
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def check_store() -> list[Finding]:
     if uri is None:
         tried = "read KINO_STORE_URI"
         return [Finding("object store", "bad", tried, "no object store is named", _NO_STORE_HINT)]
-    return [examine_store(uri)]
+    return examine_step_store(uri)
 
 
 def check_mlflow() -> list[Finding]:

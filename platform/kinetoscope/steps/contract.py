@@ -15,6 +15,9 @@ from kinetoscope.storage.open import open_store, resolve_place
 from kinetoscope.storage.records import read_record
 
 STEPS = "steps"
+# Small objects by which a step knows what it has done: each of them has to stay.
+LEDGER_KEYS = f"{STEPS}/*/*/ledger/*"
+LARGEST_ENTRY_BYTES = 1 << 20
 RESULT_KEY = "result.json"
 ATTEMPTS = "attempts"
 JOINED = "joined"
