@@ -63,6 +63,10 @@ def main(ctx):
             ctx.store.put_bytes("big", bytes(4 << 20))
         if what == "hang":
             time.sleep(600)
+        if what == "wait":
+            for _ in range(60):
+                ctx.waiting()
+                time.sleep(0.2)
         if ctx.rank == 0:
             ctx.store.put_bytes(f"parts/{part}-of-attempt-{ctx.generation}", b"x")
             ctx.progress(part + 1, ctx.config["parts"], "parts")
@@ -228,6 +232,11 @@ def test_a_step_that_makes_no_progress_is_stopped_with_its_stacks(make_spec: Mak
         in open_store(spec.uri).get_bytes("attempts/000001/logs/rank-0.log").decode()
     )
     assert _status(spec).code == 76
+
+
+def test_waiting_for_other_ranks_is_no_stall(make_spec: MakeSpec) -> None:
+    runtime = {"stall_seconds": 10.0, "max_restarts": 0}
+    assert execute(make_spec(what="wait", parts=1, runtime=runtime)).metrics == {"toy.parts": 1.0}
 
 
 def test_a_stop_request_saves_and_the_next_start_goes_on(make_spec: MakeSpec) -> None:

@@ -46,20 +46,16 @@ class Stall:
     Args:
         marks: files that change whenever something was done.
         seconds: the longest time without a change; 0 is for ever.
-        since: file without which nothing has begun that could be stuck; None: it has.
     """
 
-    def __init__(self, marks: Sequence[Path], seconds: float, *, since: Path | None = None) -> None:
+    def __init__(self, marks: Sequence[Path], seconds: float) -> None:
         self._marks = marks
-        self._since = since
         self._seconds = seconds
         self._seen: list[tuple[int, int]] = []
         self._changed_at = 0.0
 
     def is_stuck(self, now: float) -> bool:
         """Look at the files at a time of a `WorkingClock`."""
-        if self._since is not None and not self._since.exists():
-            self._changed_at = now
         seen = [(s.st_mtime_ns, s.st_size) for s in map(_stat, self._marks) if s is not None]
         if seen != self._seen:
             self._seen, self._changed_at = seen, now

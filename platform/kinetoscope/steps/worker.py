@@ -158,6 +158,11 @@ class StepContext:
             )
             self._leave("progress.json", progress.to_bytes())
 
+    def waiting(self) -> None:
+        """Say that this rank waits for others, for as long as it takes: that is no stall."""
+        with suppress(OSError):
+            (self._attempt_path / "waiting").touch()
+
     def log_metrics(self, values: dict[str, float], step: int) -> None:
         """Add a row to the attempt's metrics, which tracking mirrors."""
         if self.rank == 0:

@@ -12,7 +12,6 @@ from pathlib import Path
 from kinetoscope.core.errors import ExitCode
 from kinetoscope.core.settings import workspace
 from kinetoscope.steps.contract import (
-    JOINED,
     Report,
     StepSpec,
     StepStatus,
@@ -93,10 +92,8 @@ class Node:
 
     def watch(self, ranks: Ranks, folder: Path, beside: Sequence[Repeating]) -> ExitCode:
         """Wait for the ranks; all that asks or tells the store goes on beside it."""
-        marks = [folder / name for name in ("progress.json", "metrics.jsonl")]
-        # Ranks of several nodes wait for each other first: that is no stall.
-        since = folder / JOINED if self.environment.num_nodes > 1 else None
-        stall = Stall(marks, self.spec.runtime.stall_seconds, since=since)
+        marks = [folder / name for name in ("progress.json", "metrics.jsonl", "waiting")]
+        stall = Stall(marks, self.spec.runtime.stall_seconds)
 
         def is_stuck(now: float) -> bool:
             for work in beside:

@@ -50,12 +50,14 @@ class Meeting:
             same.
         stop: tells whether this rank was told to stop.
         timeout: how long a collective waits for a rank that all have met.
+        waiting: called again and again meanwhile; waiting for others is no stall.
     """
 
     launch: str = ""
     known: Mapping[str, str] = field(default_factory=dict)
     stop: Callable[[], bool] = lambda: False
     timeout: timedelta = DEFAULT_TIMEOUT
+    waiting: Callable[[], None] = lambda: None
 
 
 def meet(ranks: RankEnvironment, meeting: Meeting) -> Store:
@@ -73,6 +75,7 @@ def meet(ranks: RankEnvironment, meeting: Meeting) -> Store:
     threading.Thread(target=_keep, args=(met, ranks, meeting), name="meet", daemon=True).start()
     told_at = time.monotonic()
     while not met.done():
+        meeting.waiting()
         if meeting.stop():
             raise PreemptedError("told to stop before all ranks were there; nothing was begun")
         if time.monotonic() > told_at + _TELL_SECONDS:

@@ -45,11 +45,13 @@ class Surroundings:
     """Hears which attempt this rank takes part in."""
     collective_timeout: timedelta = DEFAULT_TIMEOUT
     """How long ranks that train wait for one that does not come."""
+    waiting: Callable[[], None] = lambda: None
+    """Called again and again while this rank waits for the others to be there."""
 
     @property
     def meeting(self) -> Meeting:
         """How this rank meets the others."""
-        return Meeting(launch_id(), self.known, self.stop, self.collective_timeout)
+        return Meeting(launch_id(), self.known, self.stop, self.collective_timeout, self.waiting)
 
 
 def surroundings_of(ctx: StepContext, config: TrainLoopConfig) -> Surroundings:
@@ -79,4 +81,5 @@ def surroundings_of(ctx: StepContext, config: TrainLoopConfig) -> Surroundings:
         generation=ctx.generation,
         join=ctx.join,
         collective_timeout=timedelta(minutes=ctx.runtime.collective_timeout_minutes),
+        waiting=ctx.waiting,
     )
