@@ -78,7 +78,7 @@ def _wait(nodes: list[subprocess.Popen[bytes]]) -> ExitCode:
         codes = [node.wait() for node in nodes]
     finally:
         _send(nodes, signal.SIGKILL)
-    return worst_code(codes, stop_sent=False)
+    return worst_code(codes, told_to_stop=True)
 
 
 def _send(nodes: list[subprocess.Popen[bytes]], signum: int) -> None:

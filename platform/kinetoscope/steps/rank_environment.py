@@ -73,7 +73,7 @@ class RankEnvironment:
         }
 
 
-ALONE = RankEnvironment(1, 0, 1, 0, _LOOPBACK, 0)
+ALONE = RankEnvironment(1, 0, 1, 0, LOOPBACK, 0)
 """Of a job's only rank."""
 
 

@@ -104,7 +104,7 @@ class Leader(Node):
                 with suppress(CorruptError):
                     if end := read_node_end(self.store, self._generation, node):
                         ends[node] = end
-            worst = worst_code([end.code for end in ends.values()], stop_sent=False)
+            worst = worst_code([end.code for end in ends.values()], told_to_stop=True)
             waits = worst == ExitCode.LOST_PEER and time.monotonic() < deadline
             if not (waits and others - ends.keys()):
                 break

@@ -89,7 +89,7 @@ def go_on(checkpoints: StoreCheckpoints) -> Checkpoint | None:
     ranks = RankEnvironment(1, 0, 1, 0, "127.0.0.1", 0)
     reporter: Any = None  # nobody steps here
     around = Surroundings("toy", ranks, checkpoints, reporter, stop=lambda: False)
-    engine = TorchDDPEngine(rank=0, world_size=1, local_rank=0, dtype="fp32")
+    engine = TorchDDPEngine(ranks, dtype="fp32")
     found = agree_on_checkpoint(engine, around)
     return found[1] if found else None
 
