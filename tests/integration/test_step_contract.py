@@ -184,7 +184,7 @@ def test_a_full_disk_is_told_and_not_tried_again(
 
 
 def _supervisor_log(spec: StepSpec) -> str:
-    return open_store(spec.uri).get_bytes("logs/000001/supervisor.log").decode()
+    return open_store(spec.uri).get_bytes("attempts/000001/logs/supervisor.log").decode()
 
 
 def test_a_disk_full_to_the_last_byte_is_told_with_room_that_was_kept_for_it(

@@ -58,13 +58,11 @@ def agree_on_checkpoint(
 
 
 def _agree_on_attempt(engine: Engine, around: Surroundings) -> None:
-    own = {"attempt": str(around.generation or ""), **around.known}
-    words = [json.loads(text) for text in engine.gather_text(json.dumps(own))]
-    agreed = words[0]
-    for other, known in enumerate(words):
+    told = [int(text) for text in engine.gather_text(str(around.generation))]
+    for rank, generation in enumerate(told):
         # Ranks of further nodes hear of the attempt only here.
-        _compare(other, known | {"attempt": known["attempt"] or agreed["attempt"]}, agreed)
-    around.join(int(agreed["attempt"] or 0))
+        _compare(rank, {"attempt": str(generation or told[0])}, {"attempt": str(told[0])})
+    around.join(told[0])
 
 
 def _load(checkpoints: Checkpoints, chosen: ChosenCheckpoint) -> tuple[Checkpoint | None, str]:

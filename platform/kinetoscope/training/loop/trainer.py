@@ -36,8 +36,8 @@ from kinetoscope.training.loop.prefetch import prefetch
 from kinetoscope.training.loop.surroundings import Surroundings
 from kinetoscope.training.loop.task import Batch, Task
 
-# How long the save of a last step is tried again while the store does not answer.
-_NEEDED_SAVE_SECONDS = 3600.0
+# The save of a last step is tried again for this share of the time that the other ranks wait.
+_NEEDED_SAVE_SHARE = 0.8
 
 
 def fit(
@@ -240,7 +240,8 @@ class Trainer:
 
         A rank that was told to stop is killed at the end of its grace, so it may try for ever.
         """
-        give_up_at = time.monotonic() + _NEEDED_SAVE_SECONDS
+        patience = self._around.collective_timeout.total_seconds()
+        give_up_at = time.monotonic() + _NEEDED_SAVE_SHARE * patience
         while True:
             try:
                 self._save(checkpoints, share)
