@@ -52,6 +52,7 @@ def main(ctx):
     meeting = Meeting(launch_id(), stop=lambda: ctx.stop_requested, waiting=ctx.waiting)
     engine = TorchDDPEngine(ctx.ranks, dtype="fp32", meeting=meeting)
     ctx.join(int(engine.gather_text(str(ctx.generation))[0]))
+    print("rank", ctx.rank, "of", ctx.world_size, "in attempt", ctx.generation)
     what, victim = ctx.config["what"], ctx.config.get("victim", 1)
     parts = ctx.config.get("parts", 5)
     for part in range(parts):
@@ -171,7 +172,7 @@ def test_nodes_make_one_result_and_tell_of_themselves(make_spec: MakeSpec) -> No
     assert step_state(spec.uri).generation == 1
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_the_cause_is_told_by_the_node_that_has_it(make_spec: MakeSpec, victim: int) -> None:
     spec = make_spec(what="killed", victim=victim)
     result = execute(spec)  # the second attempt
@@ -184,6 +185,7 @@ def test_the_cause_is_told_by_the_node_that_has_it(make_spec: MakeSpec, victim: 
     assert other.code == (1 if victim else 78)
 
 
+@pytest.mark.slow
 def test_wrong_input_that_one_node_finds_ends_the_step_for_good(make_spec: MakeSpec) -> None:
     with pytest.raises(UserError, match="node 1: clip 7 is no video"):
         execute(make_spec(what="bad"))
@@ -199,7 +201,7 @@ def test_a_stop_that_reaches_one_node_stops_all(make_spec: MakeSpec) -> None:
     assert ends(spec) == [(75, "saved")]
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_node_that_is_lost_whole_is_made_up_for(make_spec: MakeSpec, victim: int) -> None:
     spec = make_spec(parts=20)
     started = Started(spec)
@@ -225,6 +227,7 @@ def test_two_runs_of_two_nodes_make_a_step_once(make_spec: MakeSpec) -> None:
     assert step_state(spec.uri).generation == 1
 
 
+@pytest.mark.slow
 def test_attempts_that_lose_a_peer_again_and_again_are_braked(make_spec: MakeSpec) -> None:
     spec = make_spec(what="lost", times=99, max_restarts=0)
     with pytest.raises(DivergedError, match="3 attempts of this start ended without"):
@@ -232,6 +235,7 @@ def test_attempts_that_lose_a_peer_again_and_again_are_braked(make_spec: MakeSpe
     assert [code for code, _ in ends(spec)] == [LostPeerError.exit_code] * 3
 
 
+@pytest.mark.slow
 def test_nodes_that_come_when_all_is_done_have_nothing_to_do(make_spec: MakeSpec) -> None:
     spec = make_spec()
     execute(spec)

@@ -34,9 +34,10 @@ from kinetoscope.steps.contract import (
     read_spec,
 )
 from kinetoscope.steps.ledger.entries import Committed, LedgerState
-from kinetoscope.steps.ledger.ledger import Ledger
+from kinetoscope.steps.ledger.ledger import Ledger, ResultThereError
 from kinetoscope.steps.lifeline import exit_with_starter
 from kinetoscope.steps.rank_environment import read_rank_environment
+from kinetoscope.steps.repeating import persist
 from kinetoscope.steps.results import keep_result, read_result
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
@@ -44,6 +45,8 @@ from kinetoscope.storage.store import ObjectStore
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 _PROGRESS_INTERVAL_SECONDS = 0.5
+# How long a result is offered to a store that does not answer.
+_COMMIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -186,13 +189,9 @@ class StepContext:
             seconds=self.elapsed_seconds,
         )
 
-        def committed(state: LedgerState) -> Committed:
-            told = result.model_copy(update={"code_versions": state.code_versions})
-            return Committed(result=told.model_dump(mode="json"))
-
-        state = self.ledger.append(committed, self.generation)
+        persist(lambda: self._commit(result), seconds=_COMMIT_SECONDS)
         try:
-            keep_result(self.store, state)
+            keep_result(self.store, self.ledger.state())
         except (StorageError, OSError) as error:  # the ledger has it: made again when it is missed
             self.log.warning("the copy of the result is not written: %s", error)
 
@@ -200,6 +199,18 @@ class StepContext:
         """Leave the reason of a failure for the supervisor; on a full disk the code tells it."""
         with suppress(OSError):
             self._leave(f"report-{self.rank}.json", report.to_bytes())
+
+    def _commit(self, result: StepResult) -> None:
+        def committed(state: LedgerState) -> Committed:
+            told = result.model_copy(update={"code_versions": state.code_versions})
+            return Committed(result=told.model_dump(mode="json"))
+
+        try:
+            self.ledger.append(committed, self.generation)
+        except ResultThereError:
+            # Ours, where the answer to an earlier try was lost: nobody else may in this attempt.
+            if self.ledger.state().generation != self.generation:
+                raise
 
     def _leave(self, name: str, data: bytes) -> None:
         partial = self._attempt_path / f".{name}-{self.rank}"

@@ -115,8 +115,9 @@ class Leader(Node):
 
     def _note_end(self, report: NodeReport, end: Report) -> None:
         ledger = Ledger(self.store)
-        if ledger.state().result is not None:
-            keep_result(self.store, ledger.state())
+        state = ledger.state()
+        keep_result(self.store, state)
+        if state.result or (state.ended and state.generation == self._generation):
             return
         progress = report.progress()
         ended = Ended(
