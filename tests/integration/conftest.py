@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from integration.minio_server import MinioServer
-from tiny.clips import synthetic_rows, write_clips
-from tiny.steps import commit
+from tiny.clips import write_committed_clips
 
 from kinetoscope.data.config import SynthConfig
 from kinetoscope.data.synthetic.draw import synthesize
@@ -112,7 +111,7 @@ def smoke(mixed_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Kino:
 @pytest.fixture(scope="session")
 def commit_clips() -> Callable[[Path], str]:
     """Write 8 synthetic clips and a committed result of prepare_data; give its URI."""
-    return _commit_clips
+    return write_committed_clips
 
 
 @pytest.fixture(scope="session")
@@ -138,10 +137,3 @@ def minio(new_minio: Callable[..., MinioServer]) -> MinioServer:
     server = new_minio()
     server.start()
     return server
-
-
-def _commit_clips(path: Path) -> str:
-    rows = synthetic_rows(path / "videos", num_clips=8, num_frames=12, heldout=range(7, 8))
-    step = path / "objects/steps/prepare_data/0"
-    commit(step.as_uri(), write_clips(step, path / "videos", rows))
-    return step.as_uri()

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tiny.steps import commit
+
 from kinetoscope.core.hashing import digest_file
 from kinetoscope.data.clip_table import ClipRow, write_clip_table
 from kinetoscope.data.config import LimitsConfig, SynthConfig
@@ -81,6 +83,14 @@ def local_videos(folder: Path) -> Videos:
 def local_video(path: Path) -> PreparedVideo:
     """Return a video as it is opened for reading."""
     return local_videos(path.parent).video(path.name, digest_file(path))
+
+
+def write_committed_clips(path: Path) -> str:
+    """Write 8 synthetic clips and a committed result of prepare_data; return its URI."""
+    rows = synthetic_rows(path / "videos", num_clips=8, num_frames=12, heldout=range(7, 8))
+    step = path / "objects/steps/prepare_data/0"
+    commit(step.as_uri(), write_clips(step, path / "videos", rows))
+    return step.as_uri()
 
 
 def write_clips(folder: Path, videos: Path, rows: Iterable[ClipRow]) -> dict[str, str]:
