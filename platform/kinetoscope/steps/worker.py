@@ -31,6 +31,7 @@ from kinetoscope.steps.contract import (
     StepSpec,
     VideosInput,
     artifact_digest,
+    attempt_key,
     read_spec,
 )
 from kinetoscope.steps.ledger.entries import Committed, LedgerState
@@ -172,6 +173,17 @@ class StepContext:
             row = {"step": step, "time": time.time(), "metrics": values}
             with (self._attempt_path / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
+
+    def keep_metrics(self) -> None:
+        """Bring the rows of metrics to the store, for good.
+
+        The supervisor ships them now and then. When its machine fails, what it had not shipped is
+        gone, and an attempt that goes on after these rows never makes them again. They get a key
+        of their own: an older copy that the supervisor is just uploading could come later.
+        """
+        path = self._attempt_path / "metrics.jsonl"
+        if self.rank == 0 and path.exists():
+            self.store.put_file(f"{attempt_key(self.generation)}/kept/metrics.jsonl", path)
 
     def publish_metrics_url(self, url: str) -> None:
         """Say where this rank serves Prometheus metrics."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -55,13 +56,16 @@ class StepLog:
         self._kept = 0
         self._info: dict[str, float] = {}
 
-    def begin(self, first_step: int) -> None:
-        """Serve metrics, and say where training begins."""
+    def begin(self, first_step: int, kept: Mapping[str, Any]) -> None:
+        """Serve metrics, go on with the row that was begun, and say where training begins."""
         self._metrics.progress(first_step / self._config.num_steps)
         if self._ranks.own_local_rank == 0:
             address, port = metrics_endpoint()
             self._outlet.publish_metrics_url(self._metrics.serve(port, address))
-        self._window_started = self._step_started = time.monotonic()
+        self._sums.update(kept.get("sums", {}))
+        self._counts.update(kept.get("counts", {}))
+        self._step_started = time.monotonic()
+        self._window_started = self._step_started - kept.get("seconds", 0.0)
         self._kept = first_step
         self._tell_progress(first_step)
 
@@ -101,6 +105,12 @@ class StepLog:
         self._sums["samples"] += outcome.num_samples
         if done % self._config.log_every_steps == 0 or done == self._config.num_steps:
             self._flush(done, lr)
+
+    def before_save(self) -> dict[str, Any]:
+        """Bring the rows to safety; return what the next one, which is begun, has so far."""
+        self._outlet.keep_metrics()
+        seconds = time.monotonic() - self._window_started if self._counts else 0.0
+        return {"sums": dict(self._sums), "counts": dict(self._counts), "seconds": seconds}
 
     def saved(self, step: int, seconds: float, num_bytes: int) -> None:
         """Report a checkpoint after ``step`` optimizer steps."""

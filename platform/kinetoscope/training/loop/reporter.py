@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from kinetoscope.training.loop.outcome import StepOutcome
 
@@ -10,8 +11,13 @@ from kinetoscope.training.loop.outcome import StepOutcome
 class Reporter(Protocol):
     """Hears of every step of one rank."""
 
-    def begin(self, first_step: int) -> None:
-        """Hear where training begins, before the first batch is asked for."""
+    def begin(self, first_step: int, kept: Mapping[str, Any]) -> None:
+        """Hear where training begins, before the first batch is asked for.
+
+        Args:
+            first_step: counts from 0.
+            kept: what `before_save` returned for the checkpoint that training goes on from.
+        """
         ...
 
     def waited(self, seconds: float) -> None:
@@ -20,6 +26,14 @@ class Reporter(Protocol):
 
     def stepped(self, number: int, outcome: StepOutcome, *, grad_norm: float, lr: float) -> None:
         """Report a finished optimizer step (``number`` counts from 0)."""
+        ...
+
+    def before_save(self) -> dict[str, Any]:
+        """Bring to safety what no later attempt will report again; return what it goes on from.
+
+        Raises:
+            StorageError: that is not possible now; a checkpoint would leave a gap in the reports.
+        """
         ...
 
     def saved(self, step: int, seconds: float, num_bytes: int) -> None:
@@ -57,6 +71,10 @@ class Outlet(Protocol):
 
     def log_metrics(self, values: dict[str, float], step: int) -> None:
         """Add a row of metrics."""
+        ...
+
+    def keep_metrics(self) -> None:
+        """Bring all rows to where they outlive this process's machine."""
         ...
 
     def publish_metrics_url(self, url: str) -> None:

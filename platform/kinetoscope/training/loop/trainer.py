@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,13 +126,14 @@ class Trainer:
         self._saved = ""
         self._save_failed = False
         self._loss = math.nan
+        self._reported: dict[str, Any] = {}
         self._log = logging.getLogger(f"kinetoscope.{around.name}")
 
     def run(self) -> Outputs | None:
         """Train; see `fit`."""
         first = self._resume()
         report = self._around.reporter
-        report.begin(first.number)
+        report.begin(first.number, self._reported)
         with closing(self._feed(first)) as feed:
             waited_since = time.monotonic()
             for share, batches in feed:
@@ -217,6 +219,7 @@ class Trainer:
             self._ema.import_state(checkpoint.tensors["ema"])
         state = checkpoint.state
         self._saved, self._loss = prefix, float(state.extra["loss"])
+        self._reported = state.extra.get("log", {})
         self._log.info("resumed from step %d (%s)", state.step, prefix)
         return StepShare(state.step, state.epoch, state.plan_position, 0, ())
 
@@ -265,7 +268,7 @@ class Trainer:
             engine=self._config.engine,
             threads=torch.get_num_threads(),
             scheduler=self._config.schedule.to_json(),
-            extra={"loss": self._loss},
+            extra={"loss": self._loss, "log": self._around.reporter.before_save()},
         )
         started = time.monotonic()
         saved = checkpoints.save(self.export_state(), state)

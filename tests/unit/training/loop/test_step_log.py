@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from kinetoscope.steps.rank_environment import RankEnvironment
@@ -16,16 +18,24 @@ from kinetoscope.training.smoke.outlet import SmokeOutlet
 CONFIG = TrainLoopConfig(num_steps=4, optimizer=OptimizerConfig(lr=1e-3), log_every_steps=2)
 
 
+def new_log(outlet: SmokeOutlet, local_rank: int) -> StepLog:
+    ranks = RankEnvironment(2, 0, 2, local_rank, "127.0.0.1", 1)
+    return StepLog(CONFIG, ranks, TrainingMetrics("r", "s"), outlet, stop=lambda: False)
+
+
+def take_step(log: StepLog, number: int, loss: float) -> None:
+    log.waited(0.25)
+    outcome = StepOutcome(loss, {"kl": 2 * loss}, num_samples=4, num_tokens=8, stop=False)
+    log.stepped(number, outcome, grad_norm=loss, lr=1e-3)
+
+
 def told_by(local_rank: int) -> SmokeOutlet:
     """Take three steps of four; return what the outlet was told."""
-    ranks = RankEnvironment(2, 0, 2, local_rank, "127.0.0.1", 1)
-    outlet = SmokeOutlet(ranks.rank)
-    log = StepLog(CONFIG, ranks, TrainingMetrics("r", "s"), outlet, stop=lambda: False)
-    log.begin(1)
+    outlet = SmokeOutlet(local_rank)
+    log = new_log(outlet, local_rank)
+    log.begin(1, {})
     for number, loss in enumerate((3.0, 1.0, 2.0), start=1):
-        log.waited(0.25)
-        outcome = StepOutcome(loss, {"kl": 2 * loss}, num_samples=4, num_tokens=8, stop=False)
-        log.stepped(number, outcome, grad_norm=loss, lr=1e-3)
+        take_step(log, number, loss)
     if outlet.metrics_url is not None:
         values = scrape(outlet.metrics_url)
         assert values["kino_train_steps_total"] == 3
@@ -43,6 +53,23 @@ def test_rows_are_means_over_their_window() -> None:
     assert 0 < second["train.step_seconds"] < 1
     assert second["train.learning_rate"] == pytest.approx(1e-3)
     assert second["train.samples_per_second"] > 0
+
+
+def test_a_row_that_was_begun_before_a_save_is_finished_by_whoever_goes_on() -> None:
+    first = SmokeOutlet(0)
+    log = new_log(first, 0)
+    log.begin(2, {})
+    take_step(log, 2, 1.0)
+    kept = json.loads(json.dumps(log.before_save()))
+    log.close()
+    second = SmokeOutlet(0)
+    log = new_log(second, 0)
+    log.begin(3, kept)
+    take_step(log, 3, 2.0)
+    log.close()
+    assert (len(first.rows), len(second.rows)) == (0, 1)
+    assert second.rows[0]["train.loss"] == 1.5
+    assert second.rows[0]["train.kl"] == 3.0
 
 
 def test_the_first_rank_of_a_machine_serves_metrics_and_says_where() -> None:
