@@ -37,6 +37,9 @@ def main(ctx):
     while not mark.with_name("back").exists():
         time.sleep(0.1)
     ctx.store.put_bytes("outputs/thing/a.txt", b"x")
+    mark.write_text("made")
+    while not mark.with_name("commit").exists():
+        time.sleep(0.1)
     return Outputs(artifacts={"thing": "outputs/thing"})
 
 if __name__ == "__main__":
@@ -89,11 +92,25 @@ def test_an_outage_kills_nobody(server: MinioServer, tmp_path: Path) -> None:
     assert process.poll() is None
     server.start()
     (tmp_path / "back").touch()
+    (tmp_path / "commit").touch()
     assert process.wait(60) == ExitCode.DONE
     assert read_result(spec.uri) is not None
     status = read_status(spec.uri)
     assert status is not None
     assert (status.state, status.generation) == ("done", 1)
+
+
+def test_a_result_waits_for_the_store(server: MinioServer, tmp_path: Path) -> None:
+    (tmp_path / "back").touch()
+    process = start_supervisor(make_spec(server, tmp_path, parts=1))
+    mark = tmp_path / "mark"
+    wait_until(lambda: mark.exists() and mark.read_text() == "made")
+    server.kill()
+    (tmp_path / "commit").touch()
+    time.sleep(8)  # several times as long as the store's own retries
+    assert process.poll() is None
+    server.start()
+    assert process.wait(60) == ExitCode.DONE
 
 
 def test_a_signal_reaches_the_ranks_while_the_store_is_away(

@@ -100,12 +100,16 @@ def persist(work: Callable[[], None], *, seconds: float) -> None:
         StorageError: what it said last.
     """
     deadline = time.monotonic() + seconds
+    told = False
     while True:
         try:
             work()
         except (StorageError, OSError) as error:
             if not may_pass(error) or time.monotonic() >= deadline:
                 raise
+            if not told:
+                _log.warning("%s; trying again for up to %.0f s", error, seconds)
+                told = True
             time.sleep(_RETRY_SECONDS)
         else:
             return

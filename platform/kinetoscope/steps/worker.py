@@ -15,10 +15,17 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kinetoscope.core.errors import ExitCode, KinetoscopeError, NotFoundError, StorageError
+from kinetoscope.core.errors import (
+    CorruptError,
+    ExitCode,
+    KinetoscopeError,
+    NotFoundError,
+    StorageError,
+)
 from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.core.settings import rank_variables
 from kinetoscope.steps.contract import (
@@ -46,7 +53,7 @@ from kinetoscope.storage.store import ObjectStore
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 _PROGRESS_INTERVAL_SECONDS = 0.5
-# How long a result is offered to a store that does not answer.
+# How long a result waits for the store: all that it needs is there.
 _COMMIT_SECONDS = 3600.0
 
 
@@ -190,7 +197,10 @@ class StepContext:
         self._leave("metrics_url", url.encode())
 
     def commit(self, outputs: Outputs) -> None:
-        """Commit the step's result; only the latest attempt may."""
+        """Commit the step's result, as soon as the store answers; only the latest attempt may."""
+        persist(partial(self._commit, outputs), seconds=_COMMIT_SECONDS)
+
+    def _commit(self, outputs: Outputs) -> None:
         result = StepResult(
             step=self.name,
             fingerprint=self.fingerprint,
@@ -201,9 +211,19 @@ class StepContext:
             seconds=self.elapsed_seconds,
         )
 
-        persist(lambda: self._commit(result), seconds=_COMMIT_SECONDS)
+        def committed(state: LedgerState) -> Committed:
+            told = result.model_copy(update={"code_versions": state.code_versions})
+            return Committed(result=told.model_dump(mode="json"))
+
         try:
-            keep_result(self.store, self.ledger.state())
+            state = self.ledger.append(committed, self.generation)
+        except ResultThereError:
+            state = self.ledger.state()
+            if state.generation != self.generation:
+                raise
+            # An earlier try of this attempt, which heard no answer.
+        try:
+            keep_result(self.store, state)
         except (StorageError, OSError) as error:  # the ledger has it: made again when it is missed
             self.log.warning("the copy of the result is not written: %s", error)
 
@@ -212,27 +232,15 @@ class StepContext:
         with suppress(OSError):
             self._leave(f"report-{self.rank}.json", report.to_bytes())
 
-    def _commit(self, result: StepResult) -> None:
-        def committed(state: LedgerState) -> Committed:
-            told = result.model_copy(update={"code_versions": state.code_versions})
-            return Committed(result=told.model_dump(mode="json"))
-
-        try:
-            self.ledger.append(committed, self.generation)
-        except ResultThereError:
-            # Ours, where the answer to an earlier try was lost: nobody else may in this attempt.
-            if self.ledger.state().generation != self.generation:
-                raise
-
     def _leave(self, name: str, data: bytes) -> None:
-        partial = self._attempt_path / f".{name}-{self.rank}"
-        partial.write_bytes(data)
-        partial.replace(self._attempt_path / name)
+        unfinished = self._attempt_path / f".{name}-{self.rank}"
+        unfinished.write_bytes(data)
+        unfinished.replace(self._attempt_path / name)
 
     def _artifact(self, name: str, key: str) -> Artifact:
         stats = self.store.list(key)
         if not stats:
-            raise StorageError(f"step {self.name} wrote nothing at {key!r} for artifact {name!r}")
+            raise CorruptError(f"step {self.name} wrote nothing at {key!r} for artifact {name!r}")
         digests = {stat.key: self.store.digest(stat.key) for stat in stats}
         size_bytes = sum(stat.size_bytes for stat in stats)
         return Artifact(key=key, digest=artifact_digest(key, digests), size_bytes=size_bytes)
