@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import count
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from tiny.steps import step_spec
 
 from kinetoscope.checkpoints.read import Checkpoint, read_checkpoint
 from kinetoscope.steps.contract import STEPS, RuntimeConfig, StepSpec, attempt_key
+from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.results import read_result
 from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
@@ -74,7 +74,7 @@ def loss_rows(spec: StepSpec) -> dict[int, list[dict[str, float]]]:
     """Return what each step's loss and its like were, once for every attempt that told it."""
     store = open_store(spec.uri)
     rows: dict[int, list[dict[str, float]]] = {}
-    for data in _metrics(store):
+    for data in _metrics(store, Ledger(store).state().generation):
         for line in data.splitlines():
             row = json.loads(line)
             values = {name: row["metrics"].get(name) for name in _OF_THE_STEP}
@@ -97,9 +97,7 @@ def lost(spec: StepSpec, undisturbed: StepSpec) -> list[str]:
     return told
 
 
-def _metrics(store: ObjectStore) -> Iterator[bytes]:
-    for generation in count(1):
-        stats = store.list(attempt_key(generation))
-        if not stats:
-            return
-        yield from (store.get_bytes(s.key) for s in stats if s.key.endswith("/metrics.jsonl"))
+def _metrics(store: ObjectStore, num_attempts: int) -> Iterator[bytes]:
+    for generation in range(1, num_attempts + 1):
+        keys = [stat.key for stat in store.list(attempt_key(generation))]
+        yield from (store.get_bytes(key) for key in keys if key.endswith("/metrics.jsonl"))
