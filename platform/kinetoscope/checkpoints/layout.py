@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import Field, NonNegativeInt
 
 from kinetoscope.core.config_model import Record
-from kinetoscope.core.hashing import digest_json
 
 FORMAT_VERSION = 1
 ROOT = "checkpoints"
@@ -86,16 +85,13 @@ class Manifest(Record):
     identity: str = ""
     """Of the training step; empty: of none."""
     files: dict[str, StoredFile]
+    digest: str = Field(default="", exclude=True)
+    """Of its bytes as they are stored, so not stored with them: of all that the checkpoint is."""
 
     @property
     def size_bytes(self) -> int:
         """Size of the whole checkpoint, its manifest included."""
         return len(self.to_bytes()) + sum(file.size_bytes for file in self.files.values())
-
-    @property
-    def digest(self) -> str:
-        """Digest of all that the checkpoint is."""
-        return digest_json(self.model_dump(mode="json"))
 
 
 @dataclass(frozen=True, slots=True, order=True)

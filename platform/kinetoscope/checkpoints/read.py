@@ -28,7 +28,7 @@ from kinetoscope.checkpoints.layout import (
 from kinetoscope.core.errors import CorruptError, NotFoundError, UserError
 from kinetoscope.core.hashing import digest_file
 from kinetoscope.storage.open import as_local
-from kinetoscope.storage.records import read_record, shown_name
+from kinetoscope.storage.records import read_with_digest, shown_name
 from kinetoscope.storage.store import ObjectStore
 
 
@@ -90,9 +90,10 @@ def read_checkpoint(
 
 def read_manifest(store: ObjectStore, prefix: str = "", *, identity: str = "") -> Manifest:
     """Read and check a checkpoint's manifest; arguments and errors as in ``read_checkpoint``."""
-    manifest = read_record(store, join(prefix, MANIFEST), Manifest)
-    if manifest is None:
+    found = read_with_digest(store, join(prefix, MANIFEST), Manifest)
+    if found is None:
         raise NotFoundError(f"no checkpoint in {store.uri}/{prefix}")
+    manifest = found[0].model_copy(update={"digest": found[1]})
     if manifest.format_version > FORMAT_VERSION:
         raise UserError(
             f"the checkpoint {store.uri}/{prefix} has format {manifest.format_version}; "

@@ -23,7 +23,7 @@ from kinetoscope.checkpoints.layout import (
     StoredTensor,
     join,
 )
-from kinetoscope.core.hashing import digest_file
+from kinetoscope.core.hashing import digest_bytes, digest_file
 from kinetoscope.storage.store import ObjectStore
 
 
@@ -105,8 +105,9 @@ def write_checkpoint(
         identity=author.identity,
         files=files,
     )
-    store.put_bytes(join(prefix, MANIFEST), manifest.to_bytes())
-    return prefix, manifest
+    data = manifest.to_bytes()
+    store.put_bytes(join(prefix, MANIFEST), data)
+    return prefix, manifest.model_copy(update={"digest": digest_bytes(data)})
 
 
 def _upload(store: ObjectStore, prefix: str, path: Path) -> StoredFile:

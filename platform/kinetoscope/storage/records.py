@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from kinetoscope.core.errors import CorruptError, NotFoundError
+from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.storage.keys import join_uri
 
 if TYPE_CHECKING:
@@ -23,11 +24,20 @@ def read_record(store: ObjectStore, key: str, kind: type[R]) -> R | None:
     Raises:
         CorruptError: it was changed since it was written; names the file or object.
     """
+    found = read_with_digest(store, key, kind)
+    return found[0] if found is not None else None
+
+
+def read_with_digest(store: ObjectStore, key: str, kind: type[R]) -> tuple[R, str] | None:
+    """Return a stored record and the digest of its bytes; otherwise as `read_record`.
+
+    What a record refers to another one by: written anew, one of a later version has other bytes.
+    """
     try:
         data = store.get_bytes(key)
     except NotFoundError:
         return None
-    return kind.from_bytes(data, shown_name(store, key))
+    return kind.from_bytes(data, shown_name(store, key)), digest_bytes(data)
 
 
 @contextmanager

@@ -102,6 +102,8 @@ class Entry(Record):
     before: str
     """Digest of the entry before; empty for the first."""
     what: Annotated[Happening, Field(discriminator="kind")]
+    digest: str = Field(default="", exclude=True)
+    """Of its bytes as they are stored, so not stored with them."""
 
 
 class LedgerState(Record):
@@ -142,12 +144,8 @@ class LedgerState(Record):
             return 0
         return self.fruitless + 1
 
-    def after(self, entry: Entry, digest: str) -> Self:
-        """Return the state after one more entry.
-
-        Args:
-            entry: that comes next.
-            digest: of its bytes.
+    def after(self, entry: Entry) -> Self:
+        """Return the state after one more entry, which is stored.
 
         Raises:
             ValueError: it can't come next.
@@ -162,7 +160,7 @@ class LedgerState(Record):
             raise ValueError(f"it is of attempt {entry.generation}, not {expected}")
         if self.ended is not None and not isinstance(what, Attempt):
             raise ValueError(f"attempt {self.generation} had ended")
-        changes = {"number": entry.number, "digest": digest, "generation": entry.generation}
+        changes = {"number": entry.number, "digest": entry.digest, "generation": entry.generation}
         return self.model_copy(update=changes | self._changes(what))
 
     def _changes(self, what: Happening) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from kinetoscope.core.errors import CorruptError, StorageError, SupersededError
 from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.steps.ledger.entries import Attempt, Entry, Happening, LedgerState
 from kinetoscope.storage.parallel import in_order
-from kinetoscope.storage.records import read_record, shown_name
+from kinetoscope.storage.records import read_record, read_with_digest, shown_name
 from kinetoscope.storage.store import ObjectStore
 
 LEDGER = "ledger"
@@ -111,16 +111,18 @@ class Ledger:
                 before=state.digest,
                 what=what,
             )
-            if self._put(entry):
-                self._state = self._follow(state, entry)
+            data = entry.to_bytes()
+            if self._put(entry, data):
+                stored = entry.model_copy(update={"digest": digest_bytes(data)})
+                self._state = self._follow(state, stored)
                 self._keep_fold(self._state)
                 return self._state
 
-    def _put(self, entry: Entry) -> bool:
+    def _put(self, entry: Entry, data: bytes) -> bool:
         """Return whether the entry is there now; False where another one is."""
         key = entry_key(entry.number)
         try:
-            if self._store.put_bytes_if_absent(key, entry.to_bytes()):
+            if self._store.put_bytes_if_absent(key, data):
                 return True
         except StorageError:
             found = self._entry(entry.number)
@@ -131,7 +133,8 @@ class Ledger:
         return found is not None and found.token == entry.token
 
     def _entry(self, number: int, _stop: Event | None = None) -> Entry | None:
-        return read_record(self._store, entry_key(number), Entry)
+        found = read_with_digest(self._store, entry_key(number), Entry)
+        return found[0].model_copy(update={"digest": found[1]}) if found is not None else None
 
     def _entries_after(self, number: int) -> Iterator[Entry]:
         at_once = 1
@@ -149,7 +152,7 @@ class Ledger:
         try:
             if entry.step != self._step:
                 raise ValueError(f"it is of {entry.step}, not of {self._step}")
-            return state.after(entry, digest_bytes(entry.to_bytes()))
+            return state.after(entry)
         except ValueError as error:
             name = shown_name(self._store, entry_key(entry.number))
             raise CorruptError(f"{name} does not follow on what is before it: {error}") from None
@@ -162,7 +165,7 @@ class Ledger:
         except CorruptError as error:
             _log.warning("folding the ledger anew: %s", error.message)
             return LedgerState()
-        if kept is None or last is None or digest_bytes(last.to_bytes()) != kept.digest:
+        if kept is None or last is None or last.digest != kept.digest:
             return LedgerState()
         return kept
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
+from kinetoscope.core.config_model import RECORD_DIGEST, signed_json
 from kinetoscope.core.errors import CorruptError, NotFoundError, StorageError, SupersededError
+from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.steps.ledger.entries import (
     Attempt,
     Committed,
@@ -279,3 +282,17 @@ class Interleavings(RuleBasedStateMachine):
 
 TestInterleavings = Interleavings.TestCase
 TestInterleavings.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_entries_that_a_later_version_wrote_follow_on_each_other(store: DirectoryStore) -> None:
+    Ledger(store).append(just(ATTEMPT), 1)
+    Ledger(store).append(just(saved(10)), 1)
+    before = ""
+    for key in (entry_key(1), entry_key(2)):
+        value = json.loads(store.get_bytes(key))
+        del value[RECORD_DIGEST]
+        data = signed_json(value | {"before": before, "of_a_later_version": 1})
+        store.put_bytes(key, data)
+        before = digest_bytes(data)
+    assert Ledger(store).append(just(saved(20)), 1).number == 3
+    assert [c.step for c in Ledger(store).state().checkpoints] == [10, 20]

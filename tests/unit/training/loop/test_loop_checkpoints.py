@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -12,11 +13,12 @@ import pytest
 import torch
 from tiny.ledgers import begin
 
-from kinetoscope.checkpoints.layout import CheckpointState
+from kinetoscope.checkpoints.layout import MANIFEST, CheckpointState
 from kinetoscope.checkpoints.read import Checkpoint
 from kinetoscope.checkpoints.retention import list_checkpoints
+from kinetoscope.core.config_model import RECORD_DIGEST, signed_json
 from kinetoscope.core.errors import CorruptError, StorageError, SupersededError
-from kinetoscope.core.hashing import digest_json
+from kinetoscope.core.hashing import digest_bytes, digest_json
 from kinetoscope.steps.contract import StepSpec
 from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.rank_environment import RankEnvironment
@@ -24,7 +26,7 @@ from kinetoscope.steps.worker import StepContext
 from kinetoscope.storage.open import open_store
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.loop.agreement import agree_on_checkpoint
-from kinetoscope.training.loop.checkpoints import Checkpoints, StoreCheckpoints
+from kinetoscope.training.loop.checkpoints import Checkpoints, ChosenCheckpoint, StoreCheckpoints
 from kinetoscope.training.loop.surroundings import Surroundings
 from kinetoscope.training.smoke.proof import PassingCheckpoints
 
@@ -214,3 +216,14 @@ def test_double_precision_is_kept(tmp_path: Path) -> None:
     found = checkpoints.load(chosen).tensors["weights"]
     assert torch.equal(found["w"], exact)
     assert found["h"].dtype is torch.float32
+
+
+def test_a_checkpoint_of_a_later_version_is_gone_on_from(tmp_path: Path) -> None:
+    checkpoints = kept(tmp_path)
+    prefix = checkpoints.save(groups(1.0), state(10)).prefix
+    manifest = tmp_path / prefix / MANIFEST
+    value = json.loads(manifest.read_bytes())
+    del value[RECORD_DIGEST]
+    manifest.write_bytes(signed_json(value | {"of_a_later_version": 1}))
+    digest = digest_bytes(manifest.read_bytes())
+    assert checkpoints.load(ChosenCheckpoint(prefix, digest, 10)).state.step == 10
