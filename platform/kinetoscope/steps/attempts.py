@@ -59,17 +59,19 @@ def acquire(store: ObjectStore, spec: StepSpec, should_stop: Callable[[], bool])
                 announced = state.generation
             continue
         try:
-            return ledger.append(_begin(spec, state.generation), state.generation + 1)
+            inherited = 0.0 if state.ended else _told_progress(store, state.generation)
+            begin = _begin(spec, state.generation, inherited)
+            return ledger.append(begin, state.generation + 1)
         except (_LookAgainError, ResultThereError):
             continue
     return state
 
 
-def _begin(spec: StepSpec, generation: int) -> Callable[[LedgerState], Attempt]:
+def _begin(spec: StepSpec, generation: int, inherited: float) -> Callable[[LedgerState], Attempt]:
     def attempt(state: LedgerState) -> Attempt:
         if state.generation != generation:
             raise _LookAgainError
-        if (vain := in_vain(state, spec)) is not None:
+        if not inherited and (vain := in_vain(state, spec)) is not None:
             raise vain
         return Attempt(
             run_id=spec.run_id,
@@ -77,6 +79,7 @@ def _begin(spec: StepSpec, generation: int) -> Callable[[LedgerState], Attempt]:
             process=ProcessIdentity.of(),
             code_version=spec.code_version,
             checkpoint=state.newest.prefix if state.newest else "",
+            inherited=inherited,
         )
 
     return attempt
@@ -129,6 +132,12 @@ def _holder_is_gone(
             seen_at += time.monotonic() - looked_at
         time.sleep(_POLL_SECONDS)
     return True
+
+
+def _told_progress(store: ObjectStore, generation: int) -> float:
+    """Return what an attempt said last that it has added; not all that do are in the ledger."""
+    status = _read_status(store, generation) if generation else None
+    return max(0.0, status.progress.kept - status.progress.began) if status else 0.0
 
 
 def _read_status(store: ObjectStore, generation: int) -> StepStatus | None:

@@ -11,6 +11,7 @@ from tiny.steps import step_spec
 
 from kinetoscope.core.errors import DivergedError, UserError
 from kinetoscope.steps.attempts import acquire
+from kinetoscope.steps.contract import Progress, StepStatus, status_key
 from kinetoscope.steps.ledger.entries import Committed, Ended, Happening, Saved
 from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.process_identity import ProcessIdentity
@@ -108,6 +109,20 @@ def test_others_are_not(store: DirectoryStore, ends: list[Any]) -> None:
             end = Saved(prefix="checkpoints/a", manifest="sha256:a", step=3)
         add(store, end, generation)
     assert acquire(store, SPEC, lambda: False).generation == len(ends) + 1
+
+
+def test_one_that_was_killed_after_it_said_that_it_came_further_was_not_in_vain(
+    store: DirectoryStore,
+) -> None:
+    """Parts of steps that are not trained are in no ledger: their status alone tells of them."""
+    for _ in range(3):
+        generation = begin(store, run_id=SPEC.run_id, start=2, process=dead_process())
+    progress = Progress(done=7, total=9, kept=7, began=5)
+    status = StepStatus(state="running", generation=generation, progress=progress)
+    store.put_bytes(status_key(generation), status.to_bytes())
+    state = acquire(store, SPEC, lambda: False)
+    assert state.attempt is not None
+    assert (state.attempt.inherited, state.fruitless) == (2, 0)
 
 
 def test_what_an_earlier_version_began_is_refused(store: DirectoryStore) -> None:

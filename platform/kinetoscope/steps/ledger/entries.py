@@ -24,6 +24,8 @@ class Attempt(Record):
     code_version: str = ""
     checkpoint: str = ""
     """Prefix of the newest one then, to go on from unless it is damaged; empty: there is none."""
+    inherited: NonNegativeFloat = 0
+    """Parts that the attempt before had added to go on from, where it did not live to say so."""
 
 
 class Saved(Record):
@@ -193,7 +195,7 @@ class LedgerState(Record):
             "attempt": what,
             "ended": None,
             "progressed": False,
-            "fruitless": self.in_vain(what.run_id, what.start),
+            "fruitless": 0 if what.inherited else self.in_vain(what.run_id, what.start),
             "code_versions": _joined(self.code_versions, filter(None, [what.code_version])),
         }
 
