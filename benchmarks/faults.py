@@ -24,6 +24,8 @@ import pytest
 from tiny.faults.cases import CASES
 from tiny.faults.stage import Stage
 
+from kinetoscope.core.errors import KinetoscopeError
+
 _IN_A_NAMESPACE = "KINO_FAULTS_IN_A_NAMESPACE"
 
 
@@ -62,7 +64,7 @@ def _try(name: str, stage: Stage) -> dict[str, str | float]:
         verdict = CASES[name](stage)
     except pytest.skip.Exception as error:  # something that it needs is not here
         told: dict[str, str | float] = {f"faults.{name}": f"not tried: {error}"}
-    except AssertionError as error:
+    except (AssertionError, KinetoscopeError) as error:
         told = {f"faults.{name}": f"it did not end: {error}"}
     else:
         told = {f"faults.{name}": str(verdict)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -152,7 +153,8 @@ def clock_back(stage: Stage) -> Verdict:
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(_SHIFTED_CLOCK)
     (folder / "shift").write_text("0")
-    job = Job(stage.spec("clock", shape(1)), PYTHONPATH=str(folder))
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    job = Job(stage.spec("clock", shape(1)), PYTHONPATH=path)
     try:
         job.start()
         job.wait_for_checkpoints()
