@@ -46,7 +46,7 @@ def test_a_training_that_is_killed_all_the_time_ends_with_the_same_bits(
         f"killed-{num_nodes}-{num_ranks}-{num_kills}",
         num_ranks,
         num_nodes=num_nodes,
-        num_steps=10 * num_kills + 30,
+        num_steps=10 * num_kills + 40,
     ) as job:
         kills = draw_kills(num_kills, job.spec)
         assert train_under_kills(job, kills, stage.undisturbed(job.spec)) == []

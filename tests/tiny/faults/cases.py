@@ -36,10 +36,9 @@ CASES: dict[str, Case] = {
 }
 SHORT = (
     "power_cut",
-    "sigterm",
     "superseded_in_the_ledger",
     "clock_back",
     "full_disk",
     "swapped_checkpoint",
 )
-"""A few seconds each."""
+"""Those that a test of every change can afford: two starts each, and no long wait."""

@@ -23,9 +23,8 @@ class Verdict:
 
 def verdict(*lost: str | list[str], seconds: float | None = None) -> Verdict:
     """Return a verdict of what each check says: nothing, or what was lost."""
-    told: list[str] = []
-    for each in lost:
-        told += each if isinstance(each, list) else filter(None, [each])
+    checks = [each if isinstance(each, list) else [each] for each in lost]
+    told = [words for check in checks for words in check if words]
     return Verdict(tuple(told), seconds)
 
 
