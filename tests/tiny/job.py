@@ -119,11 +119,11 @@ class Job:
         lines = path.read_bytes().rpartition(b"\n")[0].splitlines()
         return int(lines[-1].partition(b'"step": ')[2].partition(b",")[0]) if lines else 0
 
-    def wait_for_steps(self, step: int, seconds: float = 120) -> None:
+    def wait_for_steps(self, step: int, seconds: float = 300) -> None:
         """Wait until a step is trained; its training may end before."""
         wait_until(lambda: self.has_ended() or self.steps_trained() >= step, seconds)
 
-    def wait_for_checkpoints(self, count: int = 1, seconds: float = 120) -> None:
+    def wait_for_checkpoints(self, count: int = 1, seconds: float = 300) -> None:
         """Wait until so many checkpoints have been saved, by whatever attempt."""
         wait_until(lambda: self.has_ended() or len(self.state.checkpoints) >= count, seconds)
 

@@ -84,9 +84,9 @@ def _reach(job: Job, kill: Kill) -> None:
         job.wait_for_steps(first + kill.steps)
     elif kill.moment == "saving":
         known = _folders(job)
-        wait_until(lambda: job.has_ended() or bool(_folders(job) - known), 120)
+        wait_until(lambda: job.has_ended() or bool(_folders(job) - known), 300)
     elif kill.moment == "saved":
-        wait_until(lambda: job.has_ended() or job.state.newest != began.newest, 120)
+        wait_until(lambda: job.has_ended() or job.state.newest != began.newest, 300)
     time.sleep(kill.seconds)
 
 
