@@ -1,4 +1,4 @@
-"""What holds for every object store, on a directory and on a real S3 server."""
+"""What holds for every object store: on a directory, on a real S3 server and in memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny.memory_store import MemoryStore
 
 from kinetoscope.core.errors import NotFoundError, StorageError
 from kinetoscope.storage.keys import join_uri
@@ -24,12 +25,14 @@ MIB = 1 << 20
 StoreMaker = Callable[[], ObjectStore]
 
 
-@pytest.fixture(params=["directory", "s3", "s3 without a prefix"])
+@pytest.fixture(params=["directory", "s3", "s3 without a prefix", "memory"])
 def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> ObjectStore:
     if request.param == "directory":
         return open_store((tmp_path / "a store").as_uri())
+    if request.param == "memory":
+        return MemoryStore("memory:///a%20store")
     minio = request.getfixturevalue("minio")
     for name, value in minio.environment().items():
         monkeypatch.setenv(name, value)
@@ -135,7 +138,7 @@ def test_keys_hold_any_text(store: ObjectStore, key: str) -> None:
     assert store.get_bytes(key) == b"x"
     assert store.list(key) == [ObjectStat(key, 1)]
     assert store.list() == [ObjectStat(key, 1)]
-    inner = open_store(join_uri(store.uri, f"{key}/inner"))
+    inner = _below(store, f"{key}/inner")
     assert inner.uri == join_uri(store.uri, f"{key}/inner")
     assert store.put_bytes_if_absent(key, b"y") is False
     store.delete_prefix(key)
@@ -163,9 +166,11 @@ def test_thousands_of_objects_are_listed_and_deleted(store: ObjectStore) -> None
 
 def test_a_uri_below_a_store_is_a_store(store: ObjectStore) -> None:
     store.put_bytes("a/with space/b", b"x")
-    inner = open_store(join_uri(store.uri, "a/with space"))
+    inner = _below(store, "a/with space")
     assert inner.get_bytes("b") == b"x"
-    assert open_store(f"{inner.uri}/").list() == [ObjectStat("b", 1)]
+    assert inner.list() == [ObjectStat("b", 1)]
+    if not isinstance(store, MemoryStore):  # which no URI opens
+        assert open_store(f"{inner.uri}/").list() == [ObjectStat("b", 1)]
 
 
 def test_a_missing_object_is_named(store: ObjectStore, tmp_path: Path) -> None:
@@ -246,18 +251,31 @@ _OPERATIONS = st.one_of(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(operations=st.lists(_OPERATIONS, max_size=25))
-def test_both_stores_do_the_same(
-    operations: list[tuple[Any, ...]], minio: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("other", ["s3", "memory"])
+def test_all_stores_do_the_same(
+    operations: list[tuple[Any, ...]],
+    other: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in minio.environment().items():
-        monkeypatch.setenv(name, value)
-    stores = [
-        open_store((tmp_path / uuid4().hex).as_uri()),
-        open_store(f"s3://{minio.bucket}/{uuid4().hex}"),
-    ]
+    if other == "s3":
+        minio = request.getfixturevalue("minio")
+        for name, value in minio.environment().items():
+            monkeypatch.setenv(name, value)
+        second = open_store(f"s3://{minio.bucket}/{uuid4().hex}")
+    else:
+        second = MemoryStore("memory:///")
+    first = open_store((tmp_path / uuid4().hex).as_uri())
     for name, *args in operations:
-        assert _outcome(stores[0], name, args) == _outcome(stores[1], name, args)
-    assert stores[0].list() == stores[1].list()
+        assert _outcome(first, name, args) == _outcome(second, name, args)
+    assert first.list() == second.list()
+
+
+def _below(store: ObjectStore, key: str) -> ObjectStore:
+    if isinstance(store, MemoryStore):
+        return store.below(key)
+    return open_store(join_uri(store.uri, key))
 
 
 def _outcome(store: ObjectStore, name: str, args: list[Any]) -> Any:
