@@ -96,6 +96,7 @@ class Ledger:
             SupersededError: a later attempt has begun.
             ResultThereError: the step has a result.
             StorageError: nobody knows whether it was added; where it was, it counts.
+            ValueError: it can't follow on the state; nothing was added.
         """
         token = uuid4().hex
         while True:
@@ -112,11 +113,12 @@ class Ledger:
                 what=what,
             )
             data = entry.to_bytes()
+            # Before it is put: what can't follow would stay there for ever.
+            following = state.after(entry.model_copy(update={"digest": digest_bytes(data)}))
             if self._put(entry, data):
-                stored = entry.model_copy(update={"digest": digest_bytes(data)})
-                self._state = self._follow(state, stored)
-                self._keep_fold(self._state)
-                return self._state
+                self._state = following
+                self._keep_fold(following)
+                return following
 
     def _put(self, entry: Entry, data: bytes) -> bool:
         """Return whether the entry is there now; False where another one is."""

@@ -74,6 +74,17 @@ def test_a_rollback_makes_what_came_later_count_no_more(store: DirectoryStore) -
     assert state.skipped == ((0, 12),)
 
 
+def test_what_can_not_follow_is_not_added(store: DirectoryStore) -> None:
+    """An entry is there for ever: one that nobody can fold would end the step."""
+    ledger = Ledger(store)
+    ledger.append(just(ATTEMPT), 1)
+    state = ledger.append(just(saved(10)), 1)
+    with pytest.raises(ValueError, match="goes back to checkpoints/5-a, which does not count"):
+        ledger.append(just(RolledBack(to="checkpoints/5-a")), 1)
+    assert Ledger(store).state() == state
+    assert ledger.append(just(saved(20)), 1).number == 3
+
+
 def test_an_older_attempt_adds_nothing_after_a_newer_one_began(store: DirectoryStore) -> None:
     old, new = Ledger(store), Ledger(store)
     old.append(just(ATTEMPT), 1)
