@@ -1,19 +1,13 @@
-"""The ledger over a store that loses answers, and over real files."""
+"""The ledger over real files; `tests/protocol` has it under attempts that overlap."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from kinetoscope.core.config_model import RECORD_DIGEST, signed_json
-from kinetoscope.core.errors import CorruptError, NotFoundError, StorageError, SupersededError
-from kinetoscope.core.hashing import digest_bytes
+from kinetoscope.core.errors import CorruptError, SupersededError
 from kinetoscope.steps.ledger.entries import (
     Attempt,
     Committed,
@@ -185,125 +179,3 @@ def test_holes_and_changes_are_told(store: DirectoryStore, what: str) -> None:
         )
     with pytest.raises(CorruptError, match=r"0000000\d\.json"):
         Ledger(store).state()
-
-
-class Faulty:
-    """Objects in memory; writes may lose their answer, and come late."""
-
-    uri = "memory:///"
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.late: list[tuple[str, bytes]] = []
-        self.fault = ""
-
-    def get_bytes(self, key: str) -> bytes:
-        if key not in self.objects:
-            raise NotFoundError(f"no object {key!r}")
-        return self.objects[key]
-
-    def put_bytes(self, key: str, data: bytes) -> None:
-        self.objects[key] = data
-
-    def put_bytes_if_absent(self, key: str, data: bytes) -> bool:
-        fault, self.fault = self.fault, ""
-        if fault == "late":
-            self.late.append((key, data))
-            raise StorageError("no answer")
-        there = self.objects.setdefault(key, data) is not data
-        if fault == "lost":
-            raise StorageError("no answer")
-        return not there
-
-    def list(self, prefix: str) -> list[str]:
-        return [key for key in self.objects if key.startswith(f"{prefix}/")]
-
-    def arrive(self) -> None:
-        while self.late:
-            self.objects.setdefault(*self.late.pop())
-
-    def local_path(self, key: str) -> None:
-        del key
-
-
-class Interleavings(RuleBasedStateMachine):
-    """Three writers, each with a ledger and attempts of its own, over one faulty store."""
-
-    writers = Bundle("writers")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.store = Faulty()
-        self.ledgers = [Ledger(self.store) for _ in range(3)]  # type: ignore[arg-type]
-        self.own = [0, 0, 0]
-        self.saves = 0
-        self.confirmed: list[str] = []
-
-    def _append(self, writer: int, what: Happening, generation: int) -> bool:
-        try:
-            self.ledgers[writer].append(just(what), generation)
-        except SupersededError:
-            return False
-        except StorageError:
-            self.ledgers[writer] = Ledger(self.store)  # type: ignore[arg-type]
-            return False
-        return True
-
-    @rule(fault=st.sampled_from(["lost", "late"]))
-    def next_write_is_faulty(self, fault: str) -> None:
-        self.store.fault = fault
-
-    @rule()
-    def late_writes_arrive(self) -> None:
-        self.store.arrive()
-
-    @rule(writer=st.integers(0, 2))
-    def begin(self, writer: int) -> None:
-        generation = self.ledgers[writer].state().generation + 1
-        if self._append(writer, ATTEMPT.model_copy(update={"run_id": str(writer)}), generation):
-            self.own[writer] = generation
-
-    @rule(writer=st.integers(0, 2))
-    def save(self, writer: int) -> None:
-        self.saves += 1
-        what = saved(self.saves, f"{writer}")
-        if self.own[writer] and self._append(writer, what, self.own[writer]):
-            self.confirmed.append(what.prefix)
-
-    @rule(writer=st.integers(0, 2))
-    def prune(self, writer: int) -> None:
-        old = [c.prefix for c in self.ledgers[writer].state().checkpoints[:-1]]
-        if self.own[writer] and old:
-            self._append(writer, Pruned(prefixes=tuple(old)), self.own[writer])
-
-    @rule(writer=st.integers(0, 2))
-    def restart(self, writer: int) -> None:
-        self.ledgers[writer] = Ledger(self.store)  # type: ignore[arg-type]
-        self.own[writer] = 0
-
-    @invariant()
-    def everybody_folds_the_same_and_nothing_confirmed_is_lost(self) -> None:
-        state = Ledger(self.store).state()  # type: ignore[arg-type]
-        assert all(ledger.state() == state for ledger in self.ledgers)
-        known = {c.prefix for c in state.checkpoints} | set(state.doomed)
-        assert set(self.confirmed) <= known
-        numbers = sorted(key for key in self.store.objects if key != FOLD_KEY)
-        assert numbers == [entry_key(number) for number in range(1, state.number + 1)]
-
-
-TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-
-
-def test_entries_that_a_later_version_wrote_follow_on_each_other(store: DirectoryStore) -> None:
-    Ledger(store).append(just(ATTEMPT), 1)
-    Ledger(store).append(just(saved(10)), 1)
-    before = ""
-    for key in (entry_key(1), entry_key(2)):
-        value = json.loads(store.get_bytes(key))
-        del value[RECORD_DIGEST]
-        data = signed_json(value | {"before": before, "of_a_later_version": 1})
-        store.put_bytes(key, data)
-        before = digest_bytes(data)
-    assert Ledger(store).append(just(saved(20)), 1).number == 3
-    assert [c.step for c in Ledger(store).state().checkpoints] == [10, 20]
