@@ -169,7 +169,8 @@ class Ledger:
             return LedgerState()
         if kept is None or last is None or last.digest != kept.digest:
             return LedgerState()
-        return kept
+        # With an entry of another step, all is read from the first one on, which tells of it.
+        return kept if last.step == self._step else LedgerState()
 
     def _keep_fold(self, state: LedgerState) -> None:
         if state.number % _FOLD_EVERY == 0 or state.result is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,6 +134,16 @@ def test_the_fold_is_only_a_copy(store: DirectoryStore, tmp_path: Path, what: st
             twin.append(just(saved(step, "x")), 1)
         store.put_bytes(FOLD_KEY, other.get_bytes(FOLD_KEY))
     assert Ledger(store).state() == state
+
+
+def test_a_ledger_that_was_copied_whole_from_another_step_is_told(tmp_path: Path) -> None:
+    ledger = Ledger(DirectoryStore(tmp_path / "toy" / "aa"))
+    ledger.append(just(ATTEMPT), 1)
+    for step in range(15):
+        ledger.append(just(saved(step)), 1)
+    shutil.copytree(tmp_path / "toy" / "aa", tmp_path / "toy" / "bb")
+    with pytest.raises(CorruptError, match="it is of toy/aa, not of toy/bb"):
+        Ledger(DirectoryStore(tmp_path / "toy" / "bb")).state()
 
 
 class Counting(DirectoryStore):
