@@ -11,8 +11,10 @@ from kinetoscope.runs.find import list_runs
 from kinetoscope.runs.records import RUNS, Run
 from kinetoscope.runs.starts.signs_of_life import find_running, still_running
 from kinetoscope.runs.starts.start import RunStart
-from kinetoscope.steps.contract import RESULT_KEY, STEPS
+from kinetoscope.steps.contract import STEPS
+from kinetoscope.steps.removal import remove_step
 from kinetoscope.steps.scratch import sweep
+from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 
@@ -45,7 +47,8 @@ def remove_run(run: Run, workspace: Workspace, tell: Callable[[str], None]) -> i
         used, unknown = _steps(other)
         keys -= used | {key for key in keys if key.split("/")[1] in unknown}
     # The run's own records last, so that a removal that was cut short can be repeated.
-    freed = sum(_remove_step(root, key) for key in sorted(keys))
+    places = [join_uri(workspace.store_uri, key) for key in sorted(keys)]
+    freed = sum(remove_step(open_store(place)) for place in places)
     freed += _remove(root, f"{RUNS}/{run.run_id}")
     (workspace.root / "logs" / f"{run.run_id}.log").unlink(missing_ok=True)
     sweep(workspace.scratch_path)
@@ -76,14 +79,6 @@ def _steps(run: Run) -> tuple[set[str], set[str]]:
         else:
             keys |= {record.key, *record.before} if record is not None else set()
     return {key for key in keys if key.startswith(f"{STEPS}/")}, unknown
-
-
-def _remove_step(root: ObjectStore, key: str) -> int:
-    # The result first: a step that has one counts as done, whatever else is gone.
-    result = f"{key}/{RESULT_KEY}"
-    stat = root.stat(result)
-    root.delete(result)
-    return _remove(root, key) + (stat.size_bytes if stat else 0)
 
 
 def _remove(root: ObjectStore, key: str) -> int:
