@@ -130,6 +130,15 @@ def test_a_result_that_has_lost_what_it_names_serves_nobody(make_spec: MakeSpec)
     assert "--fresh toy" in (caught.value.hint or "")
 
 
+def test_a_step_that_can_t_be_begun_says_why(make_spec: MakeSpec) -> None:
+    spec = make_spec()
+    store = open_store(spec.uri)
+    store.put_bytes("attempts/000001.json", b"{}")
+    with pytest.raises(UserError, match="toy was begun by an earlier version") as caught:
+        execute(spec)
+    assert "kino resume raaaaaaa --fresh toy" in (caught.value.hint or "")
+
+
 def test_two_ranks_make_one_result(make_spec: MakeSpec) -> None:
     spec = make_spec(runtime={"num_processes": 2})
     execute(spec)

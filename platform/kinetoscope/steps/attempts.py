@@ -13,11 +13,11 @@ from kinetoscope.core.errors import (
     PreemptedError,
     UserError,
 )
-from kinetoscope.steps.contract import StepSpec, StepStatus, make_again, status_key
+from kinetoscope.steps.contract import ATTEMPTS, StepSpec, StepStatus, make_again, status_key
 from kinetoscope.steps.ledger.entries import Attempt, LedgerState
-from kinetoscope.steps.ledger.ledger import Ledger, ResultThereError
+from kinetoscope.steps.ledger.ledger import LEDGER, Ledger, ResultThereError
 from kinetoscope.steps.process_identity import ProcessIdentity
-from kinetoscope.storage.records import read_record
+from kinetoscope.storage.records import read_record, shown_name
 from kinetoscope.storage.store import ObjectStore
 
 # A holder whose heartbeat does not change for so long is dead; it beats every 2 s.
@@ -46,13 +46,14 @@ def acquire(store: ObjectStore, spec: StepSpec, should_stop: Callable[[], bool])
         should_stop: polled while waiting; raises ``PreemptedError`` when it answers True.
 
     Raises:
+        CorruptError: the step's ledger is damaged, or gone.
         DivergedError: attempts of this start end again and again without having come further.
         UserError: a version of Kinetoscope that kept no ledger began the step.
     """
     ledger = Ledger(store)
     announced = 0
     while (state := ledger.state()).result is None:
-        _check_version(store, state, spec)
+        check_beginning(store, state, spec)
         if state.attempt and not _holder_is_gone(store, ledger, state.generation, should_stop):
             if announced != state.generation:
                 _log.info("attempt %d of another run is at work: waiting", state.generation)
@@ -85,11 +86,28 @@ def _begin(spec: StepSpec, generation: int, inherited: float) -> Callable[[Ledge
     return attempt
 
 
-def _check_version(store: ObjectStore, state: LedgerState, spec: StepSpec) -> None:
-    if not state.number and store.stat(_OF_AN_EARLIER_VERSION) is not None:
+def check_beginning(store: ObjectStore, state: LedgerState, spec: StepSpec) -> None:
+    """Refuse a step that was begun, and whose ledger has nothing of it.
+
+    To begin anew there would take what was saved for leftovers, which are deleted.
+
+    Raises:
+        CorruptError: its ledger is gone.
+        UserError: a version of Kinetoscope that kept no ledger began it.
+    """
+    if state.number:
+        return
+    again = make_again(spec.name, spec.run_id)
+    if store.stat(_OF_AN_EARLIER_VERSION) is not None:
         raise UserError(
             f"step {spec.name} was begun by an earlier version, which alone can continue it",
-            hint=f"end it with that version; or {make_again(spec.name, spec.run_id)}",
+            hint=f"end it with that version; or {again}",
+        )
+    if left := store.list(ATTEMPTS):
+        raise CorruptError(
+            f"{shown_name(store, LEDGER)} is gone, and {len(left)} objects of attempts are there",
+            hint=f"put it back, and see whether something expires objects there "
+            f"(docs/storage.md); or {again}",
         )
 
 

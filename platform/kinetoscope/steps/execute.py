@@ -15,11 +15,12 @@ from kinetoscope.core.errors import (
     StalledError,
     UserError,
 )
-from kinetoscope.steps.attempts import in_vain
+from kinetoscope.steps.attempts import check_beginning, in_vain
 from kinetoscope.steps.contract import StepResult, StepSpec, stop_requested, write_spec
 from kinetoscope.steps.endings import untold_end
 from kinetoscope.steps.launch import run_supervisors
 from kinetoscope.steps.results import check_artifacts, read_result, read_status, step_state
+from kinetoscope.storage.open import open_store
 
 _RESTART_SECONDS = 1.0
 _COUNTED = (ExitCode.FAILED, ExitCode.STALLED)
@@ -39,7 +40,7 @@ def execute(spec: StepSpec) -> StepResult:
     """Return the step's committed result, running the step when there is none.
 
     Raises:
-        CorruptError: a step that is done has lost what it made.
+        CorruptError: a step that is done has lost what it made; or its ledger is damaged, or gone.
         KinetoscopeError: of the kind that the step's exit code tells, with its reason.
     """
     result = read_result(spec.uri)
@@ -47,6 +48,8 @@ def execute(spec: StepSpec) -> StepResult:
         check_artifacts(result, spec.run_id)
         _log.info("%s: done before (%s), skipped", spec.name, spec.fingerprint)
         return result
+    # Looked at here, too: what a supervisor refuses before it has an attempt is told nowhere.
+    check_beginning(open_store(spec.uri), step_state(spec.uri), spec)
     spec_uri = write_spec(spec)
     restarts_left = spec.runtime.max_restarts
     while True:

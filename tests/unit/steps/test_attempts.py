@@ -9,7 +9,7 @@ import pytest
 from tiny.ledgers import ELSEWHERE, begin
 from tiny.steps import step_spec
 
-from kinetoscope.core.errors import DivergedError, UserError
+from kinetoscope.core.errors import CorruptError, DivergedError, UserError
 from kinetoscope.steps.attempts import acquire
 from kinetoscope.steps.contract import Progress, StepStatus, status_key
 from kinetoscope.steps.ledger.entries import Committed, Ended, Happening, Saved
@@ -123,6 +123,17 @@ def test_one_that_was_killed_after_it_said_that_it_came_further_was_not_in_vain(
     state = acquire(store, SPEC, lambda: False)
     assert state.attempt is not None
     assert (state.attempt.inherited, state.fruitless) == (2, 0)
+
+
+def test_a_step_that_has_lost_its_ledger_is_not_begun_anew(store: DirectoryStore) -> None:
+    """What it saved would be taken for leftovers, and deleted."""
+    generation = begin(store, process=dead_process())
+    status = StepStatus(state="running", generation=generation)
+    store.put_bytes(status_key(generation), status.to_bytes())
+    store.delete_prefix("ledger")
+    with pytest.raises(CorruptError, match="ledger is gone, and 1 objects of attempts") as caught:
+        acquire(store, SPEC, lambda: False)
+    assert "--fresh toy" in (caught.value.hint or "")
 
 
 def test_what_an_earlier_version_began_is_refused(store: DirectoryStore) -> None:
