@@ -29,9 +29,9 @@ from kinetoscope.steps.contract import (
     write_spec,
 )
 from kinetoscope.steps.execute import execute
-from kinetoscope.steps.launch import run_supervisors
 from kinetoscope.steps.ledger.entries import Ended
 from kinetoscope.steps.ledger.ledger import Ledger
+from kinetoscope.steps.nodes.launch import run_supervisors
 from kinetoscope.steps.nodes.report import read_node_end
 from kinetoscope.steps.results import read_members, read_status, step_state
 from kinetoscope.storage.open import open_store

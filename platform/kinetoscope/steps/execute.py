@@ -18,7 +18,7 @@ from kinetoscope.core.errors import (
 from kinetoscope.steps.attempts import check_beginning, in_vain
 from kinetoscope.steps.contract import StepResult, StepSpec, stop_requested, write_spec
 from kinetoscope.steps.endings import untold_end
-from kinetoscope.steps.launch import run_supervisors
+from kinetoscope.steps.nodes.launch import run_supervisors
 from kinetoscope.steps.results import check_artifacts, read_result, read_status, step_state
 from kinetoscope.storage.open import open_store
 
