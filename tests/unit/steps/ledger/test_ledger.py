@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kinetoscope.core.errors import CorruptError, SupersededError
+from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.steps.ledger.entries import (
     Attempt,
     Committed,
@@ -23,6 +24,7 @@ from kinetoscope.steps.ledger.entries import (
 from kinetoscope.steps.ledger.ledger import FOLD_KEY, Ledger, ResultThereError, entry_key
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.directory import DirectoryStore
+from kinetoscope.storage.store import ObjectStat
 
 ATTEMPT = Attempt(run_id="r", process=ProcessIdentity(host="h", pid=1, started_at=0.0))
 
@@ -150,10 +152,15 @@ class Counting(DirectoryStore):
     """Counts what is read."""
 
     reads = 0
+    lists = 0
 
     def get_bytes(self, key: str) -> bytes:
         self.reads += 1
         return super().get_bytes(key)
+
+    def list(self, prefix: str = "") -> list[ObjectStat]:
+        self.lists += 1
+        return super().list(prefix)
 
 
 def test_a_long_ledger_costs_a_few_reads(tmp_path: Path) -> None:
@@ -168,6 +175,31 @@ def test_a_long_ledger_costs_a_few_reads(tmp_path: Path) -> None:
     before = counting.reads
     fresh.state()
     assert counting.reads == before + 1
+
+
+def test_a_million_entries_cost_no_more(tmp_path: Path) -> None:
+    store = Counting(tmp_path)
+    ledger = Ledger(store)
+    ledger.append(just(ATTEMPT), 1)
+    gone: tuple[str, ...] = ()
+    sizes = []
+    for step in range(100):  # saved and given up again and again, as a long training does
+        state = ledger.append(just(saved(step)), 1)
+        surplus = tuple(c.prefix for c in state.checkpoints[:-2])
+        if surplus:
+            state = ledger.append(just(Pruned(prefixes=surplus, deleted=gone)), 1)
+            gone = surplus
+        sizes.append(len(state.to_bytes()))
+    assert max(sizes[20:]) - min(sizes[20:]) < 64  # longer numbers alone
+    last = next(reversed(list(ledger.entries()))).model_copy(update={"number": 1_000_000})
+    store.put_bytes(entry_key(last.number), last.to_bytes())
+    here = {"number": last.number, "digest": digest_bytes(last.to_bytes())}
+    store.put_bytes(FOLD_KEY, state.model_copy(update=here).to_bytes())
+    store.reads = store.lists = 0
+    fresh = Ledger(store)
+    assert fresh.append(just(saved(101)), 1).number == 1_000_001
+    assert fresh.check(1).newest == saved(101)
+    assert (store.reads, store.lists) == (4, 0)
 
 
 @pytest.mark.parametrize("what", ["deleted", "swapped", "changed"])
