@@ -11,8 +11,8 @@ from kinetoscope.runs.find import list_runs
 from kinetoscope.runs.records import RUNS, Run
 from kinetoscope.runs.starts.signs_of_life import find_running, still_running
 from kinetoscope.runs.starts.start import RunStart
-from kinetoscope.steps.contract import STEPS
-from kinetoscope.steps.removal import remove_step
+from kinetoscope.steps.contract import RESULT_KEY, STEPS
+from kinetoscope.steps.ledger.ledger import LEDGER
 from kinetoscope.steps.scratch import sweep
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
@@ -53,6 +53,30 @@ def remove_run(run: Run, workspace: Workspace, tell: Callable[[str], None]) -> i
     (workspace.root / "logs" / f"{run.run_id}.log").unlink(missing_ok=True)
     sweep(workspace.scratch_path)
     return freed
+
+
+def remove_step(store: ObjectStore) -> int:
+    """Delete all of a step, so that one of which only a part is gone can be begun again.
+
+    Its ledger goes back entry by entry. The first one goes last: without a ledger, a step of which
+    anything is left is refused.
+
+    Args:
+        store: of the step.
+
+    Returns:
+        The bytes that were freed.
+    """
+    stats = store.list()
+    # The result first: a step that has one counts as done, whatever else is gone.
+    store.delete(RESULT_KEY)
+    # Its copy, fold.json, comes after the entries in the list.
+    for stat in reversed(store.list(LEDGER)[1:]):
+        store.delete(stat.key)
+    names = {stat.key.partition("/")[0] for stat in stats}
+    for name in [*sorted(names - {LEDGER}), LEDGER]:
+        store.delete_prefix(name)
+    return sum(stat.size_bytes for stat in stats)
 
 
 def _starts(runs: Iterable[Run]) -> list[RunStart]:

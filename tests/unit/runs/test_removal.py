@@ -6,11 +6,11 @@ import pytest
 from tiny.ledgers import begin
 from tiny.steps import step_spec
 
+from kinetoscope.runs.removal import remove_step
 from kinetoscope.steps.attempts import acquire
 from kinetoscope.steps.contract import StepResult, StepStatus, status_key
 from kinetoscope.steps.ledger.entries import Committed, Ended, Happening, Saved
 from kinetoscope.steps.ledger.ledger import FOLD_KEY, Ledger, entry_key
-from kinetoscope.steps.removal import remove_step
 from kinetoscope.steps.results import keep_result, read_result
 from kinetoscope.storage.directory import DirectoryStore
 
