@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,16 @@ from kinetoscope.core.errors import (
 )
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.runs.find import open_run
-from kinetoscope.steps.contract import RuntimeConfig, StepSpec, StepStatus
+from kinetoscope.steps.contract import (
+    RuntimeConfig,
+    StepResult,
+    StepSpec,
+    StepStatus,
+    status_key,
+)
 from kinetoscope.steps.execute import execute
+from kinetoscope.steps.ledger.entries import Committed
+from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.results import read_result, read_status, step_state
 from kinetoscope.storage.open import open_store
 
@@ -296,6 +305,43 @@ def test_a_superseded_attempt_commits_nothing(make_spec: MakeSpec) -> None:
     assert begin(store) == 2
     assert supervisor.wait(30) == 1
     assert read_result(spec.uri) is None
+
+
+def test_a_run_that_was_superseded_waits_for_the_result_of_the_other(make_spec: MakeSpec) -> None:
+    """As one whose machine was paused for longer than its lease."""
+    spec = make_spec(what="slow", parts=100, runtime={"max_restarts": 0})
+    store = open_store(spec.uri)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(execute, spec)
+        _wait_for_parts(spec, 1)
+        (supervisor,) = _supervisors()
+        assert begin(store, run_id="rbbbbbbb") == 2
+        while psutil.pid_exists(supervisor.pid):
+            time.sleep(0.1)
+        time.sleep(3)
+        result = StepResult(step="toy", fingerprint=spec.fingerprint, generation=2, artifacts={})
+        committed = Committed(result=result.model_dump(mode="json"))
+        Ledger(store).append(lambda _: committed, 2)
+        assert run.result(60).generation == 2
+
+
+def test_what_an_earlier_attempt_told_is_not_the_end_of_a_later_one(
+    make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    spec = make_spec(runtime={"max_restarts": 0})
+    store = open_store(spec.uri)
+    begin(store)
+    status = StepStatus(state="stopped", generation=1, code=75, reason="step 4 of 8 is saved")
+    store.put_bytes(status_key(1), status.to_bytes())
+    (tmp_path / "kinetoscope").mkdir()
+    (tmp_path / "kinetoscope" / "__init__.py").write_text("raise SystemExit(1)")
+    with pytest.raises(KinetoscopeError, match="exit code 1 and no word of why"):
+        execute(spec)
+
+
+def _supervisors() -> list[psutil.Process]:
+    children = psutil.Process().children()
+    return [child for child in children if "kinetoscope.steps.supervisor" in child.cmdline()]
 
 
 def test_a_missing_artifact_is_named(make_spec: MakeSpec) -> None:

@@ -19,7 +19,13 @@ from kinetoscope.steps.attempts import check_beginning, in_vain
 from kinetoscope.steps.contract import StepResult, StepSpec, stop_requested, write_spec
 from kinetoscope.steps.endings import untold_end
 from kinetoscope.steps.nodes.launch import run_supervisors
-from kinetoscope.steps.results import check_artifacts, read_result, read_status, step_state
+from kinetoscope.steps.results import (
+    check_artifacts,
+    read_members,
+    read_result,
+    read_status,
+    step_state,
+)
 from kinetoscope.storage.open import open_store
 
 _RESTART_SECONDS = 1.0
@@ -53,11 +59,14 @@ def execute(spec: StepSpec) -> StepResult:
     spec_uri = write_spec(spec)
     restarts_left = spec.runtime.max_restarts
     while True:
+        before = step_state(spec.uri).generation
         code = run_supervisors(spec_uri, spec.runtime)
         result = read_result(spec.uri)
         if result is not None:
             return result
-        if code in _COUNTED and restarts_left:
+        if code == ExitCode.FAILED and _is_superseded(spec, before):
+            _log.info("%s is another run's now: waiting for it", spec.name)
+        elif code in _COUNTED and restarts_left:
             restarts_left -= 1
         elif code != ExitCode.LOST_PEER:  # which the attempts' own progress bounds
             break
@@ -68,13 +77,23 @@ def execute(spec: StepSpec) -> StepResult:
     raise _error(spec, code)
 
 
+def _is_superseded(spec: StepSpec, before: int) -> bool:
+    """Tell whether another run, or start, has begun an attempt since that of a number."""
+    state = step_state(spec.uri)
+    latest = state.attempt
+    is_own = latest is None or (latest.run_id, latest.start) == (spec.run_id, spec.start)
+    return state.generation > before and not is_own
+
+
 def _error(spec: StepSpec, code: int) -> KinetoscopeError:
     state = step_state(spec.uri)
-    status = read_status(spec.uri, state)
     if code == ExitCode.DIVERGED and (vain := in_vain(state, spec)) is not None:
         return vain
-    if status and status.reason:
-        reason, hint = status.reason, status.hint
+    status = read_status(spec.uri, state)
+    nodes = [status, *read_members(spec.uri, status)] if status else []
+    told = next((node for node in nodes if node.code == code and node.reason), None)
+    if told is not None:
+        reason, hint = told.reason, told.hint
     else:
         reason, hint = untold_end(code, f"ended with exit code {code} and no word of why")
     kind = _ERRORS.get(code, KinetoscopeError)
