@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from kinetoscope.core.errors import CorruptError
 from kinetoscope.steps.contract import (
     RESULT_KEY,
@@ -16,6 +18,8 @@ from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.records import damage_hint, read_record, shown_name
 from kinetoscope.storage.store import ObjectStore
+
+_log = logging.getLogger(__name__)
 
 
 def step_state(step_uri: str) -> LedgerState:
@@ -32,23 +36,22 @@ def read_result(step_uri: str, state: LedgerState | None = None) -> StepResult |
         state: of the step, where it is known.
 
     Raises:
-        CorruptError: it was changed since it was written, or is of another step.
+        CorruptError: it was changed since it was written, or is of another step, and the ledger
+            does not have it.
     """
     store = open_store(step_uri)
-    name, fingerprint = _identity(step_uri)
+    name, _ = _identity(step_uri)
     with damage_hint(make_again(name)):
-        result = read_record(store, RESULT_KEY, StepResult)
-        if result is None:  # a copy of what the ledger has, which may not have been made
-            committed = (state or Ledger(store).state()).result
-            result = StepResult.model_validate(committed.result) if committed else None
-        if result is None:
-            return None
-        if (result.step, result.fingerprint) != (name, fingerprint):
-            raise CorruptError(
-                f"{shown_name(store, RESULT_KEY)} is of "
-                f"{step_identity(result.step, result.fingerprint)}"
-            )
-    return result.model_copy(update={"uri": step_uri})
+        try:
+            result = _checked(read_record(store, RESULT_KEY, StepResult), store)
+        except CorruptError as error:  # a copy of what the ledger has, unless that is gone
+            result = _committed(store, state)
+            if result is None:
+                raise
+            _log.warning("taking the result from the ledger: %s; delete that copy", error.message)
+        else:  # the copy may not have been made
+            result = result or _committed(store, state)
+    return result.model_copy(update={"uri": step_uri}) if result is not None else None
 
 
 def keep_result(store: ObjectStore, state: LedgerState) -> None:
@@ -97,6 +100,19 @@ def read_members(step_uri: str, status: StepStatus) -> list[StepStatus]:
     keys = [status_key(status.generation, node) for node in range(1, status.num_nodes)]
     found = [read_record(store, key, StepStatus) for key in keys]
     return [told for told in found if told is not None]
+
+
+def _committed(store: ObjectStore, state: LedgerState | None) -> StepResult | None:
+    committed = (state or Ledger(store).state()).result
+    return _checked(StepResult.model_validate(committed.result), store) if committed else None
+
+
+def _checked(result: StepResult | None, store: ObjectStore) -> StepResult | None:
+    """Return the result of this step; raise ``CorruptError`` where it is of another."""
+    if result is not None and (result.step, result.fingerprint) != _identity(store.uri):
+        told = step_identity(result.step, result.fingerprint)
+        raise CorruptError(f"{shown_name(store, RESULT_KEY)} is of {told}")
+    return result
 
 
 def _identity(step_uri: str) -> tuple[str, str]:
