@@ -144,16 +144,13 @@ def wait_for_host(host: str, *, timeout_seconds: float) -> None:
 def _one_rank(variables: Mapping[str, str]) -> RankEnvironment:
     world_size = _number(variables, "WORLD_SIZE", least=1)
     rank = _number(variables, "RANK", most=world_size - 1)
-    local_rank = _number(variables, "LOCAL_RANK", most=rank)
+    told = "LOCAL_WORLD_SIZE" in variables
+    here = _number(variables, "LOCAL_WORLD_SIZE", least=1, most=world_size) if told else 1
+    local_rank = _number(variables, "LOCAL_RANK", most=min(rank, here - 1) if told else rank)
     return RankEnvironment(
         world_size=world_size,
         first_rank=rank - local_rank,
-        local_world_size=_number(
-            {"LOCAL_WORLD_SIZE": "1", **variables},
-            "LOCAL_WORLD_SIZE",
-            least=1,
-            most=world_size,
-        ),
+        local_world_size=here,
         local_rank=local_rank,
         master_address=_text(variables, "MASTER_ADDR") if world_size > 1 else LOOPBACK,
         master_port=_port(variables, "MASTER_PORT") if world_size > 1 else 0,

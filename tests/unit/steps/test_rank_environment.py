@@ -62,6 +62,10 @@ def test_one_rank_alone_needs_no_master() -> None:
         ({"PET_MASTER_PORT": "70000"}, "from 1 to 65535"),
         ({"RANK": "0"}, "WORLD_SIZE is missing"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK='2' must be a whole number from 0 to 1"),
+        (
+            {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "2"},
+            "LOCAL_RANK='2' must be a whole number from 0 to 1",
+        ),
     ],
 )
 def test_wrong_variables_are_refused_by_name(changed: dict[str, str], says: str) -> None:
