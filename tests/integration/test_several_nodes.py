@@ -201,7 +201,8 @@ def test_a_stop_that_reaches_one_node_stops_all(make_spec: MakeSpec) -> None:
     assert ends(spec) == [(75, "saved")]
 
 
-@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 def test_a_node_that_is_lost_whole_is_made_up_for(make_spec: MakeSpec, victim: int) -> None:
     spec = make_spec(parts=20)
     started = Started(spec)

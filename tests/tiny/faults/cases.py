@@ -34,11 +34,5 @@ CASES: dict[str, Case] = {
         stores.sigterm_slow_store,
     )
 }
-SHORT = (
-    "power_cut",
-    "superseded_in_the_ledger",
-    "clock_back",
-    "full_disk",
-    "swapped_checkpoint",
-)
+SHORT = ("superseded_in_the_ledger", "full_disk", "swapped_checkpoint")
 """Those that a test of every change can afford: two starts each, and no long wait."""
