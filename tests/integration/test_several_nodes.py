@@ -68,6 +68,8 @@ def main(ctx):
             raise PreemptedError("saved")
         ctx.progress(part + 1, parts, "parts", kept=0)
     if ctx.rank:
+        time.sleep(ctx.config.get("lingers", 0))
+        print("rank", ctx.rank, "goes last")
         return None
     ctx.store.put_bytes("outputs/thing/a.txt", b"x")
     return Outputs(artifacts={"thing": "outputs/thing"})
@@ -99,7 +101,7 @@ def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSpec:
                 num_processes=per_node,
                 threads_per_process=1,
                 max_restarts=config.pop("max_restarts", 1),
-                stall_seconds=20,
+                stall_seconds=90,  # a start on a busy machine takes half a minute
             ),
         )
 
@@ -170,6 +172,19 @@ def test_nodes_make_one_result_and_tell_of_themselves(make_spec: MakeSpec) -> No
     assert (status.state, status.num_nodes, status.progress.done) == ("done", 2, 5)
     assert [(node.node, node.state) for node in read_members(spec.uri, status)] == [(1, "done")]
     assert step_state(spec.uri).generation == 1
+
+
+def test_a_node_that_hears_of_the_result_before_its_ranks_have_ended_tells_all(
+    make_spec: MakeSpec,
+) -> None:
+    spec = make_spec(lingers=6)
+    execute(spec)
+    status = read_status(spec.uri)
+    assert status is not None
+    assert [(node.node, node.state) for node in read_members(spec.uri, status)] == [(1, "done")]
+    store = open_store(spec.uri)
+    assert read_node_end(store, 1, 1) is not None
+    assert b"rank 1 goes last" in store.get_bytes(f"{attempt_key(1, 1)}/logs/rank-1.log")
 
 
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])

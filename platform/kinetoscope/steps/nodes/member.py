@@ -40,8 +40,8 @@ class Member(Node):
                 return error.exit_code
             finally:
                 ranks.close()
-            if self._is_done:
-                return ExitCode.DONE
+            if self._is_done:  # however its ranks ended that the result found still at work
+                code = ExitCode.DONE
             end = self.end_of(folder, code, ranks.codes())
             _log.info("node %d ended with code %d: %s", self.environment.node, code, end.reason)
             self._tell_end(folder, end)
