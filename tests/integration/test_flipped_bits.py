@@ -24,6 +24,7 @@ from kinetoscope.inference.bundle import load_bundle
 from kinetoscope.runs.records import Run
 from kinetoscope.steps.contract import StepResult, read_spec
 from kinetoscope.steps.ledger.ledger import FOLD_KEY, Ledger
+from kinetoscope.steps.ledger.story import story
 from kinetoscope.steps.nodes.report import read_node_end
 from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import open_store
@@ -126,7 +127,8 @@ def _step_reader(uri: str, key: str) -> Callable[[], Any] | None:
     if key == FOLD_KEY:
         return Ledger(open_store(uri)).state
     if key.startswith("ledger/"):
-        return lambda: list(Ledger(open_store(uri)).entries())
+        # A blank that was flipped into another is told by the entry after it, if there is one.
+        return lambda: story(Ledger(open_store(uri)))
     result = read_result(uri)
     assert result is not None
     return _artifact_reader(result, key)

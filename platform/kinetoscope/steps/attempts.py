@@ -13,6 +13,7 @@ from kinetoscope.core.errors import (
     PreemptedError,
     UserError,
 )
+from kinetoscope.core.settings import launch_id
 from kinetoscope.steps.contract import ATTEMPTS, StepSpec, StepStatus, make_again, status_key
 from kinetoscope.steps.ledger.entries import Attempt, LedgerState
 from kinetoscope.steps.ledger.ledger import LEDGER, Ledger, ResultThereError
@@ -77,6 +78,7 @@ def _begin(spec: StepSpec, generation: int, inherited: float) -> Callable[[Ledge
         return Attempt(
             run_id=spec.run_id,
             start=spec.start,
+            launch=launch_id(),
             process=ProcessIdentity.of(),
             code_version=spec.code_version,
             checkpoint=state.newest.prefix if state.newest else "",

@@ -8,7 +8,7 @@ import typer
 
 from kinetoscope.cli.verbs.options import Json, RunName
 
-EXAMPLE = "Examples: kino show last --json; kino show last --step train_dit_1 --history"
+EXAMPLE = "Example: kino show last --json, or kino show last --step train_dit_1 --history"
 
 Step = Annotated[str | None, typer.Option(help="Show the state of this step alone.")]
 History = Annotated[
