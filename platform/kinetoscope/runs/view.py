@@ -211,6 +211,7 @@ def log_objects(run: Run, step: str | None) -> list[LogObject]:
         record = run.step(name)
         if record is not None:
             store = open_store(run.step_uri(record))
-            logs = [stat for stat in store.list(ATTEMPTS) if "/logs/" in stat.key]
+            logs = store.list("logs")  # where earlier versions kept them
+            logs += [stat for stat in store.list(ATTEMPTS) if "/logs/" in stat.key]
             found += [LogObject(store, stat.key, stat.size_bytes) for stat in logs]
     return found

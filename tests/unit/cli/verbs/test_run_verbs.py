@@ -82,6 +82,10 @@ def test_logs_of_a_step_and_of_an_unknown_one() -> None:
     make_run("raaaaaaa")
     result = runner.invoke(app, ["logs", "last", "train_spatial_vae"])
     assert "step 7: loss nan" in result.stdout
+    root = open_store(workspace().store_uri)
+    root.put_bytes("steps/train_spatial_vae/raaaaaaa/logs/000001/rank-0.log", b"step 3: before\n")
+    result = runner.invoke(app, ["logs", "last", "train_spatial_vae"])
+    assert "step 3: before" in result.stdout  # of an earlier version
     unknown = runner.invoke(app, ["logs", "last", "train_audio"])
     assert unknown.exit_code == 2
     assert "its steps are prepare_data" in unknown.stderr
