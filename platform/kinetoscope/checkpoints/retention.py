@@ -6,15 +6,12 @@ deletes nothing that its successor goes on from, and a deletion cut short is fin
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 
 from kinetoscope.checkpoints.layout import MANIFEST, ROOT, parse_place
 from kinetoscope.steps.ledger.entries import LedgerState, Pruned
 from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.storage.store import ObjectStore
-
-_log = logging.getLogger(__name__)
 
 
 def list_checkpoints(store: ObjectStore) -> list[str]:

@@ -34,6 +34,14 @@ def disk_full_error(error: BaseException) -> DiskFullError | None:
     return None
 
 
+def disk_full_or_raise(error: OSError) -> DiskFullError:
+    """Return what to tell of a full disk; raise an error that is of something else."""
+    full = disk_full_error(error)
+    if full is None:
+        raise error
+    return full
+
+
 def full_disk() -> DiskFullError | None:
     """Return what to tell where a disk that runs write to is full now; else None."""
     places = _places()

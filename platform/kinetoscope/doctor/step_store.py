@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kinetoscope.steps.contract import LARGEST_ENTRY_BYTES, LEDGER_KEYS
+from kinetoscope.steps.ledger.ledger import LARGEST_ENTRY_BYTES, LEDGER_KEYS
 from kinetoscope.storage.lifecycle_check import examine_lifecycle
 from kinetoscope.storage.store_check import examine_store
 

@@ -14,7 +14,7 @@ import time
 
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import KinetoscopeError, StorageError
-from kinetoscope.core.full_disk import disk_full_error
+from kinetoscope.core.full_disk import disk_full_or_raise
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.build import build_pipeline
 from kinetoscope.pipelines.local_command import take_over_commands
@@ -55,9 +55,7 @@ def host(run_uri: str) -> int:
         if not start.has_ended():  # the exit handler itself could not run
             finish_run(run_uri)
     except OSError as error:
-        full = disk_full_error(error)
-        if full is None:
-            raise
+        full = disk_full_or_raise(error)
         _log.error("%s", full.message)
         return full.exit_code  # all that can be said where not even the end can be written
     finally:

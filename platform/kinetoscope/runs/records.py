@@ -43,7 +43,7 @@ from kinetoscope.runs.record_types import (
     Start,
     StepRecord,
 )
-from kinetoscope.runs.starts.start import RunStart, start_key
+from kinetoscope.runs.starts.start import RunStart, start_key, way_out
 from kinetoscope.steps.contract import STEPS, VideosInput
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store, place_of
@@ -77,7 +77,7 @@ class Run:
         if record is None or record.run_id != self.run_id:
             what = "is missing" if record is None else f"is of run {record.run_id}"
             name = shown_name(self.store, RECORD_KEY)
-            raise CorruptError(f"{name} {what}", hint=self._way_out)
+            raise CorruptError(f"{name} {what}", hint=way_out(self.run_id))
         return record
 
     @property
@@ -102,7 +102,7 @@ class Run:
         if digest_bytes(data) != expected:
             name = shown_name(self.store, _CONFIG_KEY)
             what = "does not match its digest" if data else "is missing"
-            raise CorruptError(f"{name} {what}", hint=self._way_out)
+            raise CorruptError(f"{name} {what}", hint=way_out(self.run_id))
         return data
 
     @property
@@ -198,7 +198,7 @@ class Run:
         record = self._read(f"{STEPS}/{name}.json", StepRecord)
         if record is not None and record.name != name:
             shown = shown_name(self.store, f"{STEPS}/{name}.json")
-            raise CorruptError(f"{shown} is of step {record.name}", hint=self._way_out)
+            raise CorruptError(f"{shown} is of step {record.name}", hint=way_out(self.run_id))
         return record
 
     def step_uri(self, record: StepRecord) -> str:
@@ -217,10 +217,6 @@ class Run:
         """Note that the step is pinned anew."""
         self.store.delete(f"fresh/{name}.json")
 
-    @property
-    def _way_out(self) -> str:
-        return f"restore the file, or kino rm {self.run_id}: finished steps serve other runs"
-
     def _read(self, key: str, kind: type[R]) -> R | None:
-        with damage_hint(self._way_out):
+        with damage_hint(way_out(self.run_id)):
             return read_record(self.store, key, kind)

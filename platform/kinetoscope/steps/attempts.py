@@ -157,7 +157,7 @@ def _holder_is_gone(
 def _told_progress(store: ObjectStore, generation: int) -> float:
     """Return what an attempt said last that it has added; not all that do are in the ledger."""
     status = _read_status(store, generation) if generation else None
-    return max(0.0, status.progress.kept - status.progress.began) if status else 0.0
+    return status.progress.added if status else 0.0
 
 
 def _read_status(store: ObjectStore, generation: int) -> StepStatus | None:

@@ -15,9 +15,6 @@ from kinetoscope.storage.open import open_store, resolve_place
 from kinetoscope.storage.records import read_record
 
 STEPS = "steps"
-# Small objects by which a step knows what it has done: each of them has to stay.
-LEDGER_KEYS = f"{STEPS}/*/*/ledger/*"
-LARGEST_ENTRY_BYTES = 1 << 20
 RESULT_KEY = "result.json"
 ATTEMPTS = "attempts"
 JOINED = "joined"
@@ -172,6 +169,11 @@ class Progress(Record):
     began: float = 0
     """``kept`` when this attempt first told of it."""
 
+    @property
+    def added(self) -> float:
+        """How much this attempt has added to what a later one goes on from."""
+        return max(0.0, self.kept - self.began)
+
 
 class Report(Record):
     """What a rank leaves behind when it fails."""
@@ -215,6 +217,12 @@ def attempt_key(generation: int, node: int = 0) -> str:
 def status_key(generation: int, node: int = 0) -> str:
     """Return the key of a node's status; the first node's is the attempt's."""
     return f"{attempt_key(generation, node)}/status.json"
+
+
+def split_step_uri(step_uri: str) -> tuple[str, str]:
+    """Return name and fingerprint of the step that lives at a URI."""
+    name, fingerprint = step_uri.split("/")[-2:]
+    return name, fingerprint
 
 
 def step_identity(name: str, fingerprint: str) -> str:

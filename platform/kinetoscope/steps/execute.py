@@ -55,16 +55,16 @@ def execute(spec: StepSpec) -> StepResult:
         _log.info("%s: done before (%s), skipped", spec.name, spec.fingerprint)
         return result
     # Looked at here, too: what a supervisor refuses before it has an attempt is told nowhere.
-    check_beginning(open_store(spec.uri), step_state(spec.uri), spec)
+    before = step_state(spec.uri)
+    check_beginning(open_store(spec.uri), before, spec)
     spec_uri = write_spec(spec)
     restarts_left = spec.runtime.max_restarts
     while True:
-        before = step_state(spec.uri).generation
         code = run_supervisors(spec_uri, spec.runtime)
         result = read_result(spec.uri)
         if result is not None:
             return result
-        if code == ExitCode.FAILED and _is_superseded(spec, before):
+        if code == ExitCode.FAILED and _is_superseded(spec, before.generation):
             _log.info("%s is another run's now: waiting for it", spec.name)
         elif code in _COUNTED and restarts_left:
             restarts_left -= 1
@@ -74,6 +74,7 @@ def execute(spec: StepSpec) -> StepResult:
             break
         _log.warning("%s ended with code %d: starting it again", spec.name, code)
         time.sleep(_RESTART_SECONDS)
+        before = step_state(spec.uri)
     raise _error(spec, code)
 
 

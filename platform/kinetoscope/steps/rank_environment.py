@@ -101,9 +101,8 @@ def supervised_ranks(variables: Mapping[str, str], num_ranks: int) -> RankEnviro
         variables: of this process; see `read_rank_environment`.
         num_ranks: of a job that no variable tells of, which is on this machine alone.
     """
-    if "RANK" in variables or "PET_NNODES" in variables:
-        return read_rank_environment(variables)
-    return one_node(num_ranks)
+    told = read_rank_environment(variables)
+    return one_node(num_ranks) if told is ALONE else told
 
 
 def one_node(num_ranks: int) -> RankEnvironment:

@@ -10,6 +10,7 @@ from kinetoscope.steps.contract import (
     StepResult,
     StepStatus,
     make_again,
+    split_step_uri,
     status_key,
     step_identity,
 )
@@ -24,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 def step_state(step_uri: str) -> LedgerState:
     """Return the state that a step's ledger comes to; raises ``CorruptError``."""
-    with damage_hint(make_again(_identity(step_uri)[0])):
+    with damage_hint(make_again(split_step_uri(step_uri)[0])):
         return Ledger(open_store(step_uri)).state()
 
 
@@ -40,7 +41,7 @@ def read_result(step_uri: str, state: LedgerState | None = None) -> StepResult |
             does not have it.
     """
     store = open_store(step_uri)
-    name, _ = _identity(step_uri)
+    name, _ = split_step_uri(step_uri)
     with damage_hint(make_again(name)):
         try:
             result = _checked(read_record(store, RESULT_KEY, StepResult), store)
@@ -109,12 +110,7 @@ def _committed(store: ObjectStore, state: LedgerState | None) -> StepResult | No
 
 def _checked(result: StepResult | None, store: ObjectStore) -> StepResult | None:
     """Return the result of this step; raise ``CorruptError`` where it is of another."""
-    if result is not None and (result.step, result.fingerprint) != _identity(store.uri):
+    if result is not None and (result.step, result.fingerprint) != split_step_uri(store.uri):
         told = step_identity(result.step, result.fingerprint)
         raise CorruptError(f"{shown_name(store, RESULT_KEY)} is of {told}")
     return result
-
-
-def _identity(step_uri: str) -> tuple[str, str]:
-    name, fingerprint = step_uri.split("/")[-2:]
-    return name, fingerprint

@@ -11,7 +11,7 @@ import logging
 import sys
 
 from kinetoscope.core.errors import ExitCode, KinetoscopeError, PreemptedError
-from kinetoscope.core.full_disk import disk_full_error
+from kinetoscope.core.full_disk import disk_full_or_raise
 from kinetoscope.core.settings import rank_variables
 from kinetoscope.steps.contract import read_spec
 from kinetoscope.steps.nodes.leader import Leader
@@ -37,9 +37,7 @@ def main(spec_uri: str) -> ExitCode:
         _log.error("%s", error.message)
         return error.exit_code
     except OSError as error:
-        full = disk_full_error(error)
-        if full is None:
-            raise
+        full = disk_full_or_raise(error)
         _log.error("%s", full.message)
         return full.exit_code
 

@@ -40,6 +40,11 @@ def start_key(number: int) -> str:
     return f"starts/{number:06d}.json"
 
 
+def way_out(run_id: str) -> str:
+    """Return what to do where a record of a run is damaged."""
+    return f"restore the file, or kino rm {run_id}: finished steps serve other runs"
+
+
 class RunStart:
     """One time that a run was started or resumed, and what it noted.
 
@@ -64,7 +69,7 @@ class RunStart:
         record = self._read(start_key(self.number), Start)
         if record is not None and record.number not in (0, self.number):
             shown = shown_name(self._store, start_key(self.number))
-            raise CorruptError(f"{shown} is of start {record.number}", hint=self._way_out)
+            raise CorruptError(f"{shown} is of start {record.number}", hint=way_out(self.run_id))
         return record
 
     @property
@@ -203,10 +208,6 @@ class RunStart:
         noted_by_an_earlier_version = record is not None and not record.number
         return "" if not self.number or noted_by_an_earlier_version else own
 
-    @property
-    def _way_out(self) -> str:
-        return f"restore the file, or kino rm {self.run_id}: finished steps serve other runs"
-
     def _read(self, key: str, kind: type[R]) -> R | None:
-        with damage_hint(self._way_out):
+        with damage_hint(way_out(self.run_id)):
             return read_record(self._store, key, kind)

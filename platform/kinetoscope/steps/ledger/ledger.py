@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from kinetoscope.core.errors import CorruptError, StorageError, SupersededError
 from kinetoscope.core.hashing import digest_bytes
+from kinetoscope.steps.contract import STEPS, split_step_uri, step_identity
 from kinetoscope.steps.ledger.entries import Attempt, Entry, Happening, LedgerState
 from kinetoscope.storage.parallel import in_order
 from kinetoscope.storage.records import read_record, read_with_digest, shown_name
@@ -27,6 +28,9 @@ from kinetoscope.storage.store import ObjectStore
 
 LEDGER = "ledger"
 FOLD_KEY = f"{LEDGER}/fold.json"
+# Below the root of a store: small objects, each of which has to stay.
+LEDGER_KEYS = f"{STEPS}/*/*/{LEDGER}/*"
+LARGEST_ENTRY_BYTES = 1 << 20
 _FOLD_EVERY = 16
 # Entries that are read at once where many are missing: from one on, twice as many each time.
 _MOST_AT_ONCE = 64
@@ -47,7 +51,7 @@ class Ledger:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._step = "/".join(store.uri.split("/")[-2:])
+        self._step = step_identity(*split_step_uri(store.uri))
         self._state: LedgerState | None = None
 
     def state(self) -> LedgerState:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from kinetoscope.core.errors import ExitCode
 from kinetoscope.steps.contract import RuntimeConfig
-from kinetoscope.steps.nodes.leader import CAUSE_SECONDS
+from kinetoscope.steps.nodes.node import CAUSE_SECONDS
 from kinetoscope.steps.rank_environment import LOOPBACK, free_port
 from kinetoscope.steps.ranks import worst_code
 

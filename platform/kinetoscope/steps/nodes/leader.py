@@ -15,20 +15,23 @@ from kinetoscope.core.errors import (
     StorageError,
     SupersededError,
 )
-from kinetoscope.core.full_disk import disk_full_error
+from kinetoscope.core.full_disk import disk_full_or_raise
 from kinetoscope.steps.attempts import acquire
 from kinetoscope.steps.contract import Report, make_room
 from kinetoscope.steps.endings import ending_state
 from kinetoscope.steps.ledger.entries import Ended
 from kinetoscope.steps.ledger.ledger import Ledger
-from kinetoscope.steps.nodes.node import BEAT_SECONDS, END_SECONDS, LOOK_SECONDS, Node
+from kinetoscope.steps.nodes.node import (
+    BEAT_SECONDS,
+    CAUSE_SECONDS,
+    END_SECONDS,
+    LOOK_SECONDS,
+    Node,
+)
 from kinetoscope.steps.nodes.report import NodeReport, read_node_end
 from kinetoscope.steps.ranks import Ranks, worst_code
 from kinetoscope.steps.repeating import Repeating, persist
 from kinetoscope.steps.results import keep_result
-
-# How long the real cause of a lost peer may take to be told by its own node.
-CAUSE_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +46,6 @@ class Leader(Node):
             keep_result(self.store, state)
             return ExitCode.DONE
         self._generation = state.generation
-        full: DiskFullError | None = None
         with self.folder() as folder:
             report = self.report(folder, self._generation)
             ranks = self.start_ranks(folder, self._generation)
@@ -55,9 +57,7 @@ class Leader(Node):
                 _log.error("%s", error.message)
                 return error.exit_code
             except OSError as error:
-                full = disk_full_error(error)
-                if full is None:
-                    raise
+                full = disk_full_or_raise(error)
             finally:
                 ranks.close()
         # Told now that the attempt's own files are gone: there may be room.
@@ -119,18 +119,16 @@ class Leader(Node):
         keep_result(self.store, state)
         if state.result or (state.ended and state.generation == self._generation):
             return
-        progress = report.progress()
         ended = Ended(
             code=end.code,
             reason=end.reason,
             hint=end.hint,
-            steps=max(0.0, progress.kept - progress.began),
+            steps=report.progress().added,
             told_to_stop=self.told_to_stop,
         )
         ledger.append(lambda _: ended, self._generation)
 
-    def _tell_disk_full(self, report: NodeReport, full: DiskFullError | None) -> ExitCode:
-        assert full is not None
+    def _tell_disk_full(self, report: NodeReport, full: DiskFullError) -> ExitCode:
         _log.error("%s", full.message)
         make_room(self.spec)
         end = Report(code=full.exit_code, reason=full.message, hint=full.hint or "")

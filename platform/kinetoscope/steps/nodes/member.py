@@ -11,8 +11,13 @@ from kinetoscope.core.errors import ExitCode, StorageError, SupersededError
 from kinetoscope.steps.contract import JOINED, Report
 from kinetoscope.steps.endings import ending_state
 from kinetoscope.steps.ledger.ledger import Ledger
-from kinetoscope.steps.nodes.leader import CAUSE_SECONDS
-from kinetoscope.steps.nodes.node import BEAT_SECONDS, END_SECONDS, LOOK_SECONDS, Node
+from kinetoscope.steps.nodes.node import (
+    BEAT_SECONDS,
+    CAUSE_SECONDS,
+    END_SECONDS,
+    LOOK_SECONDS,
+    Node,
+)
 from kinetoscope.steps.nodes.report import NodeReport
 from kinetoscope.steps.repeating import Repeating, persist
 

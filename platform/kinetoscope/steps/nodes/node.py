@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from kinetoscope.core.errors import ExitCode
@@ -23,7 +22,7 @@ from kinetoscope.steps.nodes.report import NodeReport
 from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.steps.ranks import Ranks
 from kinetoscope.steps.repeating import Repeating
-from kinetoscope.steps.scratch import make_scratch
+from kinetoscope.steps.scratch import scratch_folder
 from kinetoscope.steps.watch import Stall, watch
 from kinetoscope.storage.open import open_store
 
@@ -31,6 +30,8 @@ LOOK_SECONDS = 1.0
 BEAT_SECONDS = 2.0
 # How long the end is told again to a store that does not answer.
 END_SECONDS = 60.0
+# How long the real cause of a lost peer may take to be told by its own node.
+CAUSE_SECONDS = 30.0
 
 
 class Node:
@@ -53,15 +54,10 @@ class Node:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, self._on_signal)
 
-    @contextmanager
-    def folder(self) -> Iterator[Path]:
+    def folder(self) -> AbstractContextManager[Path]:
         """Give a new folder for what the ranks leave, which is gone afterwards."""
         name = f"{self.spec.name}-{self.spec.fingerprint}-node-{self.environment.node}"
-        path = make_scratch(workspace().scratch_path, name)
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+        return scratch_folder(workspace().scratch_path, name)
 
     def start_ranks(self, folder: Path, generation: int | None) -> Ranks:
         """Start the node's ranks; those of a member learn the generation from rank 0."""

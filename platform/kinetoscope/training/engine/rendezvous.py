@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from kinetoscope.core.errors import KinetoscopeError, LostPeerError, PreemptedError
-from kinetoscope.steps.rank_environment import RankEnvironment
+from kinetoscope.steps.rank_environment import LOOPBACK, RankEnvironment
 
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 _POLL_SECONDS = 0.2
@@ -33,7 +33,6 @@ _TELL_SECONDS = 60.0
 _REQUEST = timedelta(seconds=5)
 # How long rank 0 stays, when not all know the same, for those who have not heard of it.
 _LINGER_SECONDS = 60.0
-_LOOPBACK = "127.0.0.1"
 _LAUNCH, _KNOWN, _VERDICT, _HEARD = "launch", "known", "verdict", "heard"
 
 _log = logging.getLogger("kinetoscope.ranks")
@@ -115,7 +114,7 @@ def _meet(ranks: RankEnvironment, meeting: Meeting) -> Store:
 def _host(ranks: RankEnvironment, meeting: Meeting) -> TCPStore:
     try:
         # It listens on every address; the machine's own name may not resolve yet.
-        store = _open(_LOOPBACK, ranks.master_port, is_master=True)
+        store = _open(LOOPBACK, ranks.master_port, is_master=True)
     except dist.DistNetworkError as error:
         raise KinetoscopeError(
             f"rank 0 can't be met at port {ranks.master_port}: {_first_line(error)}",
@@ -161,7 +160,7 @@ def _hear_all(store: Store, known: Mapping[str, str], world_size: int) -> None:
         for rank in range(1, world_size):
             if rank not in words and store.check([f"{_KNOWN}/{rank}"]):
                 words[rank] = json.loads(store.get(f"{_KNOWN}/{rank}"))
-                difference = difference or _difference(rank, words[rank], known)
+                difference = difference or first_difference(rank, words[rank], known)
         time.sleep(_POLL_SECONDS)
     store.set(_VERDICT, json.dumps({"agreed": known, "difference": difference}))
     if difference:
@@ -177,12 +176,12 @@ def _hear_rank_0(store: Store, known: Mapping[str, str], rank: int) -> None:
     verdict = json.loads(store.get(_VERDICT))
     store.add(_HEARD, 1)
     # Rank 0 asks as many ranks as it knows of: one beyond these sees for itself.
-    difference = verdict["difference"] or _difference(rank, known, verdict["agreed"])
+    difference = verdict["difference"] or first_difference(rank, known, verdict["agreed"])
     if difference:
         raise _disagreement(difference)
 
 
-def _difference(rank: int, has: Mapping[str, str], agreed: Mapping[str, str]) -> str:
+def first_difference(rank: int, has: Mapping[str, str], agreed: Mapping[str, str]) -> str:
     """Return how a rank's word differs from rank 0's, in a sentence; empty where it does not."""
     for name in sorted(agreed.keys() | has.keys()):
         if has.get(name) != agreed.get(name):

@@ -13,6 +13,7 @@ from torch import Tensor
 from kinetoscope.checkpoints.read import Checkpoint
 from kinetoscope.core.errors import CorruptError, KinetoscopeError
 from kinetoscope.training.engine.base import Engine
+from kinetoscope.training.engine.rendezvous import first_difference
 from kinetoscope.training.loop.checkpoints import Checkpoints, ChosenCheckpoint
 from kinetoscope.training.loop.surroundings import Surroundings
 
@@ -100,9 +101,5 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def _compare(rank: int, has: Mapping[str, str], agreed: Mapping[str, str]) -> None:
-    for name in agreed.keys() | has.keys():
-        if has.get(name) != agreed.get(name):
-            raise KinetoscopeError(
-                f"rank {rank} has {name} {has.get(name)!r}; agreed was {agreed.get(name)!r}",
-                hint=_WAY_OUT,
-            )
+    if difference := first_difference(rank, has, agreed):
+        raise KinetoscopeError(difference, hint=_WAY_OUT)
