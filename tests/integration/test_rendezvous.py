@@ -123,15 +123,19 @@ def test_ranks_of_jobs_of_another_size_are_told(start: Start) -> None:
     assert [told(rank) for rank in ranks[:2]] == [{"total": 1.0}] * 2
 
 
+def assert_stops_at_once(waiting: Process) -> None:
+    waiting.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert told(waiting)["code"] == 75
+    assert time.monotonic() - began < 5
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_who_waits_for_others_stops_at_once_when_told_to(start: Start, rank: int) -> None:
     waiting = start(one_node(2), rank)
     up(waiting)
     time.sleep(1)
-    waiting.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    assert told(waiting)["code"] == 75
-    assert time.monotonic() - began < 5
+    assert_stops_at_once(waiting)
 
 
 def test_who_waits_for_a_machine_that_does_not_answer_stops_at_once(start: Start) -> None:
@@ -139,10 +143,7 @@ def test_who_waits_for_a_machine_that_does_not_answer_stops_at_once(start: Start
         waiting = start(RankEnvironment(2, 0, 2, None, *mute.getsockname()), 1)
         up(waiting)
         time.sleep(2)
-        waiting.send_signal(signal.SIGTERM)
-        began = time.monotonic()
-        assert told(waiting)["code"] == 75
-        assert time.monotonic() - began < 5
+        assert_stops_at_once(waiting)
 
 
 def test_a_name_that_does_not_resolve_yet_is_waited_for(start: Start) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tiny.steps import step_spec
+from tiny.steps import place_worker, step_spec
 
 from kinetoscope.core.errors import (
     DivergedError,
@@ -35,8 +35,6 @@ from kinetoscope.steps.nodes.launch import run_supervisors
 from kinetoscope.steps.nodes.report import read_node_end
 from kinetoscope.steps.results import read_members, read_status, step_state
 from kinetoscope.storage.open import open_store
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # Ranks that meet and agree as those of a training do, without one.
 WORKER = """
@@ -83,10 +81,7 @@ MakeSpec = Callable[..., StepSpec]
 
 @pytest.fixture
 def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSpec:
-    (tmp_path / "node_worker.py").write_text(WORKER)
-    paths = [str(tmp_path), str(ROOT / "platform"), str(ROOT / "components")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path / "workspace"))
+    place_worker(tmp_path, monkeypatch, "node_worker", WORKER)
 
     def make(run_id: str = "raaaaaaa", *, per_node: int = 1, **config: Any) -> StepSpec:
         return step_spec(

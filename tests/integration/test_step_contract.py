@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import psutil
 import pytest
 from tiny.ledgers import begin
 from tiny.small_disk import fill, small_disk
-from tiny.steps import start_supervisor, step_spec
+from tiny.steps import place_worker, start_supervisor, step_spec
 
 from kinetoscope.core.errors import (
     CorruptError,
@@ -41,8 +40,6 @@ from kinetoscope.steps.results import read_result, read_status, step_state
 from kinetoscope.storage.open import open_store
 
 MakeSpec = Callable[..., StepSpec]
-
-ROOT = Path(__file__).resolve().parents[2]
 
 WORKER = """
 import os, time, signal
@@ -92,10 +89,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSpec:
-    (tmp_path / "toy_worker.py").write_text(WORKER)
-    paths = [str(tmp_path), str(ROOT / "platform"), str(ROOT / "components")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    monkeypatch.setenv("KINO_WORKSPACE", str(tmp_path / "workspace"))
+    place_worker(tmp_path, monkeypatch, "toy_worker", WORKER)
     monkeypatch.setenv("KINO_STORE_URI", (tmp_path / "objects").as_uri())
 
     def make(run_id: str = "raaaaaaa", **given: Any) -> StepSpec:

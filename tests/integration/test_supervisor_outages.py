@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -10,14 +9,12 @@ from pathlib import Path
 
 import pytest
 from integration.minio_server import MinioServer
-from tiny.steps import start_supervisor, step_spec
+from tiny.steps import place_worker, start_supervisor, step_spec
 
 from kinetoscope.core.errors import ExitCode
 from kinetoscope.steps.contract import RuntimeConfig, StepSpec
 from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import open_store
-
-ROOT = Path(__file__).resolve().parents[2]
 
 WORKER = """
 import sys, time
@@ -53,12 +50,9 @@ def server(
 ) -> MinioServer:
     server = new_minio()
     server.start()
-    (tmp_path / "quiet_worker.py").write_text(WORKER)
-    paths = [str(tmp_path), str(ROOT / "platform"), str(ROOT / "components")]
+    place_worker(tmp_path, monkeypatch, "quiet_worker", WORKER)
     environment = {
         **server.environment(),
-        "PYTHONPATH": os.pathsep.join(paths),
-        "KINO_WORKSPACE": str(tmp_path / "workspace"),
         "KINO_S3_RETRY_SECONDS": "1",
     }
     for name, value in environment.items():

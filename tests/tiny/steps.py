@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from kinetoscope.steps.contract import (
     RESULT_KEY,
@@ -15,11 +19,14 @@ from kinetoscope.steps.contract import (
     StepSpec,
     VideosInput,
     artifact_digest,
+    split_step_uri,
     write_spec,
 )
 from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def ranks(count: int) -> RuntimeConfig:
@@ -44,6 +51,14 @@ def step_spec(
     )
 
 
+def place_worker(folder: Path, patch: pytest.MonkeyPatch, name: str, code: str) -> None:
+    """Write a module of a worker, which supervisors find, and give them a workspace beside it."""
+    (folder / f"{name}.py").write_text(code)
+    paths = [folder, ROOT / "platform", ROOT / "components"]
+    patch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
+    patch.setenv("KINO_WORKSPACE", str(folder / "workspace"))
+
+
 def start_supervisor(spec: StepSpec) -> subprocess.Popen[bytes]:
     """Write the run's spec beside the step; start the supervisor, in a session of its own."""
     command = [sys.executable, "-m", "kinetoscope.steps.supervisor", write_spec(spec)]
@@ -55,7 +70,7 @@ def commit(
 ) -> None:
     """Commit a result as the step at ``.../<step>/<fingerprint>`` would; artifacts name keys."""
     store = open_store(uri)
-    step, fingerprint = uri.split("/")[-2:]
+    step, fingerprint = split_step_uri(uri)
     described = {name: _artifact(store, key) for name, key in artifacts.items()}
     result = StepResult(
         step=step,

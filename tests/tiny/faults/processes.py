@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tiny.faults.stage import Stage, shape
@@ -33,11 +34,7 @@ time.time = lambda: _real() - float(_shift.read_text() or 0)
 def killed_rank(stage: Stage) -> Verdict:
     """One of two ranks is killed."""
     with stage.job("killed-rank", 2) as job:
-        job.start()
-        job.wait_for_checkpoints()
-        job.signal_rank(1, signal.SIGKILL)
-        seconds = _time_to_end(job)
-        return verdict(_soon(seconds), stage.finish(job), seconds=seconds)
+        return _after(lambda: job.signal_rank(1, signal.SIGKILL), stage, job)
 
 
 def power_cut(stage: Stage) -> Verdict:
@@ -53,11 +50,16 @@ def power_cut(stage: Stage) -> Verdict:
 def killed_node(stage: Stage) -> Verdict:
     """All processes of one of two nodes are killed at once."""
     with stage.job("killed-node", num_nodes=2) as job:
-        job.start()
-        job.wait_for_checkpoints()
-        job.signal_node(1, signal.SIGKILL)
-        seconds = _time_to_end(job)
-        return verdict(_soon(seconds), stage.finish(job), seconds=seconds)
+        return _after(lambda: job.signal_node(1, signal.SIGKILL), stage, job)
+
+
+def _after(strike: Callable[[], None], stage: Stage, job: Job) -> Verdict:
+    """Tell how soon a job that has saved ends after a strike, and what is lost."""
+    job.start()
+    job.wait_for_checkpoints()
+    strike()
+    seconds = _time_to_end(job)
+    return verdict(_soon(seconds), stage.finish(job), seconds=seconds)
 
 
 def sigterm(stage: Stage) -> Verdict:
