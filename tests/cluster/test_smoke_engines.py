@@ -9,6 +9,7 @@ from uuid import uuid4
 import installed
 import pytest
 
+from kinetoscope.kube.config import PodConfig
 from kinetoscope.kube.jobs import submit as training_job
 from kinetoscope.kube.jobs.submit import TrainingJob
 
@@ -40,7 +41,7 @@ def test_two_ranks_of_an_image_train_and_agree(
         command=["python", "-m", "kinetoscope.training.smoke.job", "--engine", engine],
         num_nodes=2,
         env={"PYTHONPATH": ""},  # an image brings its own packages
-        image=f"{registry}/kinetoscope/{repository}:{value}",
+        pod=PodConfig(image=f"{registry}/kinetoscope/{repository}:{value}", gpus=0),
         engine=engine,
     )
     training_job.submit(cluster, job)

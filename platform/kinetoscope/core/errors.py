@@ -35,6 +35,7 @@ class ExitCode(IntEnum):
     STALLED = 76
     DIVERGED = 77
     LOST_PEER = 78
+    WITHDRAWN = 79
 
 
 class KinetoscopeError(Exception):

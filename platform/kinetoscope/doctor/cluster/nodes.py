@@ -10,7 +10,8 @@ from kinetoscope.core.yaml_text.read import parse_cluster_object
 from kinetoscope.doctor.cluster.chart_objects import read_config_map
 from kinetoscope.doctor.cluster.context import Context, Dict, failed
 from kinetoscope.kube.api_errors import ApiError
-from kinetoscope.kube.jobs.template import CONTAINER, GPU_RESOURCE
+from kinetoscope.kube.config import GPU_RESOURCE
+from kinetoscope.kube.jobs.template import CONTAINER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,6 +14,7 @@ from kinetoscope.core.units import MIB, format_bytes, format_seconds
 from kinetoscope.doctor.cluster.chart_objects import read_config_map
 from kinetoscope.doctor.cluster.nodes import gpu_nodes, gpus
 from kinetoscope.kube.api_errors import ApiError, ForbiddenError
+from kinetoscope.kube.config import PodConfig
 from kinetoscope.kube.jobs.logs import logs
 from kinetoscope.kube.jobs.submit import TrainingJob, delete, observe, submit
 
@@ -181,7 +182,7 @@ def _job(context: Context) -> TrainingJob:
             *("--linger", str(_LINGER_SECONDS), "--name", name),
         ],
         num_nodes=num_nodes,
-        gpus_per_node=with_gpu,
+        pod=PodConfig(gpus=with_gpu),
         max_restarts=0,
     )
 

@@ -9,10 +9,11 @@ import urllib3
 
 from kinetoscope.core.errors import ClusterError, NotFoundError
 from kinetoscope.kube.connection import CONNECT_SECONDS, Cluster
+from kinetoscope.kube.jobs.objects import job_pods
 from kinetoscope.kube.jobs.request import TrainingJob
 from kinetoscope.kube.jobs.state import PodState
 from kinetoscope.kube.jobs.template import CONTAINER
-from kinetoscope.kube.jobs.watch import job_pods, observe
+from kinetoscope.kube.jobs.watch import observe
 
 _SILENCE_SECONDS = 300
 """A connection that says nothing for so long is opened anew."""

@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kinetoscope.core.errors import ExitCode
+from kinetoscope.kube.jobs.suspension import Suspension
 from kinetoscope.kube.jobs.template import CONTAINER
 
-JobState = Literal["pending", "running", "suspended", "succeeded", "failed", "unknown"]
+JobState = Literal["pending", "running", "suspended", "succeeded", "failed", "absent", "unknown"]
 
 _RANK_LABEL = "batch.kubernetes.io/job-completion-index"
 _ATTEMPT_LABEL = "jobset.sigs.k8s.io/restart-attempt"
 _STARTING = ("ContainerCreating", "PodInitializing")
 _PULL_REASONS = ("ErrImagePull", "ImagePullBackOff")
 _IMAGE_REASONS = (*_PULL_REASONS, "InvalidImageName", "ErrImageNeverPull")
-_DISRUPTIONS = ("Evicted", "DisruptionTarget")
+_DISRUPTIONS = ("Evicted", "DisruptionTarget", "NodeLost")
+_BY_LOST_NODE = "DeletionByTaintManager"
 # Told better and more freshly by the pods' own status, or no trouble at all.
 _SKIPPED_EVENTS = ("FailedScheduling", "Failed", "BackOff", "DefaultFailurePolicy")
 _SKIPPED_SUFFIXES = ("FailurePolicyAction", "BackoffLimitExceeded", "PodFailurePolicy")
+_SKIPPED_PREFIX = "FailurePolicy"  # what a JobSet's rules did: the pod's own end says why
 _HINTS = {
     "unschedulable": "ask for less, add nodes, or wait until others are done",
     "quota": "raise the namespace's ResourceQuota, or wait until other runs are done",
@@ -29,6 +32,9 @@ _HINTS = {
     "volume": "a Secret, a ConfigMap or a claim that the pod mounts is missing",
     "config": "a Secret or a ConfigMap that the pod names, or a key of it, is missing",
     "deleted": "submit it again; a step continues from its last checkpoint",
+    "node-lost": "its pods stay until it comes back, or until somebody who knows that it is off "
+    "says so: kubectl taint node NODE node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
+    "gang": "ask for less, add nodes, or wait until others are done",
 }
 _EXIT_MEANINGS = {
     ExitCode.FAILED: "failed; restarted within the limit",
@@ -38,6 +44,7 @@ _EXIT_MEANINGS = {
     ExitCode.STALLED: "stalled; restarted within the limit",
     ExitCode.DIVERGED: "diverged; not restarted",
     ExitCode.LOST_PEER: "lost a peer, whose own end says why; restarted for free",
+    ExitCode.WITHDRAWN: "withdrawn, state saved; not restarted",
     137: "killed",
     143: "terminated",
 }
@@ -49,7 +56,8 @@ class Reason:
 
     Args:
         kind: unschedulable, quota, pod-security, image, volume, config, create, exit,
-            out-of-memory, evicted, deleted, failed, api or event.
+            out-of-memory, evicted, node-lost, suspended, queued, gang, deleted, leaving, failed,
+            api or event.
         subject: the object that says so, such as ``pod train-node-0-0``.
         message: in Kubernetes' words.
     """
@@ -79,7 +87,8 @@ class PodState:
         phase: Pending, Running, Succeeded or Failed.
         stopping: it was told to stop and is within its grace.
         exit_code: of the container, once it has ended.
-        reason: such as OOMKilled, Error, Evicted, ImagePullBackOff, Unschedulable; else empty.
+        reason: such as OOMKilled, Error, Evicted, NodeLost, ImagePullBackOff, Unschedulable; else
+            empty.
         message: of that reason; of a failed container its last lines.
     """
 
@@ -92,6 +101,10 @@ class PodState:
     exit_code: int | None
     reason: str
     message: str
+    node: str = ""
+    """The machine that it was placed on."""
+    ready: bool = True
+    """Its machine answers, as far as the cluster knows."""
 
     @property
     def started(self) -> bool:
@@ -100,24 +113,38 @@ class PodState:
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended badly."""
-        return self.phase == "Failed" or self.exit_code not in (None, 0)
+        """Whether it has ended badly, or its machine is lost."""
+        ended_badly = self.phase == "Failed" or self.exit_code not in (None, 0)
+        return ended_badly or self.reason == "NodeLost"
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether it can't start, and nothing that is under way will change that."""
+        return not self.started and self.why() is not None
 
     def why(self) -> Reason | None:
         """Return what is wrong with it; None while all is well."""
         subject = f"pod {self.name}"
         if self.reason == "OOMKilled":
             return Reason("out-of-memory", subject, "the kernel killed it at its memory limit")
+        if self.reason == "NodeLost":
+            return self._lost()
         if self.reason in _DISRUPTIONS:
             return Reason("evicted", subject, self.message)
         if self.exit_code not in (None, 0):
             meaning = _EXIT_MEANINGS.get(self.exit_code or 0, "restarted within the limit")
             return Reason("exit", subject, f"exit code {self.exit_code} ({meaning})")
+        if self.phase == "Running" and not self.ready and not self.stopping:
+            return self._lost()
         if self.stopping or not self.reason:
             return None
         kinds = {"Unschedulable": "unschedulable", "CreateContainerConfigError": "config"}
         kind = "image" if self.reason in _IMAGE_REASONS else kinds.get(self.reason, "create")
         return Reason(kind, subject, f"{self.reason}: {self.message}".removesuffix(": "))
+
+    def _lost(self) -> Reason:
+        text = f"does not answer; pod {self.name} runs there, if at all"
+        return Reason("node-lost", f"node {self.node}", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,27 +153,35 @@ class Observation:
 
     Args:
         state: pending until every node has started; suspended as soon as that is asked, also
-            while pods still save (then ``pods`` is not empty); unknown when the API did not
-            answer, which says nothing about the job.
+            while pods still save (then ``pods`` is not empty); absent when there is no TrainJob,
+            though pods of a deleted one may still save; unknown when the API did not answer, which
+            says nothing about the job.
         pods: those that exist now, by rank.
         reasons: why it is not running, or what went wrong.
         failures: pods that failed; `wait` keeps those that a restart has deleted meanwhile.
-        restarts: of the whole job, free ones included.
-        counted_restarts: those that count towards the limit.
+        counted_restarts: those of the whole job that count towards its limit. Free ones are in no
+            count here: Kubernetes takes some suspensions for such.
+        launched_for: as in the request.
+        suspension: who suspended it and why, where they left a note.
+        leaving: it was deleted and is on its way out.
+        uid: of the TrainJob.
     """
 
     state: JobState
     pods: tuple[PodState, ...] = ()
     reasons: tuple[Reason, ...] = ()
     failures: tuple[PodState, ...] = ()
-    restarts: int = 0
     counted_restarts: int = 0
+    launched_for: str = ""
+    suspension: Suspension | None = None
+    leaving: bool = False
+    uid: str = ""
 
     @property
     def finished(self) -> bool:
         """Whether nothing more happens by itself."""
         over = self.state in ("succeeded", "failed")
-        return over or (self.state == "suspended" and not self.pods)
+        return over or (self.state in ("suspended", "absent") and not self.pods)
 
 
 def pod_state(pod: Mapping[str, Any]) -> PodState:
@@ -167,6 +202,8 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         exit_code=exit_code,
         reason=reason,
         message=message,
+        node=(pod.get("spec") or {}).get("nodeName") or "",
+        ready=_is_ready(status),
     )
 
 
@@ -194,7 +231,8 @@ def condition(value: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
 def event_reason(event: Mapping[str, Any]) -> Reason | None:
     """Return what a warning event says about a job that does not start; None for noise."""
     reason, message = str(event.get("reason") or ""), " ".join((event.get("message") or "").split())
-    if reason in _SKIPPED_EVENTS or reason.endswith(_SKIPPED_SUFFIXES):
+    skipped = reason in _SKIPPED_EVENTS or reason.startswith(_SKIPPED_PREFIX)
+    if skipped or reason.endswith(_SKIPPED_SUFFIXES):
         return None
     about = event["involvedObject"]
     subject = f"{str(about.get('kind')).lower()} {about.get('name')}"
@@ -231,7 +269,14 @@ def _pod_condition(status: Mapping[str, Any]) -> tuple[str, str]:
     for one in status.get("conditions") or ():
         text = str(one.get("message") or "")
         if one["type"] == "DisruptionTarget" and one["status"] == "True":
-            return "DisruptionTarget", text
+            lost = one.get("reason") == _BY_LOST_NODE
+            return "NodeLost" if lost else "DisruptionTarget", text
         if one["type"] == "PodScheduled" and one["status"] == "False":
             return str(one.get("reason") or "Unschedulable"), text
     return "", ""
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    """Tell whether its machine answers: the cluster sets this to false where one does not."""
+    conditions = status.get("conditions") or ()
+    return all(one["status"] != "False" for one in conditions if one["type"] == "Ready")

@@ -1,39 +1,46 @@
 """Training jobs on the cluster: submit, suspend, resume, delete; observe, wait, logs.
 
 A job is two objects of the same name: a TrainingRuntime rendered from the chart's template, and
-the TrainJob that runs it. The name is a function of run and stage (`job_name`): whoever submits
-the same job again, after an eviction say, adopts what runs.
+the TrainJob that runs it. The name is a function of what the job is of (`job_name`): whoever
+submits the same job again, after an eviction say, adopts what runs.
 
 The TrainJob does not own its runtime: a foreground deletion would collect the runtime first,
 without which Trainer's webhook refuses every patch of the TrainJob, also the one that lets it go
-(seen on 2.3.0: it hung for ever). `delete` removes both in the right order; runtimes of jobs that
-somebody else has deleted are inert, and swept by a later `submit`.
+(seen on 2.3.0: it hung for ever). `delete` removes both in the right order; what nobody deletes is
+swept by a later `submit` (`sweep`).
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from kinetoscope.core.errors import ClusterError, ConfigError
-from kinetoscope.kube.api_errors import AbsentError, ConflictError
+from kinetoscope.kube.api_errors import ConflictError
 from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.logs import follow, logs
-from kinetoscope.kube.jobs.request import TrainingJob, job_name
-from kinetoscope.kube.jobs.state import Observation, PodState, Reason
-from kinetoscope.kube.jobs.template import (
+from kinetoscope.kube.jobs.objects import (
+    delete_object,
+    find_runtime,
+    find_train_job,
+    left_after,
+)
+from kinetoscope.kube.jobs.render import (
     DIGEST_ANNOTATION,
     GROUP,
-    RUN_LABEL,
+    RUNTIME_ANNOTATION,
+    RUNTIMES,
+    TRAIN_JOBS,
     VERSION,
-    Manifest,
-    read_template,
     render_runtime,
     render_train_job,
 )
-from kinetoscope.kube.jobs.watch import find_train_job, left_after, observe, wait
+from kinetoscope.kube.jobs.request import DIGEST_VERSION, TrainingJob, job_name
+from kinetoscope.kube.jobs.state import Observation, PodState, Reason
+from kinetoscope.kube.jobs.suspension import Suspension, resume, suspend
+from kinetoscope.kube.jobs.sweep import sweep
+from kinetoscope.kube.jobs.template import Manifest, read_template
+from kinetoscope.kube.jobs.watch import observe, wait
 from kinetoscope.kube.patience import PATIENCE_SECONDS, patiently
 
 __all__ = [
@@ -41,6 +48,7 @@ __all__ = [
     "PodState",
     "Reason",
     "Submission",
+    "Suspension",
     "TrainingJob",
     "delete",
     "follow",
@@ -53,12 +61,7 @@ __all__ = [
     "wait",
 ]
 
-_JOBS = "trainjobs"
-_RUNTIMES = "trainingruntimes"
 _PAUSE_SECONDS = 1.0
-_SWEEP_AGE = timedelta(minutes=10)
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Submission:
         namespace: of the TrainJob.
         uid: of the TrainJob.
         adopted: it was there already.
-        suspended: it was there already and is suspended: `resume` continues it.
+        suspended: it is suspended: `resume` continues it, or the queue that it waits in starts it.
     """
 
     name: str
@@ -102,31 +105,13 @@ def submit(cluster: Cluster, job: TrainingJob, *, wait_seconds: float = 0.0) -> 
         existing = None
     adopted = existing is not None
     if existing is None:
-        _sweep(cluster, job)
+        sweep(cluster, job.namespace, keep=job.name)
         template = read_template(cluster, job.namespace, job.engine)
         _provide_runtime(cluster, job, render_runtime(template, job))
         existing, adopted = _create(cluster, job, render_train_job(template, job))
     _check_same(existing, job)
     suspended = bool(existing["spec"].get("suspend"))
     return Submission(job.name, job.namespace, existing["metadata"]["uid"], adopted, suspended)
-
-
-def suspend(cluster: Cluster, job: TrainingJob) -> None:
-    """Tell all pods to save and leave; they get their whole grace, and `resume` brings them back.
-
-    Raises:
-        ApiError: `AbsentError` when there is no such job.
-    """
-    _set_suspend(cluster, job, True)
-
-
-def resume(cluster: Cluster, job: TrainingJob) -> None:
-    """Continue a suspended job; new pods start when the old ones are gone.
-
-    Raises:
-        ApiError: `AbsentError` when there is no such job.
-    """
-    _set_suspend(cluster, job, False)
 
 
 def delete(cluster: Cluster, job: TrainingJob, *, wait_seconds: float = 0.0) -> None:
@@ -141,10 +126,10 @@ def delete(cluster: Cluster, job: TrainingJob, *, wait_seconds: float = 0.0) -> 
         ClusterError: when pods are left after that time.
         ApiError: when the API does not answer or refuses.
     """
-    _delete(cluster, _JOBS, job.namespace, job.name)
-    left = left_after(cluster, job, wait_seconds)
-    if find_train_job(cluster, job.namespace, job.name) is None:
-        _delete(cluster, _RUNTIMES, job.namespace, job.name)
+    delete_object(cluster, TRAIN_JOBS, job.namespace, job.name)
+    left = left_after(cluster, job.namespace, job.name, wait_seconds)
+    if patiently(lambda: find_train_job(cluster, job.namespace, job.name)) is None:
+        delete_object(cluster, RUNTIMES, job.namespace, job.name)
     if left and wait_seconds > 0:
         raise ClusterError(
             f"{wait_seconds:.0f} s after the deletion of {job.name} are left: {', '.join(left)}",
@@ -153,7 +138,7 @@ def delete(cluster: Cluster, job: TrainingJob, *, wait_seconds: float = 0.0) -> 
 
 
 def _await_predecessor(cluster: Cluster, job: TrainingJob, seconds: float) -> None:
-    left = left_after(cluster, job, seconds)
+    left = left_after(cluster, job.namespace, job.name, seconds)
     if left:
         raise ClusterError(
             f"of a deleted training job {job.name} are still there: {', '.join(left)}",
@@ -162,35 +147,33 @@ def _await_predecessor(cluster: Cluster, job: TrainingJob, seconds: float) -> No
 
 
 def _provide_runtime(cluster: Cluster, job: TrainingJob, runtime: Manifest) -> None:
-    """Create the runtime; one that an interrupted `submit` has left is kept if it is the same."""
+    """Create the runtime; one that is left of an earlier job is kept if it is the same."""
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
+            # Strict: a word that Kubernetes does not know is refused, never dropped in silence.
             patiently(
                 lambda: cluster.custom.create_namespaced_custom_object(
-                    GROUP, VERSION, job.namespace, _RUNTIMES, runtime
+                    GROUP, VERSION, job.namespace, RUNTIMES, runtime, field_validation="Strict"
                 )
             )
         except ConflictError:
-            if _runtime_fits(cluster, job):
+            if _is_there(cluster, job, runtime):
                 return
             if time.monotonic() >= end:
                 raise
-            _delete(cluster, _RUNTIMES, job.namespace, job.name)
+            delete_object(cluster, RUNTIMES, job.namespace, job.name)
             time.sleep(_PAUSE_SECONDS)
         else:
             return
 
 
-def _runtime_fits(cluster: Cluster, job: TrainingJob) -> bool:
-    try:
-        metadata = cluster.custom.get_namespaced_custom_object(
-            GROUP, VERSION, job.namespace, _RUNTIMES, job.name
-        )["metadata"]
-    except AbsentError:
+def _is_there(cluster: Cluster, job: TrainingJob, runtime: Manifest) -> bool:
+    found = patiently(lambda: find_runtime(cluster, job.namespace, job.name))
+    if found is None or "deletionTimestamp" in found["metadata"]:
         return False
-    same = (metadata.get("annotations") or {}).get(DIGEST_ANNOTATION) == job.digest()
-    return same and "deletionTimestamp" not in metadata
+    told = (found["metadata"].get("annotations") or {}).get(RUNTIME_ANNOTATION)
+    return bool(told == runtime["metadata"]["annotations"][RUNTIME_ANNOTATION])
 
 
 def _create(cluster: Cluster, job: TrainingJob, train_job: Manifest) -> tuple[Manifest, bool]:
@@ -198,11 +181,11 @@ def _create(cluster: Cluster, job: TrainingJob, train_job: Manifest) -> tuple[Ma
     try:
         created: Manifest = patiently(
             lambda: cluster.custom.create_namespaced_custom_object(
-                GROUP, VERSION, job.namespace, _JOBS, train_job
+                GROUP, VERSION, job.namespace, TRAIN_JOBS, train_job, field_validation="Strict"
             )
         )
     except ConflictError:
-        existing = find_train_job(cluster, job.namespace, job.name)
+        existing = patiently(lambda: find_train_job(cluster, job.namespace, job.name))
         if existing is None:
             raise
         return existing, True
@@ -210,46 +193,10 @@ def _create(cluster: Cluster, job: TrainingJob, train_job: Manifest) -> tuple[Ma
 
 
 def _check_same(existing: Manifest, job: TrainingJob) -> None:
-    annotations = existing["metadata"].get("annotations") or {}
-    if annotations.get(DIGEST_ANNOTATION) != job.digest():
+    """Refuse a job that does something else; what another version noted can't be compared."""
+    told = (existing["metadata"].get("annotations") or {}).get(DIGEST_ANNOTATION, "")
+    if told.startswith(f"{DIGEST_VERSION}:") and told != job.digest():
         raise ConfigError(
             f"namespace {job.namespace} has a training job {job.name} that asks for something else",
             hint="delete it, or submit this one under another name",
         )
-
-
-def _sweep(cluster: Cluster, job: TrainingJob) -> None:
-    """Delete the runtimes of jobs that are gone; a young one may be about to get its job."""
-    listed = cluster.custom.list_namespaced_custom_object
-    try:
-        runtimes = listed(GROUP, VERSION, job.namespace, _RUNTIMES, label_selector=RUN_LABEL)
-        jobs = listed(GROUP, VERSION, job.namespace, _JOBS)["items"]
-        used = {item["spec"]["runtimeRef"]["name"] for item in jobs} | {job.name}
-        limit = datetime.now(tz=UTC) - _SWEEP_AGE
-        for metadata in (item["metadata"] for item in runtimes["items"]):
-            made = datetime.fromisoformat(metadata["creationTimestamp"])
-            if metadata["name"] not in used and made < limit:
-                _delete(cluster, _RUNTIMES, job.namespace, metadata["name"])
-    except ClusterError as error:
-        _log.warning("could not sweep old training runtimes: %s", error)
-
-
-def _set_suspend(cluster: Cluster, job: TrainingJob, value: bool) -> None:
-    patch = {"spec": {"suspend": value}}
-    patiently(
-        lambda: cluster.custom.patch_namespaced_custom_object(
-            GROUP, VERSION, job.namespace, _JOBS, job.name, patch
-        )
-    )
-
-
-def _delete(cluster: Cluster, plural: str, namespace: str, name: str) -> None:
-    """Delete an object if it is there; a foreground deletion that hangs is set free by this."""
-    try:
-        patiently(
-            lambda: cluster.custom.delete_namespaced_custom_object(
-                GROUP, VERSION, namespace, plural, name, propagation_policy="Background"
-            )
-        )
-    except AbsentError:
-        return

@@ -1,31 +1,21 @@
-"""From the chart's template to the two objects of a training job.
+"""The chart's template of a training job's runtime.
 
-The chart keeps the template in a ConfigMap beside the runs. It is valid YAML by itself and is
-changed as a structure, never as text. A TrainJob can't set priority, restart limit, ports or
-failure policy (Trainer 2.3 refuses them in ``runtimePatches``), so each job gets a runtime of its
-own.
+The chart keeps it in a ConfigMap beside the runs. It is valid YAML by itself and is changed as a
+structure, never as text.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from kinetoscope.core.errors import ConfigError, NotFoundError
 from kinetoscope.core.yaml_text.read import parse_cluster_object
 from kinetoscope.kube.api_errors import AbsentError
 from kinetoscope.kube.connection import Cluster
-from kinetoscope.kube.jobs.request import Engine, TrainingJob
+from kinetoscope.kube.jobs.request import Engine
 
-GROUP = "trainer.kubeflow.org"
-VERSION = "v1alpha1"
-RUN_LABEL = "kinetoscope.dev/run"
-STAGE_LABEL = "kinetoscope.dev/stage"
-DIGEST_ANNOTATION = "kinetoscope.dev/spec-digest"
 CONTAINER = "node"
 """Name of the replicated job and of its container, which Trainer's torch policy looks for."""
-
-GPU_RESOURCE = "nvidia.com/gpu"
 
 _TEMPLATE_KEYS: dict[Engine, str] = {
     "torch_ddp": "training-runtime.yaml",
@@ -71,7 +61,7 @@ def parse_template(text: str, *, where: str) -> Manifest:
     if not isinstance(template, dict) or template.get("kind") != "TrainingRuntime":
         raise ConfigError(f"{where} is no TrainingRuntime")
     try:
-        _container(template)
+        training_container(replicated_job(template)["template"]["spec"]["template"]["spec"])
     except (KeyError, TypeError, StopIteration):
         raise ConfigError(
             f"{where} has no replicated job {CONTAINER!r} with a container {CONTAINER!r}"
@@ -79,75 +69,13 @@ def parse_template(text: str, *, where: str) -> Manifest:
     return template
 
 
-def render_runtime(template: Manifest, job: TrainingJob) -> Manifest:
-    """Return the TrainingRuntime of one job."""
-    runtime = copy.deepcopy(template)
-    metadata = _metadata(runtime.get("metadata", {}), job)
-    runtime["metadata"] = metadata
-    jobset = runtime["spec"]["template"]
-    node = _replicated_job(runtime)["template"]
-    pod = node["spec"]["template"]
-    for part in (jobset, node, pod):
-        labels = part.setdefault("metadata", {}).setdefault("labels", {})
-        labels.update(_labels(job))
-    container = _container(runtime)
-    # The last lines of a failed rank stay in its pod's status, where we look anyway.
-    container.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
-    if job.image is not None:
-        container["image"] = job.image
-    if job.max_restarts is not None:
-        jobset["spec"].setdefault("failurePolicy", {})["maxRestarts"] = job.max_restarts
-    if job.priority_class is not None:
-        pod["spec"]["priorityClassName"] = job.priority_class
-    return runtime
-
-
-def render_train_job(template: Manifest, job: TrainingJob) -> Manifest:
-    """Return the TrainJob, which runs the runtime of the same name."""
-    trainer: Manifest = {
-        "numNodes": job.num_nodes,
-        # Left out, Trainer would start a rank per CPU.
-        "numProcPerNode": job.procs_per_node,
-        "command": list(job.command),
-        "env": [{"name": name, "value": job.env[name]} for name in sorted(job.env)],
-    }
-    if job.gpus_per_node:
-        gpus = {GPU_RESOURCE: str(job.gpus_per_node)}
-        trainer["resourcesPerNode"] = {"requests": gpus, "limits": dict(gpus)}
-    return {
-        "apiVersion": f"{GROUP}/{VERSION}",
-        "kind": "TrainJob",
-        "metadata": _metadata(template.get("metadata", {}), job),
-        "spec": {
-            "runtimeRef": {"apiGroup": GROUP, "kind": "TrainingRuntime", "name": job.name},
-            "trainer": trainer,
-        },
-    }
-
-
-def _metadata(of_template: Manifest, job: TrainingJob) -> Manifest:
-    labels = dict(of_template.get("labels") or {})
-    labels.pop("helm.sh/chart", None)
-    labels |= {"app.kubernetes.io/managed-by": "kinetoscope", **_labels(job)}
-    annotations = {**(of_template.get("annotations") or {}), DIGEST_ANNOTATION: job.digest()}
-    return {
-        "name": job.name,
-        "namespace": job.namespace,
-        "labels": labels,
-        "annotations": annotations,
-    }
-
-
-def _labels(job: TrainingJob) -> dict[str, str]:
-    return {RUN_LABEL: job.run, STAGE_LABEL: job.stage}
-
-
-def _replicated_job(runtime: Manifest) -> Manifest:
+def replicated_job(runtime: Manifest) -> Manifest:
+    """Return the runtime's replicated job that trains."""
     jobs: list[Manifest] = runtime["spec"]["template"]["spec"]["replicatedJobs"]
     return next(job for job in jobs if job["name"] == CONTAINER)
 
 
-def _container(runtime: Manifest) -> Manifest:
-    pod = _replicated_job(runtime)["template"]["spec"]["template"]["spec"]
-    containers: list[Manifest] = pod["containers"]
+def training_container(pod_spec: Manifest) -> Manifest:
+    """Return the container that trains, of a pod's spec."""
+    containers: list[Manifest] = pod_spec["containers"]
     return next(container for container in containers if container["name"] == CONTAINER)

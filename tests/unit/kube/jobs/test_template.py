@@ -12,8 +12,9 @@ import yaml
 from kubeflow_trainer_api import models
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.kube.jobs.render import render_runtime, render_train_job
 from kinetoscope.kube.jobs.request import Engine, TrainingJob
-from kinetoscope.kube.jobs.template import parse_template, render_runtime, render_train_job
+from kinetoscope.kube.jobs.template import parse_template
 
 CHART = Path(__file__).parents[4] / "charts" / "kinetoscope"
 

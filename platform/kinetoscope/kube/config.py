@@ -1,0 +1,124 @@
+"""What the pods of a step get on a cluster. Changes no result, so it is no part of a fingerprint.
+
+What is left out stays as the chart has it. Words of Kubernetes' own (tolerations, affinity) are
+given as Kubernetes writes them, and checked by its API when a job is submitted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+
+from kinetoscope.core.config_model import Config
+
+GPU_RESOURCE = "nvidia.com/gpu"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+_OURS = "kinetoscope.dev/"
+_RESERVED_LABELS = (_OURS, "jobset.sigs.k8s.io/", "batch.kubernetes.io/", "trainer.kubeflow.org/")
+_RESERVED_VARIABLES = ("PET_", "KINO_")
+
+# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
+ResourceName = Annotated[str, Field(pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*)$")]
+
+
+class ScratchConfig(Config):
+    """What is mounted at /workspace, for files that a lost pod may take along."""
+
+    size: Quantity | None = None
+    """Of a volume that comes and goes with the pod."""
+    storage_class: Name | None = None
+    """Of that volume; None: the node's own disk."""
+    claim: Name | None = None
+    """An existing PersistentVolumeClaim instead, in which each pod has a folder of its own."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.claim is not None and (self.size or self.storage_class):
+            raise ValueError("give claim, or size and storage_class")
+        if self.storage_class is not None and self.size is None:
+            raise ValueError("storage_class needs size")
+        return self
+
+
+class PodConfig(Config):
+    """The pods of a step; None and empty leave what the chart's template says."""
+
+    image: str | None = None
+    pull_secrets: tuple[Name, ...] = ()
+    """Names of Secrets in the run's namespace."""
+    gpus: NonNegativeInt | None = None
+    """Of each pod; None: one for each of its ranks. 0 trains on CPUs."""
+    gpu_resource: ResourceName = GPU_RESOURCE
+    """What the GPUs are called, e.g. ``amd.com/gpu`` or ``nvidia.com/mig-3g.40gb``."""
+    devices: dict[ResourceName, NonNegativeInt] = {}
+    """Further devices of each pod, e.g. ``rdma/hca_shared_devices_a: 1``."""
+    cpu: Quantity | None = None
+    """Requested; there is no limit, which would only throttle."""
+    memory: Quantity | None = None
+    """Requested, and the limit."""
+    shm: Quantity | None = None
+    """Size of /dev/shm, which counts against the memory limit."""
+    scratch: ScratchConfig = ScratchConfig()
+    node_selector: dict[str, LabelValue] = {}
+    tolerations: tuple[dict[str, Any], ...] = ()
+    """Beside the chart's, in Kubernetes' words: ``{key: gpu, operator: Exists}``."""
+    affinity: dict[str, Any] = {}
+    """In Kubernetes' words: ``{nodeAffinity: {...}}``."""
+    topology_spread: tuple[dict[str, Any], ...] = ()
+    """In Kubernetes' words; without a labelSelector it means the job's own pods."""
+    priority_class: Name | None = None
+    scheduler: Name | None = None
+    run_as_user: Annotated[int, Field(ge=1)] | None = None
+    """Number of the user and of the group that own what the pods write; never 0."""
+    s3_secret: Name | None = None
+    """Secret with the keys of the object store, by the same names as the chart's."""
+    mlflow_secret: Name | None = None
+    """Secret with the login of MLflow, where the chart has one."""
+    labels: dict[str, LabelValue] = {}
+    """Of the pods, e.g. what a PodMonitor selects, or whose cost it is."""
+    env: dict[str, str] = {}
+    """Further environment variables, e.g. ``NCCL_DEBUG``; never a secret: who may read the job
+    reads them."""
+    queue: LabelValue | None = None
+    """Kueue's local queue, which then starts and suspends the job."""
+    do_not_disrupt: bool = True
+    """Ask autoscalers not to take the node away."""
+    gang_minutes: NonNegativeFloat = 15.0
+    """How long pods that run may hold their GPUs for others that can't; image pulls and new nodes
+    aside. Then all are suspended for a while. 0: for ever, as where a queue starts them."""
+    orphan_minutes: PositiveFloat = 15.0
+    """Training without a sign of life of its launcher saves and ends after so long."""
+    deadline_hours: PositiveFloat | None = None
+    """The job saves and fails after so long; None: never."""
+
+    @model_validator(mode="after")
+    def _leaves_others_names_alone(self) -> Self:
+        for label in self.labels:
+            if label.startswith(_RESERVED_LABELS):
+                raise ValueError(f"labels: {label} is set by Kinetoscope or Kubernetes")
+        for variable in self.env:
+            if variable.startswith(_RESERVED_VARIABLES):
+                raise ValueError(f"env: {variable} is set by Kubeflow Trainer or Kinetoscope")
+        return self
+
+    def with_own(self, own: PodConfig) -> PodConfig:
+        """Return this with what another one says replaced."""
+        return self.model_copy(update={k: getattr(own, k) for k in own.model_fields_set})
+
+
+class ClusterConfig(Config):
+    """The pods of all steps that train."""
+
+    training: PodConfig = PodConfig()
+    steps: dict[Annotated[str, Field(pattern=r"^train_[a-z0-9_]+$")], PodConfig] = {}
+    """Of single steps, by their name in the pipeline, e.g. ``train_dit_1``; what is left out there
+    is as in ``training``."""
+
+    def pod(self, step: str) -> PodConfig:
+        """Return what the pods of a step get."""
+        own = self.steps.get(step)
+        return self.training if own is None else self.training.with_own(own)

@@ -1,0 +1,63 @@
+"""Deleting what launchers have left: they delete their own jobs, unless they are gone by then."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kinetoscope.core.errors import ClusterError
+from kinetoscope.kube.connection import Cluster
+from kinetoscope.kube.jobs.objects import delete_object
+from kinetoscope.kube.jobs.render import GROUP, RUN_LABEL, RUNTIMES, TRAIN_JOBS, VERSION
+from kinetoscope.kube.jobs.state import condition
+from kinetoscope.kube.jobs.suspension import read_suspension
+
+# A young runtime may be about to get its job.
+_RUNTIME_AGE = timedelta(minutes=10)
+# Whoever waits for a job that has ended sees that long before.
+_JOB_AGE = timedelta(hours=1)
+
+_log = logging.getLogger(__name__)
+
+
+def sweep(cluster: Cluster, namespace: str, *, keep: str) -> None:
+    """Delete our jobs that ended an hour ago or were stopped then, and runtimes without a job.
+
+    All that a step needs to go on is in the object store. What can't be deleted now is so by a
+    later sweep.
+
+    Args:
+        cluster: where.
+        namespace: of the runs.
+        keep: name of a job that is about to be made.
+    """
+    listed = cluster.custom.list_namespaced_custom_object
+    now = datetime.now(tz=UTC)
+    try:
+        jobs = listed(GROUP, VERSION, namespace, TRAIN_JOBS)["items"]
+        for job in jobs:
+            if RUN_LABEL in (job["metadata"].get("labels") or {}) and _is_left(job, now):
+                _log.info("deleting training job %s, which is over", job["metadata"]["name"])
+                delete_object(cluster, TRAIN_JOBS, namespace, job["metadata"]["name"])
+        runtimes = listed(GROUP, VERSION, namespace, RUNTIMES, label_selector=RUN_LABEL)["items"]
+        used = {job["spec"]["runtimeRef"]["name"] for job in jobs} | {keep}
+        for metadata in (item["metadata"] for item in runtimes):
+            if metadata["name"] not in used and now - _made(metadata) > _RUNTIME_AGE:
+                delete_object(cluster, RUNTIMES, namespace, metadata["name"])
+    except ClusterError as error:
+        _log.warning("could not sweep old training jobs: %s", error)
+
+
+def _is_left(job: dict[str, Any], now: datetime) -> bool:
+    for kind in ("Complete", "Failed"):
+        ended = condition(job, kind)
+        if ended and "lastTransitionTime" in ended:
+            return now - datetime.fromisoformat(ended["lastTransitionTime"]) > _JOB_AGE
+    note = read_suspension(job)
+    stopped = note is not None and note.kind == "stop" and job["spec"].get("suspend")
+    return bool(stopped and note and now.timestamp() - note.at > _JOB_AGE.total_seconds())
+
+
+def _made(metadata: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(metadata["creationTimestamp"])
