@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from chart_values import merged
 from kubeflow_trainer_api import models
 from pods import runtime_pod
 from rendering import MINIMAL, Object, render
+
+from kinetoscope.core.errors import ExitCode
 
 PLACED: dict[str, Any] = {
     "training": {
@@ -100,14 +103,14 @@ def test_a_field_that_trainer_does_not_know_is_noticed() -> None:
 
 @pytest.mark.parametrize("which", RUNTIMES)
 def test_the_failure_policy_tells_exit_codes_apart(which: str) -> None:
-    """Exit codes of design 7: 2 and 77 are final, 75, 78 and disruptions are free."""
+    """Exit codes of design 7: 2, 77 and 79 are final, 75, 78 and disruptions are free."""
     job_set = _runtime(MINIMAL, which)["spec"]["template"]["spec"]
     (job,) = job_set["replicatedJobs"]
     spec = job["template"]["spec"]
     codes = {"containerName": "node", "operator": "In"}
     assert spec["backoffLimit"] == 0
     assert spec["podFailurePolicy"]["rules"] == [
-        {"action": "FailJob", "onExitCodes": codes | {"values": [2, 77]}},
+        {"action": "FailJob", "onExitCodes": codes | {"values": [2, 77, 79]}},
         {"action": "FailJob", "onExitCodes": codes | {"values": [75, 78]}},
         {
             "action": "FailJob",
@@ -120,7 +123,7 @@ def test_the_failure_policy_tells_exit_codes_apart(which: str) -> None:
         (rule["action"], rule["onJobFailureReasons"], rule["onJobFailureMessagePatterns"])
         for rule in policy["rules"]
     ] == [
-        ("FailJobSet", ["PodFailurePolicy"], ["exit code (2|77) "]),
+        ("FailJobSet", ["PodFailurePolicy"], ["exit code (2|77|79) "]),
         (
             "RestartJobSetAndIgnoreMaxRestarts",
             ["PodFailurePolicy"],
@@ -182,11 +185,47 @@ def test_the_keys_of_the_store_are_files_and_never_environment(which: str) -> No
     assert mount["mountPath"] == "/var/run/secrets/kinetoscope/object-store"
     assert "secretKeyRef" not in str(node.get("env"))
     assert node["envFrom"] == [{"configMapRef": {"name": "kinetoscope-environment"}}]
-    fields = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in node["env"]}
+    named = [e for e in node["env"] if "valueFrom" in e]
+    fields = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in named}
     assert fields == {
         "KINO_POD_UID": "metadata.uid",
         "KINO_LAUNCH_ID": "metadata.labels['jobset.sigs.k8s.io/restart-attempt']",
     }
+
+
+@pytest.mark.parametrize("which", RUNTIMES)
+def test_a_pod_that_is_told_to_stop_finds_a_file_that_says_so(which: str) -> None:
+    node = _node(MINIMAL, which)
+    (told,) = [e["value"] for e in node["env"] if e["name"] == "KINO_STOP_FILE"]
+    assert node["lifecycle"] == {"preStop": {"exec": {"command": ["touch", told]}}}
+    folders = {m["mountPath"] for m in node["volumeMounts"] if not m.get("readOnly")}
+    assert told.rpartition("/")[0] in folders, "the image itself can't be written to"
+
+
+def test_each_exit_code_has_one_meaning_in_both_policies() -> None:
+    """The JobSet sees only the Job's message, as Kubernetes words it."""
+    job_set = _runtime(MINIMAL, RUNTIMES[0])["spec"]["template"]["spec"]
+    (job,) = job_set["replicatedJobs"]
+    final, free, _ = job["template"]["spec"]["podFailurePolicy"]["rules"]
+    told = {
+        code: next(
+            rule["action"]
+            for rule in job_set["failurePolicy"]["rules"]
+            if any(re.search(p, _message(code)) for p in rule["onJobFailureMessagePatterns"])
+        )
+        for code in (*final["onExitCodes"]["values"], *free["onExitCodes"]["values"])
+    }
+    assert told == {
+        ExitCode.USER_ERROR: "FailJobSet",
+        ExitCode.DIVERGED: "FailJobSet",
+        ExitCode.WITHDRAWN: "FailJobSet",
+        ExitCode.PREEMPTED: "RestartJobSetAndIgnoreMaxRestarts",
+        ExitCode.LOST_PEER: "RestartJobSetAndIgnoreMaxRestarts",
+    }
+
+
+def _message(code: int) -> str:
+    return f"Container node for pod runs/a-node-0-0 failed with exit code {code} matching FailJob rule at index 0"  # noqa: E501
 
 
 def test_every_training_setting_reaches_the_pod() -> None:

@@ -94,12 +94,20 @@ containers:
       # How often all pods of the job have been made anew: ranks of two such launches never train together.
       - name: KINO_LAUNCH_ID
         valueFrom: {fieldRef: {fieldPath: "metadata.labels['jobset.sigs.k8s.io/restart-attempt']"}}
+      # The supervisor looks for it, and then does as after a SIGTERM.
+      - name: KINO_STOP_FILE
+        value: /tmp/kino-stop
       {{- with include "kinetoscope.mlflowLogin" .root | trim }}
       {{- . | nindent 6 }}
       {{- end }}
       {{- with $training.extraEnv }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
+    # A SIGTERM to a first process that has no handler for it yet is lost; this is not.
+    lifecycle:
+      preStop:
+        exec:
+          command: [touch, /tmp/kino-stop]
     resources:
       {{- toYaml $training.resources | nindent 6 }}
     securityContext:

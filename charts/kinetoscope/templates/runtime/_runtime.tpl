@@ -31,8 +31,8 @@ template:
                 {{- include "kinetoscope.trainingPod" . | nindent 16 }}
 {{- end -}}
 
-{{- /* Exit codes of a step: 2 and 77 are final, 75 (preempted, saved) and 78 (lost a peer, whose own end
-says why) restart for free, all others restart within maxRestarts. Each rule is one of its own, since the JobSet sees only the message. A
+{{- /* Exit codes of a step: 2, 77 and 79 (saved, nobody waits for it any more) are final, 75 (preempted, saved) and 78 (lost a
+peer, whose own end says why) restart for free, all others restart within maxRestarts. Each rule is one of its own, since the JobSet sees only the message. A
 restart waits until all old pods are gone, so that two generations never train at once. */ -}}
 {{- define "kinetoscope.jobFailurePolicy" -}}
 backoffLimit: 0
@@ -42,7 +42,7 @@ podFailurePolicy:
       onExitCodes:
         containerName: node
         operator: In
-        values: [2, 77]
+        values: [2, 77, 79]
     - action: FailJob
       onExitCodes:
         containerName: node
@@ -62,7 +62,7 @@ failurePolicy:
     - name: final
       action: FailJobSet
       onJobFailureReasons: [PodFailurePolicy]
-      onJobFailureMessagePatterns: ["exit code (2|77) "]
+      onJobFailureMessagePatterns: ["exit code (2|77|79) "]
     - name: free
       action: RestartJobSetAndIgnoreMaxRestarts
       onJobFailureReasons: [PodFailurePolicy]

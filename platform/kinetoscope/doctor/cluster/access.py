@@ -25,13 +25,11 @@ class Rule(NamedTuple):
         group: API group; empty for the core's.
         resources: plural names, with ``/subresource``.
         verbs: in Kubernetes' words.
-        suffixes: of the only names that may be touched, after the chart's fullname; empty: any.
     """
 
     group: str
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
-    suffixes: tuple[str, ...] = ()
 
 
 class Right(NamedTuple):
@@ -40,13 +38,12 @@ class Right(NamedTuple):
     verb: str
     group: str
     resource: str
-    name: str = ""
 
     def __str__(self) -> str:
         resource, _, subresource = self.resource.partition("/")
         full = f"{resource}.{self.group}" if self.group else resource
         full += f"/{subresource}" if subresource else ""
-        return f"{self.verb} {full} {self.name}".rstrip()
+        return f"{self.verb} {full}"
 
 
 _READ = ("get", "list", "watch")
@@ -59,7 +56,9 @@ LAUNCHER_RULES = (
     Rule("", ("pods",), _READ),
     Rule("", ("pods/log",), ("get",)),
     Rule("", ("events",), _READ),
-    Rule("", ("configmaps",), ("get",), ("templates", "environment")),
+    Rule("", ("configmaps",), ("get",)),
+    Rule("kueue.x-k8s.io", ("workloads",), ("get", "list", "patch")),
+    Rule("argoproj.io", ("workflows",), ("get", "watch")),
 )
 """What a run needs; the chart's Role for launchers grants just this."""
 
@@ -71,19 +70,13 @@ USER_RULES = (
 """What ``kino`` needs on somebody's own account: a launcher's rights, and the doctor's pod."""
 
 
-def rights(rules: Iterable[Rule], fullname: str) -> list[Right]:
-    """Return every single right that rules grant.
-
-    Args:
-        rules: such as :data:`LAUNCHER_RULES`.
-        fullname: what the chart's objects are named after.
-    """
+def rights(rules: Iterable[Rule]) -> list[Right]:
+    """Return every single right that rules grant, such as those of :data:`LAUNCHER_RULES`."""
     return [
-        Right(verb, rule.group, resource, f"{fullname}-{suffix}" if suffix else "")
+        Right(verb, rule.group, resource)
         for rule in rules
         for resource in rule.resources
         for verb in rule.verbs
-        for suffix in rule.suffixes or ("",)
     ]
 
 
@@ -94,7 +87,7 @@ def check_rights(context: Context) -> list[Finding]:
 
 def _launcher(context: Context) -> Finding:
     binding = f"{context.cluster.fullname}-launcher"
-    wanted = rights(LAUNCHER_RULES, context.cluster.fullname)
+    wanted = rights(LAUNCHER_RULES)
     try:
         account = context.options.service_account or _bound_account(context, binding)
     except ForbiddenError as error:
@@ -127,7 +120,7 @@ def _launcher(context: Context) -> Finding:
 
 
 def _user(context: Context) -> Finding:
-    wanted = rights(USER_RULES, context.cluster.fullname)
+    wanted = rights(USER_RULES)
     tried = f"SelfSubjectAccessReview of {len(wanted)} rights in {context.namespace}"
     try:
         missing = _missing(wanted, lambda right: _may_self(context, right))
@@ -192,7 +185,6 @@ def _review(context: Context, kind: str, right: Right, spec: Dict) -> bool:
         "group": right.group,
         "resource": resource,
         "subresource": subresource,
-        "name": right.name,
     }
     body = {
         "apiVersion": "authorization.k8s.io/v1",

@@ -20,7 +20,7 @@ PROBE_KEY = "probe-pod.yaml"
 
 _RUNTIME_KEYS = ("training-runtime.yaml", "training-runtime-colossalai.yaml")
 _NEEDED_VARIABLES = ("KINO_STORE_URI", "KINO_S3_ENDPOINT", "KINO_METRICS_PORT", "KINO_WORKSPACE")
-_FINAL_CODES = {2, 77}
+_FINAL_CODES = {2, 77, 79}
 _FREE_CODES = {75, 78}
 
 
@@ -118,7 +118,8 @@ def _failure_problems(jobset: Dict, job: Dict) -> list[str]:
     rules = job.get("podFailurePolicy", {}).get("rules", [])
     codes = {code for rule in rules for code in rule.get("onExitCodes", {}).get("values", [])}
     if not codes >= _FINAL_CODES | _FREE_CODES or job.get("backoffLimit") != 0:
-        problems.append("podFailurePolicy and backoffLimit 0 do not tell exit codes 2, 75, 77, 78")
+        told = ", ".join(map(str, sorted(_FINAL_CODES | _FREE_CODES)))
+        problems.append(f"podFailurePolicy and backoffLimit 0 do not tell exit codes {told}")
     actions = {rule.get("action") for rule in jobset.get("failurePolicy", {}).get("rules", [])}
     if not actions >= {"FailJobSet", "RestartJobSetAndIgnoreMaxRestarts"}:
         problems.append("failurePolicy has no rules for final and for free ends")

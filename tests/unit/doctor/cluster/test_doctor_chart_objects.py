@@ -25,7 +25,7 @@ JOB = {
     "backoffLimit": 0,
     "podFailurePolicy": {
         "rules": [
-            {"action": "FailJob", "onExitCodes": {"values": [2, 77]}},
+            {"action": "FailJob", "onExitCodes": {"values": [2, 77, 79]}},
             {"action": "FailJob", "onExitCodes": {"values": [75, 78]}},
             {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget"}]},
         ]
@@ -55,7 +55,11 @@ def test_a_template_as_the_chart_s_has_no_problem() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda _, job: job["podFailurePolicy"]["rules"].pop(1), "exit codes 2, 75, 77, 78"),
+        (lambda _, job: job["podFailurePolicy"]["rules"].pop(1), "exit codes 2, 75, 77, 78, 79"),
+        (
+            lambda _, job: job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"].pop(),
+            "exit codes 2, 75, 77, 78, 79",
+        ),
         (lambda _, job: job.update(backoffLimit=6), "backoffLimit"),
         (lambda jobset, _: jobset.pop("failurePolicy"), "failurePolicy"),
         (lambda jobset, _: jobset.update(ttlSecondsAfterFinished=5), "run again"),
@@ -78,13 +82,13 @@ def test_a_missing_or_broken_template_is_named() -> None:
 
 
 def test_rights_are_single_and_without_wildcards() -> None:
-    single = rights(LAUNCHER_RULES, "kino")
+    single = rights(LAUNCHER_RULES)
     assert len(single) == len(set(single))
     assert "create trainjobs.trainer.kubeflow.org" in map(str, single)
-    assert "get configmaps kino-templates" in map(str, single)
+    assert "get configmaps" in map(str, single)
     assert "get pods/log" in map(str, single)
     assert not any("*" in part or part == "secrets" for right in single for part in right)
-    assert set(single) < set(rights(USER_RULES, "kino"))
+    assert set(single) < set(rights(USER_RULES))
 
 
 def test_the_account_of_the_launchers_is_read_from_the_binding() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from kinetoscope.core.findings import Finding
 from kinetoscope.doctor.cluster.smoke import Course, judge_course, judge_reports
+from kinetoscope.kube.config import PodConfig
 from kinetoscope.kube.jobs.request import TrainingJob
 from kinetoscope.kube.jobs.state import Observation, PodState, Reason
 
@@ -16,7 +17,8 @@ FAILED_POD = PodState("smoke-node-0-0", "u", 0, 0, "Failed", False, 2, "Error", 
 
 
 def _job(**changes: Any) -> TrainingJob:
-    values = {"name": "smoke", "namespace": "runs", "run": "smoke", "stage": "smoke"}
+    pod = PodConfig(gpus=0)
+    values = {"name": "smoke", "namespace": "runs", "run": "smoke", "stage": "smoke", "pod": pod}
     return TrainingJob(**{**values, "command": ["true"], "num_nodes": 2, **changes})
 
 
@@ -67,7 +69,7 @@ def test_what_a_run_would_lack_is_bad(
 
 
 def test_a_gpu_that_torch_does_not_use_is_poor() -> None:
-    job = _job(gpus_per_node=1)
+    job = _job(pod=PodConfig(gpus=1))
     reports = [_report(0), _report(1)]
     assert _states(judge_reports(reports, job, "tried", "40s"))["gpu in pods"] == "poor"
     reports = [_report(0, device="cuda:0"), _report(1)]
