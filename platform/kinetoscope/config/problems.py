@@ -23,7 +23,8 @@ _MAX_TOLD = 10
 _MAX_SORTED = 30
 _MAX_PLACES = 3
 _MAX_PATH_CHARS = 200
-_KEYS = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
+# A word in quotes is a value.
+_KEYS = re.compile(r"(?<![\w'])[A-Za-z_]\w*(?:\.\w+)*")
 
 
 class Problem(NamedTuple):

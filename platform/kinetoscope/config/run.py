@@ -12,6 +12,7 @@ from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.plan.config import BucketsConfig, FrameSize, PlanConfig
 from kinetoscope.evaluation.config import DiTEvaluation, Registration, VAEEvaluation
 from kinetoscope.inference.config import ModelsConfig
+from kinetoscope.kube.config import ClusterConfig
 from kinetoscope.models.config import multiples
 from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.steps.contract import RuntimeConfig
@@ -53,6 +54,12 @@ class Stage(NamedTuple):
     sequence_parallel: int
     pixel_multiple: tuple[int, int]
 
+    @property
+    def step(self) -> str:
+        """Name of its step in the pipeline, e.g. ``train_dit_1``."""
+        name, _, index = self.path.partition(".")
+        return f"{name}_{int(index) + 1}" if index else name
+
 
 class RunConfig(Config):
     """A whole run, from raw videos to a registered model."""
@@ -72,6 +79,8 @@ class RunConfig(Config):
     evaluate_dit: DiTEvaluation = DiTEvaluation()
     register_model: Registration = Registration()
     runtimes: RuntimesConfig = RuntimesConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    """The pods of the steps that train, where these run on a cluster; changes no result."""
 
     @model_validator(mode="after")
     def _spatial_vae_has_one_origin(self) -> Self:
@@ -119,9 +128,11 @@ class RunConfig(Config):
             *self._stages_beyond_the_transformer(),
             *self._gates_no_score_passes(),
             *self._losses_without_weights(),
+            *self._pods_of_no_step(),
+            *self._pods_with_too_few_gpus(),
         ]
         if found:
-            raise ValueError("; ".join(found))
+            raise ValueError("; ".join(dict.fromkeys(found)))
         return self
 
     @property
@@ -184,6 +195,24 @@ class RunConfig(Config):
                 yield (
                     f"{path}.perceptual_weight={loss.perceptual_weight} needs the file "
                     f"perceptual_weights_path beside it; 0 measures no LPIPS"
+                )
+
+    def _pods_of_no_step(self) -> Iterator[str]:
+        steps = [stage.step for stage in self.stages()]
+        for name in sorted(self.cluster.steps.keys() - set(steps)):
+            yield f"cluster.steps.{name}: no step of this run that trains; these are: {steps}"
+
+    def _pods_with_too_few_gpus(self) -> Iterator[str]:
+        ranks = self.runtimes.training.num_processes
+        for stage in self.stages():
+            gpus = self.cluster.pod(stage.step).gpus
+            if gpus and gpus < ranks:
+                own = self.cluster.steps.get(stage.step)
+                of_step = own is not None and "gpus" in own.model_fields_set
+                path = f"cluster.steps.{stage.step}" if of_step else "cluster.training"
+                yield (
+                    f"{path}.gpus={gpus}: each of runtimes.training.num_processes={ranks} ranks "
+                    f"needs one; 0 trains on CPUs, null gives each its own"
                 )
 
     def _sizes(self) -> Iterator[tuple[str, int, int]]:

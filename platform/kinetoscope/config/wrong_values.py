@@ -98,8 +98,8 @@ def _allowed(path: Path, tree: Node) -> str:
         nodes = [
             inner
             for node in nodes
-            for inner in (node.get("properties", {}).get(part), node.get("items"))
-            if inner is not None
+            for inner in (node.get("properties", {}).get(part), node.get("items"), *_values(node))
+            if isinstance(inner, dict)
         ]
         given = child(given, part) if given else None
     close = difflib.get_close_matches(path[-1], sorted(names), n=1) if names else []
@@ -110,6 +110,11 @@ def _allowed(path: Path, tree: Node) -> str:
 @cache
 def _schema() -> dict[str, Any]:
     return RunConfig.model_json_schema()
+
+
+def _values(node: dict[str, Any]) -> list[Any]:
+    """Return the schemas of what a mapping with free keys holds."""
+    return [node.get("additionalProperties"), *node.get("patternProperties", {}).values()]
 
 
 def _options(node: dict[str, Any]) -> list[dict[str, Any]]:

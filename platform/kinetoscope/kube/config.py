@@ -8,27 +8,54 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    field_serializer,
+    model_validator,
+)
 
 from kinetoscope.core.config_model import Config
 
 GPU_RESOURCE = "nvidia.com/gpu"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 _OURS = "kinetoscope.dev/"
-_RESERVED_LABELS = (_OURS, "jobset.sigs.k8s.io/", "batch.kubernetes.io/", "trainer.kubeflow.org/")
+# Services, NetworkPolicies, queues and controllers find pods by these.
+_RESERVED_LABELS = (
+    _OURS,
+    "app.kubernetes.io/",
+    "jobset.sigs.k8s.io/",
+    "batch.kubernetes.io/",
+    "trainer.kubeflow.org/",
+    "kueue.x-k8s.io/",
+)
 _RESERVED_VARIABLES = ("PET_", "KINO_")
 
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
-Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
+CpuQuantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?m?$")]
+# Kubernetes also takes 512m, which is half a byte.
+ByteQuantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
-ResourceName = Annotated[str, Field(pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*)$")]
+LabelKey = Annotated[
+    str, Field(pattern=r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+]
+# Of devices: Kubernetes' own resources have no domain.
+ResourceName = Annotated[
+    str, Field(pattern=r"^[a-z0-9][-a-z0-9.]*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/:@]*$")]
+# https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#security-context
+_LARGEST_USER = 2**31 - 1
 
 
 class ScratchConfig(Config):
     """What is mounted at /workspace, for files that a lost pod may take along."""
 
-    size: Quantity | None = None
+    size: ByteQuantity | None = None
     """Of a volume that comes and goes with the pod."""
     storage_class: Name | None = None
     """Of that volume; None: the node's own disk."""
@@ -47,7 +74,7 @@ class ScratchConfig(Config):
 class PodConfig(Config):
     """The pods of a step; None and empty leave what the chart's template says."""
 
-    image: str | None = None
+    image: Image | None = None
     pull_secrets: tuple[Name, ...] = ()
     """Names of Secrets in the run's namespace."""
     gpus: NonNegativeInt | None = None
@@ -56,14 +83,14 @@ class PodConfig(Config):
     """What the GPUs are called, e.g. ``amd.com/gpu`` or ``nvidia.com/mig-3g.40gb``."""
     devices: dict[ResourceName, NonNegativeInt] = {}
     """Further devices of each pod, e.g. ``rdma/hca_shared_devices_a: 1``."""
-    cpu: Quantity | None = None
+    cpu: CpuQuantity | None = None
     """Requested; there is no limit, which would only throttle."""
-    memory: Quantity | None = None
+    memory: ByteQuantity | None = None
     """Requested, and the limit."""
-    shm: Quantity | None = None
+    shm: ByteQuantity | None = None
     """Size of /dev/shm, which counts against the memory limit."""
     scratch: ScratchConfig = ScratchConfig()
-    node_selector: dict[str, LabelValue] = {}
+    node_selector: dict[LabelKey, LabelValue] = {}
     tolerations: tuple[dict[str, Any], ...] = ()
     """Beside the chart's, in Kubernetes' words: ``{key: gpu, operator: Exists}``."""
     affinity: dict[str, Any] = {}
@@ -72,15 +99,15 @@ class PodConfig(Config):
     """In Kubernetes' words; without a labelSelector it means the job's own pods."""
     priority_class: Name | None = None
     scheduler: Name | None = None
-    run_as_user: Annotated[int, Field(ge=1)] | None = None
+    run_as_user: Annotated[int, Field(ge=1, le=_LARGEST_USER)] | None = None
     """Number of the user and of the group that own what the pods write; never 0."""
     s3_secret: Name | None = None
     """Secret with the keys of the object store, by the same names as the chart's."""
     mlflow_secret: Name | None = None
     """Secret with the login of MLflow, where the chart has one."""
-    labels: dict[str, LabelValue] = {}
+    labels: dict[LabelKey, LabelValue] = {}
     """Of the pods, e.g. what a PodMonitor selects, or whose cost it is."""
-    env: dict[str, str] = {}
+    env: dict[VariableName, str] = {}
     """Further environment variables, e.g. ``NCCL_DEBUG``; never a secret: who may read the job
     reads them."""
     queue: LabelValue | None = None
@@ -105,8 +132,14 @@ class PodConfig(Config):
                 raise ValueError(f"env: {variable} is set by Kubeflow Trainer or Kinetoscope")
         return self
 
+    @model_validator(mode="after")
+    def _gpus_are_counted_once(self) -> Self:
+        if self.gpu_resource in self.devices:
+            raise ValueError(f"devices: {self.gpu_resource} is gpu_resource, counted by gpus")
+        return self
+
     def with_own(self, own: PodConfig) -> PodConfig:
-        """Return this with what another one says replaced."""
+        """Return this with what another one says replaced, mappings and lists as a whole."""
         return self.model_copy(update={k: getattr(own, k) for k in own.model_fields_set})
 
 
@@ -114,9 +147,14 @@ class ClusterConfig(Config):
     """The pods of all steps that train."""
 
     training: PodConfig = PodConfig()
-    steps: dict[Annotated[str, Field(pattern=r"^train_[a-z0-9_]+$")], PodConfig] = {}
+    steps: dict[str, PodConfig] = {}
     """Of single steps, by their name in the pipeline, e.g. ``train_dit_1``; what is left out there
     is as in ``training``."""
+
+    @field_serializer("steps")
+    def _as_given(self, steps: dict[str, PodConfig]) -> dict[str, Any]:
+        # What was left out must still be so when the config is read again.
+        return {k: pod.model_dump(mode="json", exclude_unset=True) for k, pod in steps.items()}
 
     def pod(self, step: str) -> PodConfig:
         """Return what the pods of a step get."""

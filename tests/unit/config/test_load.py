@@ -66,7 +66,7 @@ def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
     ("override", "message"),
     [
         ("train_vae.0.loop.num_step=3", r"num_step: unknown key; did you mean 'num_steps'\?"),
-        ("foo=1", "foo: unknown key; allowed here: encode_latents"),
+        ("foo=1", "foo: unknown key; allowed here: cluster, encode_latents"),
         ("seed=-1", r"seed: Input should be greater than or equal to 0 \(given: -1\)"),
         ("seed=many", r"seed: .*valid integer.*\(given: 'many'\)"),
         ("train_vae.9.loop.num_steps=3", "'9' is no index of a list of 3; 0 to 2 are"),
