@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import SupersededError
-from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.settings import tracking_uri, workspace
 from kinetoscope.runs.record_types import StepRecord
 from kinetoscope.runs.records import RUNS, Run
@@ -91,7 +90,7 @@ class Mirror:
             record.run_id,
             name=f"{record.name}-{record.run_id}",
             tags={
-                f"{_TAG}/config-hash": digest_json(config),
+                f"{_TAG}/config-hash": record.config_digest,
                 f"{_TAG}/data-digest": record.videos.digest,
                 f"{_TAG}/code-version": record.code_version,
                 f"{_TAG}/run-key": f"{RUNS}/{self._run.run_id}",

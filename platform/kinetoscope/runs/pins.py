@@ -8,7 +8,6 @@ from pathlib import Path
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import ConfigError, CorruptError
 from kinetoscope.core.file_digests import FileDigests
-from kinetoscope.core.hashing import digest_json
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.identity import Identity, identify
 from kinetoscope.runs.record_types import RunRecord, StepRecord
@@ -152,7 +151,7 @@ def _spec(
         code_version=identity.code_version,
         runtime=step.runtime,
         origin={
-            "config-hash": digest_json(config.to_json()),
+            "config-hash": record.config_digest,
             "code-version": record.code_version,
         },
     )

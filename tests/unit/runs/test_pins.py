@@ -61,6 +61,17 @@ def pinned(run: Run, content: bytes = b"rows") -> StepSpec:
     return pinned_spec(run, run.config, STEP, {"clips": prepared(run, content)})
 
 
+def test_a_run_s_config_keeps_its_digest_when_a_version_adds_keys(run: Run) -> None:
+    stored = run.config.to_json()
+    del stored["cluster"]
+    config_json = canonical_json(stored).encode()
+    older = Run(run.root_uri, "rbbbbbbb")
+    changes = {"run_id": older.run_id, "config_digest": digest_bytes(config_json)}
+    older.create(run.record.model_copy(update=changes), config_json, b"")
+    assert pinned(run).origin["config-hash"] == run.record.config_digest
+    assert pinned(older).origin["config-hash"] == digest_bytes(config_json)
+
+
 def test_a_run_stays_where_it_is_whatever_code_has_changed(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
