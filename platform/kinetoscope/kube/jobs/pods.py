@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from kinetoscope.core.errors import ConfigError
-from kinetoscope.kube.config import PodConfig
+from kinetoscope.kube.config import GPU_RESOURCE, PodConfig
 from kinetoscope.kube.jobs.request import TrainingJob
 from kinetoscope.kube.jobs.template import Manifest, training_container
 
@@ -52,7 +53,8 @@ def _resources(given: Manifest, job: TrainingJob) -> Manifest:
     config = job.pod
     devices = {config.gpu_resource: job.gpus_per_node, **config.devices}
     both = {name: str(count) for name, count in devices.items() if count}
-    for name in devices:
+    # The chart's GPUs give way to the request's, whatever those are called.
+    for name in {GPU_RESOURCE, *devices}:
         requests.pop(name, None)
         limits.pop(name, None)
     if config.memory is not None:
@@ -111,14 +113,21 @@ def _name_secrets(spec: Manifest, container: Manifest, config: PodConfig) -> Non
         for source in _volume(spec, _S3)["projected"]["sources"]:
             source["secret"]["name"] = config.s3_secret
     if config.mlflow_secret is not None:
-        logins = [one for one in container.get("env") or [] if one["name"].startswith(_MLFLOW)]
+        logins = list(_logins(container))
         if not logins:
             raise ConfigError(
                 "mlflow_secret is given, but the chart's training pods log in to no MLflow",
                 hint="set mlflow.auth.existingSecret in the chart's values, then: helm upgrade",
             )
         for login in logins:
-            login["valueFrom"]["secretKeyRef"]["name"] = config.mlflow_secret
+            login["name"] = config.mlflow_secret
+
+
+def _logins(container: Manifest) -> Iterator[Manifest]:
+    for variable in container.get("env") or []:
+        reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
+        if reference is not None and variable["name"].startswith(_MLFLOW):
+            yield reference
 
 
 def _volume(spec: Manifest, name: str) -> Manifest:

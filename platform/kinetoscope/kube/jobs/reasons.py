@@ -69,13 +69,18 @@ def _event_reasons(
         name, is_pod = str(about.get("name")), about.get("kind") == "Pod"
         ours = name == job.name or name.startswith(f"{job.name}-node-")
         matters = name in waiting if is_pod else some_are_missing
-        when = str(event.get("lastTimestamp") or event.get("eventTime") or "")
-        if not (ours and matters) or when[:_SECONDS] < since:
+        if not (ours and matters) or _last_seen(event) < since:
             continue
         reason = event_reason(event)
         if reason is not None and reason not in seen:
             seen.add(reason)
             yield reason
+
+
+def _last_seen(event: Mapping[str, Any]) -> str:
+    series = event.get("series") or {}
+    told = event.get("lastTimestamp") or series.get("lastObservedTime") or event.get("eventTime")
+    return str(told or "")[:_SECONDS]
 
 
 def _since(train_job: Mapping[str, Any]) -> str:

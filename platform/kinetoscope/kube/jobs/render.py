@@ -7,6 +7,7 @@ A TrainJob can't set priority, restart limit, ports or failure policy (Trainer 2
 from __future__ import annotations
 
 import copy
+import math
 
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.kube.config import QUEUE_LABEL
@@ -64,7 +65,7 @@ def render_train_job(template: Manifest, job: TrainingJob) -> Manifest:
         spec["suspend"] = True
         metadata["labels"][QUEUE_LABEL] = job.pod.queue
     if job.pod.deadline_hours is not None:
-        spec["activeDeadlineSeconds"] = round(job.pod.deadline_hours * 3600)
+        spec["activeDeadlineSeconds"] = math.ceil(job.pod.deadline_hours * 3600)
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "TrainJob",

@@ -18,7 +18,7 @@ _STARTING = ("ContainerCreating", "PodInitializing")
 _PULL_REASONS = ("ErrImagePull", "ImagePullBackOff")
 _IMAGE_REASONS = (*_PULL_REASONS, "InvalidImageName", "ErrImageNeverPull")
 _DISRUPTIONS = ("Evicted", "DisruptionTarget", "NodeLost")
-_BY_LOST_NODE = "DeletionByTaintManager"
+_BY_TAINT = "DeletionByTaintManager"
 # Told better and more freshly by the pods' own status, or no trouble at all.
 _SKIPPED_EVENTS = ("FailedScheduling", "Failed", "BackOff", "DefaultFailurePolicy")
 _SKIPPED_SUFFIXES = ("FailurePolicyAction", "BackoffLimitExceeded", "PodFailurePolicy")
@@ -190,6 +190,10 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
     labels = metadata.get("labels") or {}
     exit_code, reason, message = _container_state(status)
     condition_reason, text = _pod_condition(status)
+    if condition_reason == _BY_TAINT:
+        # Whoever taints a node that answers has its pods leave, too.
+        silent = exit_code is None and not _is_ready(status)
+        condition_reason = "NodeLost" if silent else "DisruptionTarget"
     if not reason or (condition_reason in _DISRUPTIONS and reason != "OOMKilled"):
         reason, message = condition_reason, text
     return PodState(
@@ -269,8 +273,8 @@ def _pod_condition(status: Mapping[str, Any]) -> tuple[str, str]:
     for one in status.get("conditions") or ():
         text = str(one.get("message") or "")
         if one["type"] == "DisruptionTarget" and one["status"] == "True":
-            lost = one.get("reason") == _BY_LOST_NODE
-            return "NodeLost" if lost else "DisruptionTarget", text
+            by_taint = one.get("reason") == _BY_TAINT
+            return _BY_TAINT if by_taint else "DisruptionTarget", text
         if one["type"] == "PodScheduled" and one["status"] == "False":
             return str(one.get("reason") or "Unschedulable"), text
     return "", ""

@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from kinetoscope.kube.config import QUEUE_LABEL
 from kinetoscope.kube.connection import Cluster
@@ -24,6 +26,8 @@ SUSPENSION_ANNOTATION = "kinetoscope.dev/suspended"
 _KUEUE = ("kueue.x-k8s.io", "v1beta1")
 _WORKLOADS = "workloads"
 _JOB_UID_LABEL = "kueue.x-k8s.io/job-uid"
+# Up to the year 3000, since anybody may write an annotation.
+Moment = Annotated[float, Field(ge=0, lt=32_503_680_000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,11 @@ class Suspension:
     by: str
     why: str
     kind: Literal["gang", "stop"] = "stop"
-    at: float = 0.0
-    until: float = 0.0
+    at: Moment = 0.0
+    until: Moment = 0.0
+
+
+_NOTE = TypeAdapter(Suspension)
 
 
 def suspend(cluster: Cluster, job: TrainingJob, suspension: Suspension) -> None:
@@ -67,8 +74,8 @@ def read_suspension(train_job: Mapping[str, Any]) -> Suspension | None:
     """Return the note of who suspended a job; None where nobody left one that can be read."""
     text = (train_job["metadata"].get("annotations") or {}).get(SUSPENSION_ANNOTATION)
     try:
-        return Suspension(**json.loads(text)) if text else None
-    except (ValueError, TypeError):
+        return _NOTE.validate_json(text or "")
+    except ValidationError:
         return None
 
 

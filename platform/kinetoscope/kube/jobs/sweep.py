@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def sweep(cluster: Cluster, namespace: str, *, keep: str) -> None:
-    """Delete our jobs that ended an hour ago or were stopped then, and runtimes without a job.
+    """Delete our jobs that ended or were suspended an hour ago, and runtimes without a job.
 
     All that a step needs to go on is in the object store. What can't be deleted now is so by a
     later sweep.
@@ -55,8 +55,10 @@ def _is_left(job: dict[str, Any], now: datetime) -> bool:
         if ended and "lastTransitionTime" in ended:
             return now - datetime.fromisoformat(ended["lastTransitionTime"]) > _JOB_AGE
     note = read_suspension(job)
-    stopped = note is not None and note.kind == "stop" and job["spec"].get("suspend")
-    return bool(stopped and note and now.timestamp() - note.at > _JOB_AGE.total_seconds())
+    if note is None or not job["spec"].get("suspend"):
+        return False
+    since = max(note.at, note.until)  # whoever was to lift it by then is gone, too
+    return 0 < since < now.timestamp() - _JOB_AGE.total_seconds()
 
 
 def _made(metadata: dict[str, Any]) -> datetime:

@@ -23,7 +23,11 @@ def pod(rank: int = 0, *, status: dict[str, Any], **metadata: Any) -> PodState:
     }
     name = f"train-node-0-{rank}-abcde"
     return pod_state(
-        {"metadata": {"name": name, "uid": name, "labels": labels, **metadata}, "status": status}
+        {
+            "metadata": {"name": name, "uid": name, "labels": labels, **metadata},
+            "spec": {"nodeName": "node-2"},
+            "status": status,
+        }
     )
 
 
@@ -43,6 +47,19 @@ DRAINED = {
     **SAVED,
     "conditions": [{"type": "DisruptionTarget", "status": "True", "message": "drained"}],
 }
+NOT_READY = {"type": "Ready", "status": "False"}
+TAINTED = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "DeletionByTaintManager",
+    "message": "Taint manager: deleting due to NoExecute taint",
+}
+SILENT = {**RUNNING, "conditions": [NOT_READY]}
+LOST = {**RUNNING, "conditions": [NOT_READY, TAINTED]}
+LOST_LONG = {**RUNNING, "reason": "NodeLost", "message": "Node node-2 which was running pod"}
+SENT_AWAY = {**RUNNING, "conditions": [{"type": "Ready", "status": "True"}, TAINTED]}
+SAVED_AND_LEFT = {**SAVED, "conditions": [NOT_READY, TAINTED]}
+GONE = "node-lost: node node-2: does not answer; pod train-node-0-0-abcde runs there, if at all"
 PULLING = {
     "phase": "Pending",
     **container(
@@ -86,6 +103,19 @@ CROWDED = {
             "(preempted, state saved; restarted for free)",
         ),
         (DRAINED, "evicted: pod train-node-0-0-abcde: drained"),
+        (SILENT, GONE),
+        (LOST, GONE),
+        (LOST_LONG, GONE),
+        (SENT_AWAY, f"evicted: pod train-node-0-0-abcde: {TAINTED['message']}"),
+        (SAVED_AND_LEFT, f"evicted: pod train-node-0-0-abcde: {TAINTED['message']}"),
+        (
+            {**OOM, "conditions": [TAINTED]},
+            "out-of-memory: pod train-node-0-0-abcde: the kernel killed it at its memory limit",
+        ),
+        (
+            {"phase": "Failed", **container(terminated={"exitCode": 79, "reason": "Error"})},
+            "exit: pod train-node-0-0-abcde: exit code 79 (withdrawn, state saved; not restarted)",
+        ),
         (PULLING, "image: pod train-node-0-0-abcde: ImagePullBackOff: x:1: not found"),
         (
             NO_KEY,
@@ -111,6 +141,28 @@ def test_a_pod_has_its_rank_attempt_code_and_last_lines() -> None:
     seen = pod(3, status=SAVED, deletionTimestamp="2026-11-24T00:00:00Z")
     assert (seen.rank, seen.attempt, seen.exit_code) == (3, 1, 75)
     assert (seen.message, seen.stopping, seen.failed) == ("saved\n", True, True)
+
+
+def test_a_pod_on_a_lost_node_has_failed_though_nobody_can_say_how() -> None:
+    lost = pod(status=LOST, deletionTimestamp="2026-11-24T00:00:00Z")
+    assert (lost.reason, lost.node, lost.exit_code) == ("NodeLost", "node-2", None)
+    assert lost.failed
+    assert not pod(status=SILENT).failed, "it may come back"
+    assert not pod(status=SENT_AWAY).failed, "it is saving"
+
+
+def test_a_pod_that_is_not_ready_while_it_stops_is_on_no_lost_node() -> None:
+    assert pod(status=SILENT, deletionTimestamp="2026-11-24T00:00:00Z").why() is None
+
+
+@pytest.mark.parametrize(
+    ("status", "in_trouble"),
+    [(CROWDED, True), (NO_KEY, True), (PULLING, True), (CREATING, False), (SILENT, False)],
+)
+def test_only_a_pod_that_can_not_start_is_in_trouble(
+    status: dict[str, Any], in_trouble: bool
+) -> None:
+    assert pod(status=status).in_trouble is in_trouble
 
 
 @pytest.mark.parametrize(
@@ -149,6 +201,8 @@ def test_a_suspended_job_is_finished_when_its_pods_have_saved_and_left() -> None
     assert Observation("suspended").finished
     assert Observation("failed", pods=saving).finished
     assert not Observation("unknown").finished
+    assert not Observation("absent", pods=saving).finished
+    assert Observation("absent").finished
 
 
 @pytest.mark.parametrize(
@@ -164,6 +218,8 @@ def test_a_suspended_job_is_finished_when_its_pods_have_saved_and_left() -> None
         ("BackOff", "pulling", None),
         ("DefaultFailurePolicy", "applying RestartJobSet", None),
         ("RestartJobSetFailurePolicyAction", "applying", None),
+        ("FailurePolicy_preempted", "applying", None),
+        ("FailurePolicy_free", "applying", None),
     ],
 )
 def test_events_are_sorted_and_noise_is_left_out(

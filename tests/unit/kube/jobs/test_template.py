@@ -12,6 +12,7 @@ import yaml
 from kubeflow_trainer_api import models
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.kube.config import PodConfig, ScratchConfig
 from kinetoscope.kube.jobs.render import render_runtime, render_train_job
 from kinetoscope.kube.jobs.request import Engine, TrainingJob
 from kinetoscope.kube.jobs.template import parse_template
@@ -57,20 +58,38 @@ def parts(runtime: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict
     return jobset, pod, container
 
 
+EVERYTHING = PodConfig(
+    image="registry.example.com/trainer@sha256:" + "0" * 64,
+    pull_secrets=("registry",),
+    gpu_resource="amd.com/gpu",
+    devices={"rdma/hca": 1},
+    cpu="8",
+    memory="64Gi",
+    shm="16Gi",
+    scratch=ScratchConfig(size="1Ti", storage_class="local-nvme"),
+    node_selector={"pool": "gpu"},
+    tolerations=({"key": "gpu", "operator": "Exists"},),
+    affinity={"nodeAffinity": {}},
+    topology_spread=({"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "ScheduleAnyway"},),
+    priority_class="high",
+    scheduler="gangs",
+    run_as_user=1234,
+    s3_secret="team-a",  # noqa: S106  # the name of a Secret
+    labels={"example.com/cost": "42"},
+    env={"NCCL_DEBUG": "INFO"},
+    queue="team-a",
+    deadline_hours=0.5,
+)
+CLAIM = PodConfig(scratch=ScratchConfig(claim="scratch"), do_not_disrupt=False)
+
+
 @pytest.mark.parametrize("key", ["training-runtime.yaml", "training-runtime-colossalai.yaml"])
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {
-            "num_nodes": 3,
-            "procs_per_node": 8,
-            "gpus_per_node": 8,
-            "image": "registry.example.com/trainer@sha256:" + "0" * 64,
-            "max_restarts": 0,
-            "priority_class": "high",
-            "env": {"NCCL_DEBUG": "INFO"},
-        },
+        {"num_nodes": 3, "procs_per_node": 8, "max_restarts": 0, "pod": EVERYTHING},
+        {"pod": CLAIM, "grace_seconds": 900, "launched_for": "rabc2345/1"},
     ],
 )
 def test_rendered_objects_are_valid_for_kubeflow_trainer(
@@ -82,20 +101,21 @@ def test_rendered_objects_are_valid_for_kubeflow_trainer(
     _, pod, container = parts(runtime)
     for port in container["ports"]:
         port.setdefault("protocol", "TCP")  # as the model does
+    # The generated models have a class for quantities that takes no value at all.
+    container.pop("resources", None)
     for volume in pod["spec"]["volumes"]:
-        # The generated models have a class for this quantity that takes no value at all.
         volume.get("emptyDir", {}).pop("sizeLimit", None)
+        claim = volume.get("ephemeral", {}).get("volumeClaimTemplate", {}).get("spec", {})
+        claim.pop("resources", None)
     parsed = models.TrainerV1alpha1TrainingRuntime.model_validate(runtime)
     assert parsed.to_dict() == runtime, "the model does not know some keys"
-    # As of volumes: numbers of GPUs are tested below.
-    train_job["spec"]["trainer"].pop("resourcesPerNode", None)
     parsed_job = models.TrainerV1alpha1TrainJob.model_validate(train_job)
     assert parsed_job.to_dict() == train_job, "the model does not know some keys"
 
 
 def test_only_what_the_request_names_is_changed(template: dict[str, Any]) -> None:
     before = copy.deepcopy(template)
-    runtime = render_runtime(template, make_job())
+    runtime = render_runtime(template, make_job(pod=PodConfig(gpus=0, do_not_disrupt=False)))
     assert template == before
     jobset, pod, container = parts(runtime)
     for part in (runtime, jobset, jobset["spec"]["replicatedJobs"][0]["template"], pod):
@@ -105,21 +125,16 @@ def test_only_what_the_request_names_is_changed(template: dict[str, Any]) -> Non
         for label in ("run", "stage"):
             del part["metadata"]["labels"][f"kinetoscope.dev/{label}"]
     assert container.pop("terminationMessagePolicy") == "FallbackToLogsOnError"
+    was = parts(before)[2]
+    assert container.pop("resources") == {k: v for k, v in was.pop("resources").items() if v}
     assert runtime["spec"] == before["spec"]
 
 
-def test_image_restarts_and_priority_go_into_the_runtime(template: dict[str, Any]) -> None:
-    job = make_job(image="other:1", max_restarts=0, priority_class="high")
-    jobset, pod, container = parts(render_runtime(template, job))
-    assert container["image"] == "other:1"
-    assert jobset["spec"]["failurePolicy"]["maxRestarts"] == 0
-    assert len(jobset["spec"]["failurePolicy"]["rules"]) == 2
-    assert pod["spec"]["priorityClassName"] == "high"
-
-
 def test_size_command_and_environment_go_into_the_train_job(template: dict[str, Any]) -> None:
-    job = make_job(num_nodes=2, procs_per_node=4, gpus_per_node=4, env={"B": "2", "A": "1"})
+    pod = PodConfig(env={"B": "1", "C": "3"}, deadline_hours=0.0001)
+    job = make_job(num_nodes=2, procs_per_node=4, pod=pod, env={"B": "2", "A": "1"})
     spec = render_train_job(template, job)["spec"]
+    env = {"A": "1", "B": "2", "C": "3"}
     assert spec == {
         "runtimeRef": {
             "apiGroup": "trainer.kubeflow.org",
@@ -130,13 +145,30 @@ def test_size_command_and_environment_go_into_the_train_job(template: dict[str, 
             "numNodes": 2,
             "numProcPerNode": 4,
             "command": ["kino", "step"],
-            "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
-            "resourcesPerNode": {
-                "requests": {"nvidia.com/gpu": "4"},
-                "limits": {"nvidia.com/gpu": "4"},
-            },
+            "env": [{"name": name, "value": value} for name, value in env.items()],
         },
+        "activeDeadlineSeconds": 1,
     }
+
+
+def test_a_runtime_s_digest_is_of_all_that_was_rendered(template: dict[str, Any]) -> None:
+    def digest(job: TrainingJob, image: str = "") -> str:
+        changed = copy.deepcopy(template)
+        parts(changed)[2]["image"] = image or parts(template)[2]["image"]
+        rendered = render_runtime(changed, job)
+        return str(rendered["metadata"]["annotations"]["kinetoscope.dev/runtime-digest"])
+
+    jobs = [make_job(), make_job(max_restarts=5), make_job(pod=EVERYTHING), make_job(pod=CLAIM)]
+    digests = {digest(job) for job in jobs} | {digest(jobs[0], "other:1")}
+    assert len(digests) == 5
+    assert digest(make_job()) == digest(jobs[0])
+
+
+def test_who_wants_the_job_is_told_where_it_is_known(template: dict[str, Any]) -> None:
+    told = "kinetoscope.dev/launched-for"
+    metadata = render_train_job(template, make_job(launched_for="rabc2345/2"))["metadata"]
+    assert metadata["annotations"][told] == "rabc2345/2"
+    assert told not in render_train_job(template, make_job())["metadata"]["annotations"]
 
 
 def test_both_objects_carry_the_request_s_digest_and_no_chart_label(

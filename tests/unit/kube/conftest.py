@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny import kube_api
+from tiny.kube_api import Api
+
+from kinetoscope.kube.connection import Cluster
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def cluster(api: Api, tmp_path: Path) -> Iterator[Cluster]:
+    server = kube_api.serve(api)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield kube_api.connect_to(server.server_port, tmp_path)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def empty(api: Api) -> Api:
+    """A namespace with the chart's template and without jobs."""
+    api.has(kube_api.TEMPLATES, kube_api.make_template())
+    for path in (kube_api.JOBS, kube_api.PODS, kube_api.RUNTIMES, kube_api.TRAIN_JOBS):
+        api.lists(path)
+    api.has(kube_api.RUNTIMES, {}, method="POST")
+    api.has(kube_api.TRAIN_JOBS, kube_api.train_job(), method="POST")
+    return api
