@@ -39,6 +39,8 @@ CpuQuantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?m?$")]
 ByteQuantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
+# The value of a label, too.
+QueueName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$")]
 LabelKey = Annotated[
     str, Field(pattern=r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
 ]
@@ -110,7 +112,7 @@ class PodConfig(Config):
     env: dict[VariableName, str] = {}
     """Further environment variables, e.g. ``NCCL_DEBUG``; never a secret: who may read the job
     reads them."""
-    queue: LabelValue | None = None
+    queue: QueueName | None = None
     """Kueue's local queue, which then starts and suspends the job."""
     do_not_disrupt: bool = True
     """Ask autoscalers not to take the node away."""

@@ -99,6 +99,8 @@ def test_what_pods_may_be_given(given: dict[str, Any]) -> None:
         ({"env": {"A-B": "x"}}, "env"),
         ({"env": {"": "x"}}, "env"),
         ({"queue": "a/b"}, "queue"),
+        ({"queue": ""}, "queue"),
+        ({"queue": "x" * 64}, "queue"),
         ({"gang_minutes": -1}, "gang_minutes"),
         ({"orphan_minutes": 0}, "orphan_minutes"),
         ({"deadline_hours": 0}, "deadline_hours"),
