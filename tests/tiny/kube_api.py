@@ -46,6 +46,8 @@ class Api:
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], Callable[[], Answer]] = {}
         self.requests: list[Request] = []
+        self.changes: list[dict[str, Any]] = []
+        """Objects whose changes those hear of who watch, one each."""
 
     def has(self, path: str, value: dict[str, Any], *, method: str = "GET") -> None:
         """Answer with a value from now on."""
@@ -59,8 +61,11 @@ class Api:
         """Return the requests of a method."""
         return [request for request in self.requests if request.method == method]
 
-    def answer(self, method: str, path: str) -> Answer:
+    def answer(self, method: str, path: str, query: str) -> Answer:
         """Return the status and the body of an answer."""
+        if "watch=True" in query:
+            change = {"type": "MODIFIED", "object": self.changes.pop(0)} if self.changes else {}
+            return 200, change
         given = self.answers.get((method, path))
         return given() if given else status(404, "NotFound", f"{path} not found")
 
@@ -80,8 +85,8 @@ def serve(api: Api) -> ThreadingHTTPServer:
             path, _, query = self.path.partition("?")
             kind = self.headers.get("Content-Type")
             api.requests.append(Request(self.command, path, query, kind, body))
-            code, value = api.answer(self.command, path)
-            data = json.dumps(value).encode()
+            code, value = api.answer(self.command, path, query)
+            data = f"{json.dumps(value)}\n".encode() if value else b""
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))

@@ -169,8 +169,9 @@ def _next_pod(
         ):
             return pod_state(event["raw_object"])
     except (ClusterError, ApiException, urllib3.exceptions.HTTPError):
-        # The next look tells what is the matter; it must not come at once and for ever.
-        time.sleep(max(0.0, seconds - (time.monotonic() - started)))
+        pass  # the next look tells what is the matter
     finally:
         watch.stop()
+    # A stream that fails or ends early must not have the next look come at once and for ever.
+    time.sleep(max(0.0, seconds - (time.monotonic() - started)))
     return None

@@ -63,6 +63,27 @@ def test_pods_of_a_job_that_was_deleted_are_seen_until_they_have_left(
     assert [one.reason for one in observe(cluster, JOB).failures] == ["OOMKilled"]
 
 
+def test_a_failure_that_only_a_watcher_saw_is_kept(api: Api, cluster: Cluster) -> None:
+    api.lists(EVENTS)
+    api.lists(PODS, pod(0))
+    answers = iter([train_job()] * 2)
+    api.answers["GET", TRAIN_JOB] = lambda: (200, next(answers, train_job("Complete")))
+    killed = container(terminated={"exitCode": 137, "reason": "OOMKilled"})
+    api.changes = [pod(0, name="train-node-0-0-first", phase="Failed", **killed)]
+    seen = wait(cluster, JOB)
+    assert seen.state == "succeeded"
+    assert [(one.name, one.reason) for one in seen.failures] == [
+        ("train-node-0-0-first", "OOMKilled")
+    ]
+
+
+def test_a_stream_that_ends_at_once_brings_no_rush_of_looks(api: Api, cluster: Cluster) -> None:
+    api.has(TRAIN_JOB, train_job())
+    api.lists(PODS, pod())
+    assert wait(cluster, JOB, timeout_seconds=1.5).state == "running"
+    assert len([request for request in api.requests if request.path == TRAIN_JOB]) <= 3
+
+
 def test_a_job_tells_who_it_is_for_and_that_it_leaves(api: Api, cluster: Cluster) -> None:
     annotations = {"kinetoscope.dev/launched-for": "rabc2345/2"}
     api.has(TRAIN_JOB, train_job(annotations=annotations, deletionTimestamp="2026-11-24T00:00:00Z"))
