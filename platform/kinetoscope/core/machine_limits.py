@@ -19,6 +19,8 @@ _MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+# Where the kernel counts the processes that it killed for want of memory.
+_KILLS_FILES = ("memory.events", "memory.oom_control")
 _SHM = Path("/dev/shm")  # noqa: S108 - where Linux shares memory
 
 
@@ -70,6 +72,22 @@ def memory_limit_bytes(
             if limit is not None and used is not None:
                 found.append((limit, used - _entry(folder / "memory.stat", cache_name)))
     return min(found, default=None)
+
+
+def out_of_memory_kills(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
+    """Return how many processes of this cgroup the kernel has killed for want of memory, so far.
+
+    Where it does not count them, that is 0.
+
+    Args:
+        cgroups: where the cgroup file systems are mounted.
+        membership: the kernel's list of this process's cgroups.
+    """
+    for folder in _folders(cgroups, membership, "memory"):
+        for name in _KILLS_FILES:
+            if (folder / name).is_file():  # the innermost: the others count strangers, too
+                return _entry(folder / name, "oom_kill")
+    return 0
 
 
 def free_memory() -> Memory:

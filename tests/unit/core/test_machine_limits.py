@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kinetoscope.core.machine_limits import memory_limit_bytes, usable_cores
+from kinetoscope.core.machine_limits import (
+    memory_limit_bytes,
+    out_of_memory_kills,
+    usable_cores,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,3 +96,33 @@ def test_file_cache_does_not_count_as_used(
 def test_no_limit_is_none(tmp_path: Path) -> None:
     files = {"pods/mine/memory.max": "max\n", "pods/mine/memory.current": "5\n"}
     assert memory_limit_bytes(*_tree(tmp_path, V2, files)) is None
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "kills"),
+    [
+        pytest.param(
+            V2,
+            {
+                "pods/mine/memory.events": "low 0\noom 2\noom_kill 3\noom_group_kill 0\n",
+                "pods/memory.events": "oom_kill 9\n",
+            },
+            3,
+            id="v2",
+        ),
+        pytest.param(
+            V1,
+            {"memory/mine/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n"},
+            4,
+            id="v1",
+        ),
+        # In a container, the path is the host's, and the top is the container's own.
+        pytest.param(V1, {"memory/memory.oom_control": "oom_kill 5\n"}, 5, id="v1 in a container"),
+        pytest.param(V1, {"memory/memory.oom_control": "under_oom 0\n"}, 0, id="an old kernel"),
+        pytest.param(V2, {}, 0, id="nothing"),
+    ],
+)
+def test_processes_that_the_kernel_killed_for_memory_are_counted(
+    tmp_path: Path, membership: str, files: dict[str, str], kills: int
+) -> None:
+    assert out_of_memory_kills(*_tree(tmp_path, membership, files)) == kills
