@@ -338,6 +338,15 @@ def _supervisors() -> list[psutil.Process]:
     return [child for child in children if "kinetoscope.steps.supervisor" in child.cmdline()]
 
 
+def test_a_launch_here_takes_nothing_of_its_own_starters_ranks(
+    make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setenv("PET_NPROC_PER_NODE", "2")
+    assert execute(make_spec()).generation == 1
+
+
 def test_a_missing_artifact_is_named(make_spec: MakeSpec) -> None:
     with pytest.raises(NotFoundError, match="no artifact 'other', only"):
         execute(make_spec()).artifact("other")

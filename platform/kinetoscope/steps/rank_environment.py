@@ -73,6 +73,12 @@ class RankEnvironment:
         }
 
 
+# What tells of several ranks, and would count for nothing without the first of its kind.
+_OF_NO_USE_ALONE = {
+    "RANK": {"WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
+    "PET_NNODES": {"PET_NPROC_PER_NODE", "PET_NODE_RANK"},
+}
+
 ALONE = RankEnvironment(1, 0, 1, 0, LOOPBACK, 0)
 """Of a job's only rank."""
 
@@ -82,15 +88,23 @@ def read_rank_environment(variables: Mapping[str, str]) -> RankEnvironment:
 
     ``RANK``, ``WORLD_SIZE`` and their like name one rank. Otherwise Kubeflow Trainer's
     ``PET_NNODES``, ``PET_NPROC_PER_NODE``, ``PET_NODE_RANK``, ``PET_MASTER_ADDR`` and
-    ``PET_MASTER_PORT`` name the ranks of a pod. Without either, this is the only rank.
+    ``PET_MASTER_PORT`` name the ranks of a pod. Without any of them, this is the only rank.
 
     Raises:
-        ConfigError: a variable is missing, is no whole number or is out of range.
+        ConfigError: a variable is missing, also the first of either kind where others of it are
+            there; or one is no whole number or is out of range.
     """
     if "RANK" in variables:
         return _one_rank(variables)
     if "PET_NNODES" in variables:
         return _trainer_node(variables)
+    for first, others in _OF_NO_USE_ALONE.items():
+        for name in sorted(others & variables.keys()):
+            raise ConfigError(
+                f"{name}={variables[name]!r} is set, and {first} is not: nothing says which ranks "
+                "this process has",
+                hint=f"set {first}, too, or unset {name}",
+            )
     return ALONE
 
 

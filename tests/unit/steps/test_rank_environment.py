@@ -73,6 +73,22 @@ def test_wrong_variables_are_refused_by_name(changed: dict[str, str], says: str)
         read_rank_environment(TRAINER | changed)
 
 
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE='2' is set, and RANK is not"),
+        ({"LOCAL_RANK": "1", "MASTER_ADDR": "a"}, "LOCAL_RANK='1' is set, and RANK is not"),
+        ({"PET_NPROC_PER_NODE": "2"}, "PET_NPROC_PER_NODE='2' is set, and PET_NNODES is not"),
+        ({"PET_NODE_RANK": "1"}, "PET_NODE_RANK='1' is set, and PET_NNODES is not"),
+    ],
+)
+def test_half_of_what_tells_of_ranks_is_not_taken_for_being_alone(
+    variables: dict[str, str], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_rank_environment(variables)
+
+
 def test_a_name_that_never_resolves_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KinetoscopeError, match=r"'nobody\.invalid', did not resolve within 0 s"):
         wait_for_host("nobody.invalid", timeout_seconds=0)

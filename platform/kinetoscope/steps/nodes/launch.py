@@ -11,6 +11,7 @@ import time
 from uuid import uuid4
 
 from kinetoscope.core.errors import ExitCode
+from kinetoscope.core.settings import rank_variables
 from kinetoscope.steps.contract import RuntimeConfig
 from kinetoscope.steps.nodes.node import CAUSE_SECONDS
 from kinetoscope.steps.rank_environment import LOOPBACK, free_port
@@ -47,7 +48,8 @@ def run_supervisors(spec_uri: str, runtime: RuntimeConfig) -> ExitCode:
 
 def _environment() -> dict[str, str]:
     """Return this process's variables but those that would tell a supervisor of other ranks."""
-    return {k: v for k, v in os.environ.items() if k != "RANK" and not k.startswith("PET_")}
+    of_ranks = rank_variables()
+    return {name: value for name, value in os.environ.items() if name not in of_ranks}
 
 
 def _start(
