@@ -12,6 +12,7 @@
     |-- ClusterError                 1   the Kubernetes API did not do what it was asked
     |-- SupersededError              1   a later attempt of the same step has taken over
     |-- PreemptedError              75   told to stop; the state is saved
+    |   +-- WithdrawnError          79   the same, and nobody waits for it any more
     |-- StalledError                76   no progress for too long
     |-- DivergedError               77   the loss is not finite
     +-- LostPeerError               78   another rank has ended, or can't be reached
@@ -102,6 +103,12 @@ class PreemptedError(KinetoscopeError):
     """The step was told to stop; its state is saved."""
 
     exit_code = ExitCode.PREEMPTED
+
+
+class WithdrawnError(PreemptedError):
+    """The step was told to stop for good: its state is saved, and nobody waits for it any more."""
+
+    exit_code = ExitCode.WITHDRAWN
 
 
 class StalledError(KinetoscopeError):

@@ -245,6 +245,15 @@ def pod_uid() -> str:
     return os.environ.get("KINO_POD_UID", "")
 
 
+def stop_file() -> Path | None:
+    """Return ``$KINO_STOP_FILE``: once it is there, a pod's supervisor is told to stop.
+
+    A pod's preStop hook makes it; None where there is no such hook.
+    """
+    named = os.environ.get("KINO_STOP_FILE")
+    return Path(named) if named else None
+
+
 def launch_id() -> str:
     """Return ``$KINO_LAUNCH_ID``, which all ranks of one launch share; empty by default.
 

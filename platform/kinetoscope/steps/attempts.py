@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from kinetoscope.core.errors import (
     CorruptError,
@@ -36,7 +37,12 @@ class _LookAgainError(Exception):
     """Somebody else was first."""
 
 
-def acquire(store: ObjectStore, spec: StepSpec, should_stop: Callable[[], bool]) -> LedgerState:
+def acquire(
+    store: ObjectStore,
+    spec: StepSpec,
+    should_stop: Callable[[], bool],
+    beginning: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> LedgerState:
     """Take the lease, waiting for a living holder; return the state with one's own attempt.
 
     Where the step has a result, there is nothing left to do: the state has it, and no new attempt.
@@ -44,10 +50,13 @@ def acquire(store: ObjectStore, spec: StepSpec, should_stop: Callable[[], bool])
     Args:
         store: the step's own store.
         spec: what the attempt is to run.
-        should_stop: polled while waiting; raises ``PreemptedError`` when it answers True.
+        should_stop: polled before and while waiting.
+        beginning: wraps what begins the attempt, at the end of which it is begun, unless that
+            raises.
 
     Raises:
         CorruptError: the step's ledger is damaged, or gone.
+        PreemptedError: ``should_stop`` answered True; or what it raises.
         DivergedError: attempts of this start end again and again without having come further.
         UserError: a version of Kinetoscope that kept no ledger began the step.
     """
@@ -63,7 +72,9 @@ def acquire(store: ObjectStore, spec: StepSpec, should_stop: Callable[[], bool])
         try:
             inherited = 0.0 if state.ended else _told_progress(store, state.generation)
             begin = _begin(spec, state.generation, inherited)
-            return ledger.append(begin, state.generation + 1)
+            _stop_if(should_stop, store)
+            with beginning():
+                return ledger.append(begin, state.generation + 1)
         except (_LookAgainError, ResultThereError):
             continue
     return state
@@ -136,8 +147,7 @@ def _holder_is_gone(
     seen_beat = -1
     seen_at = time.monotonic()
     while time.monotonic() - seen_at < LEASE_SECONDS:
-        if should_stop():
-            raise PreemptedError(f"stopped while waiting for {store.uri}")
+        _stop_if(should_stop, store)
         looked_at = time.monotonic()
         state = ledger.state()
         if state.generation != generation or state.result is not None:
@@ -152,6 +162,11 @@ def _holder_is_gone(
             seen_at += time.monotonic() - looked_at
         time.sleep(_POLL_SECONDS)
     return True
+
+
+def _stop_if(should_stop: Callable[[], bool], store: ObjectStore) -> None:
+    if should_stop():
+        raise PreemptedError(f"told to stop before an attempt of {store.uri} was begun")
 
 
 def _told_progress(store: ObjectStore, generation: int) -> float:

@@ -134,6 +134,11 @@ class StepSpec(Record):
     """Number of the run's start that it is run for."""
     stop_key: str = ""
     """Below the root: once there is such an object, the step saves and stops."""
+    launcher_key: str = ""
+    """Below the root: an object that changes while the step's launcher lives; empty where it has
+    none, as on a laptop."""
+    orphan_minutes: PositiveFloat = 15.0
+    """Without a sign of life of its launcher for so long, the step saves and stops for good."""
     reserve_key: str = ""
     """Below the root: an object that only takes up the room to say that a disk is full."""
     origin: dict[str, str] = {}

@@ -6,7 +6,11 @@ from kinetoscope.core.errors import ExitCode
 from kinetoscope.core.full_disk import a_disk_was_full
 from kinetoscope.steps.contract import StepState
 
-_STATES: dict[int, StepState] = {ExitCode.DONE: "done", ExitCode.PREEMPTED: "stopped"}
+_STATES: dict[int, StepState] = {
+    ExitCode.DONE: "done",
+    ExitCode.PREEMPTED: "stopped",
+    ExitCode.WITHDRAWN: "stopped",
+}
 _STOPPED = "told to stop; what was saved before is kept"
 _LOST = "lost a peer: a rank of another node has ended, or the network between them broke"
 OFTEN_MEMORY = "-9 (killed without a word) is often a lack of memory"
@@ -24,7 +28,7 @@ def untold_end(code: int, what_ended: str) -> tuple[str, str]:
         code: the attempt's.
         what_ended: what is known else, e.g. ``the ranks ended with [-9]``.
     """
-    if code == ExitCode.PREEMPTED:
+    if code in (ExitCode.PREEMPTED, ExitCode.WITHDRAWN):
         return _STOPPED, ""
     if code == ExitCode.LOST_PEER:
         return _LOST, "the log of the node that ended first says why"

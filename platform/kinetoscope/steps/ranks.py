@@ -22,6 +22,7 @@ _WORST_FIRST = (
     ExitCode.DISK_FULL,
     ExitCode.STALLED,
     ExitCode.FAILED,
+    ExitCode.WITHDRAWN,
 )
 # What was told to this process alone; a rank that read it would take itself for the whole node.
 _OF_THE_STARTER = ("_KFP_RUNTIME", "PET_")

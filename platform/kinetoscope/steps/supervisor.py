@@ -7,40 +7,25 @@ the step's lease. It is PID 1 of a training pod and the same command on a laptop
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
 
-from kinetoscope.core.errors import ExitCode, KinetoscopeError, PreemptedError
-from kinetoscope.core.full_disk import disk_full_or_raise
-from kinetoscope.core.settings import rank_variables
-from kinetoscope.steps.contract import read_spec
-from kinetoscope.steps.nodes.leader import Leader
-from kinetoscope.steps.nodes.member import Member
-from kinetoscope.steps.rank_environment import supervised_ranks
-from kinetoscope.telemetry.logging_setup import setup_logging
-
-_log = logging.getLogger(__name__)
+from kinetoscope.steps.stop_signals import StopSignals
 
 
-def main(spec_uri: str) -> ExitCode:
+def main(spec_uri: str) -> int:
     """Run this node's part of one attempt of the step that a spec describes."""
-    setup_logging()
-    try:
-        spec = read_spec(spec_uri)
-        ranks = supervised_ranks(rank_variables(), spec.runtime.num_processes)
-        kind = Leader if ranks.node == 0 else Member
-        return kind(spec, spec_uri, ranks).run()
-    except PreemptedError as error:
-        _log.info("%s", error.message)
-        return error.exit_code
-    except KinetoscopeError as error:
-        _log.error("%s", error.message)
-        return error.exit_code
-    except OSError as error:
-        full = disk_full_or_raise(error)
-        _log.error("%s", full.message)
-        return full.exit_code
+    stop = StopSignals()
+    stop.catch()
+    # Not before: it takes up to a second, in which signals would be lost.
+    from kinetoscope.steps.nodes.run import run_node
+
+    return run_node(spec_uri, stop)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    code = main(sys.argv[1])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Python's own end would let a signal end the process with another code.
+    os._exit(code)

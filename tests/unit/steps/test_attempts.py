@@ -9,7 +9,7 @@ import pytest
 from tiny.ledgers import ELSEWHERE, begin
 from tiny.steps import step_spec
 
-from kinetoscope.core.errors import CorruptError, DivergedError, UserError
+from kinetoscope.core.errors import CorruptError, DivergedError, PreemptedError, UserError
 from kinetoscope.steps.attempts import acquire
 from kinetoscope.steps.contract import Progress, StepStatus, status_key
 from kinetoscope.steps.ledger.entries import Committed, Ended, Happening, Saved
@@ -97,10 +97,18 @@ def test_attempts_that_end_for_free_and_come_no_further_are_braked(
         [_ends(78), _ends(78)],
         [_ends(78), _ends(78), _ends(75, told_to_stop=True)],
         [_ends(78), _ends(78, steps=3.0), _ends(78), _ends(78)],
+        [_ends(79), _ends(79), _ends(79)],
         [_ends(78), _ends(78), _ends(1)],  # counted by the budget of restarts
         [_ends(78), _ends(78), "saved"],
     ],
-    ids=["too few", "told to stop", "came further", "a crash", "killed after it saved"],
+    ids=[
+        "too few",
+        "told to stop",
+        "withdrawn",
+        "came further",
+        "a crash",
+        "killed after it saved",
+    ],
 )
 def test_others_are_not(store: DirectoryStore, ends: list[Any]) -> None:
     for end in ends:
@@ -109,6 +117,12 @@ def test_others_are_not(store: DirectoryStore, ends: list[Any]) -> None:
             end = Saved(prefix="checkpoints/a", manifest="sha256:a", step=3)
         add(store, end, generation)
     assert acquire(store, SPEC, lambda: False).generation == len(ends) + 1
+
+
+def test_who_is_told_to_stop_before_it_begins_begins_nothing(store: DirectoryStore) -> None:
+    with pytest.raises(PreemptedError, match=r"before an attempt of .* was begun"):
+        acquire(store, SPEC, lambda: True)
+    assert Ledger(store).state().number == 0
 
 
 def test_one_that_was_killed_after_it_said_that_it_came_further_was_not_in_vain(

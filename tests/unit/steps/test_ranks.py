@@ -190,6 +190,9 @@ def test_one_rank_has_a_number_and_a_starter_of_ranks_has_none() -> None:
         ([78, -9], False, ExitCode.FAILED),
         ([78, 75], True, ExitCode.PREEMPTED),
         ([78, 75], False, ExitCode.LOST_PEER),
+        ([75, 79, 78], True, ExitCode.WITHDRAWN),
+        ([75, 79, 78], False, ExitCode.WITHDRAWN),
+        ([79, 1], True, ExitCode.FAILED),
         ([99], False, ExitCode.FAILED),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from kinetoscope.core.config_model import Record
+from kinetoscope.core.errors import ExitCode
 from kinetoscope.steps.process_identity import ProcessIdentity
 
 
@@ -187,7 +188,8 @@ class LedgerState(Record):
             case Committed():
                 return {"result": what}
             case Ended():
-                told = what.steps > 0 or what.told_to_stop
+                withdrawn = what.code == ExitCode.WITHDRAWN
+                told = what.steps > 0 or what.told_to_stop or withdrawn
                 return {"ended": what, "progressed": self.progressed or told}
 
     def _begun(self, what: Attempt) -> dict[str, Any]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from kinetoscope.core.errors import ExitCode, StorageError, SupersededError
+from kinetoscope.core.full_disk import disk_full_or_raise
 from kinetoscope.steps.contract import JOINED, Report
 from kinetoscope.steps.endings import ending_state
+from kinetoscope.steps.ledger.entries import LedgerState
 from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.nodes.node import (
     BEAT_SECONDS,
     CAUSE_SECONDS,
     END_SECONDS,
+    FREE,
     LOOK_SECONDS,
     Node,
 )
@@ -35,23 +39,34 @@ class Member(Node):
         self._report: NodeReport | None = None
         self._generation = 0
         self._is_done = False
-        with self.folder() as folder:
-            ranks = self.start_ranks(folder, None)
+        self.stop.begin()
+        try:
+            with self.folder() as folder:
+                code = self._run_ranks(folder)
+        except SupersededError as error:
+            _log.error("%s", error.message)
+            return error.exit_code
+        except OSError as error:
+            full = disk_full_or_raise(error)
+            if self._report is not None:
+                self.tell_disk_full(full, self._report)
+            return full.exit_code
+        return self._as_the_attempt_ended(code) if code in FREE else code
+
+    def _run_ranks(self, folder: Path) -> ExitCode:
+        with self.started_ranks(folder, None) as ranks:
             try:
                 code = self.watch(ranks, folder, self._beside(folder))
-                ranks.close()
-            except SupersededError as error:
-                _log.error("%s", error.message)
-                return error.exit_code
-            finally:
-                ranks.close()
+            except OSError:
+                with suppress(OSError):
+                    self._join(folder)  # to be able to tell of it
+                raise
+            ranks.close()
             if self._is_done:  # however its ranks ended that the result found still at work
                 code = ExitCode.DONE
-            end = self.end_of(folder, code, ranks.codes())
+            end = self.end_of(folder, code, ranks)
             _log.info("node %d ended with code %d: %s", self.environment.node, code, end.reason)
             self._tell_end(folder, end)
-        if code == ExitCode.LOST_PEER:
-            self._wait_for_the_cause()
         return code
 
     def _beside(self, folder: Path) -> list[Repeating]:
@@ -99,15 +114,39 @@ class Member(Node):
         except StorageError as error:
             _log.error("the end of the node is not noted: %s", error.message)
 
-    def _wait_for_the_cause(self) -> None:
-        """Let the node that is the cause end first: whoever restarts us judges by that."""
+    def _as_the_attempt_ended(self, code: ExitCode) -> ExitCode:
+        """Return the code to end with, once the first node has told how the attempt ended.
+
+        Whoever restarts us judges by the pod that ends first. So none may end with a code that
+        means a free restart before the one that is the cause, or that knows of a stop for good.
+        """
+        if self.withdrawn:
+            code = ExitCode.WITHDRAWN
+        if self._generation and (code != ExitCode.PREEMPTED or self.spec.launcher_key):
+            state = self._wait_for_the_end()
+            if state is not None and state.result:
+                return ExitCode.DONE
+            if state is not None and state.ended and state.ended.code in set(ExitCode):
+                return ExitCode(state.ended.code)
+        return code
+
+    def _wait_for_the_end(self) -> LedgerState | None:
+        """Wait until the attempt is over; None where that is not told in time.
+
+        The first node tells it again for as long as the store may take, and so long we look.
+        """
         ledger = Ledger(self.store)
+        latest = time.monotonic() + END_SECONDS
         deadline = time.monotonic() + CAUSE_SECONDS
-        while time.monotonic() < deadline and not self.is_told_to_stop():
+        while time.monotonic() < deadline and not self.is_told_from_outside():
             try:
                 state = ledger.state()
             except StorageError:
-                state = None
-            if state and (state.ended or state.result or state.generation > self._generation):
-                return
+                deadline = min(latest, time.monotonic() + CAUSE_SECONDS)
+            else:
+                if state.generation > self._generation:
+                    return None
+                if state.ended or state.result:
+                    return state
             time.sleep(LOOK_SECONDS)
+        return None

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import signal
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from kinetoscope.core.errors import ExitCode
+from kinetoscope.core.errors import DiskFullError, ExitCode, StorageError
 from kinetoscope.core.settings import workspace
 from kinetoscope.steps.contract import (
     Report,
     StepSpec,
     StepStatus,
     attempt_key,
+    make_room,
     stop_requested,
 )
 from kinetoscope.steps.endings import untold_end
@@ -23,6 +24,7 @@ from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.steps.ranks import Ranks
 from kinetoscope.steps.repeating import Repeating
 from kinetoscope.steps.scratch import scratch_folder
+from kinetoscope.steps.stop_signals import StopSignals
 from kinetoscope.steps.watch import Stall, watch
 from kinetoscope.storage.open import open_store
 
@@ -32,6 +34,10 @@ BEAT_SECONDS = 2.0
 END_SECONDS = 60.0
 # How long the real cause of a lost peer may take to be told by its own node.
 CAUSE_SECONDS = 30.0
+# Ends that others lead to, or that somebody asked for: whoever restarts us does so for free.
+FREE = (ExitCode.PREEMPTED, ExitCode.LOST_PEER)
+
+_log = logging.getLogger(__name__)
 
 
 class Node:
@@ -41,38 +47,50 @@ class Node:
         spec: of the step.
         spec_uri: where the ranks read it.
         ranks: which of the job's ranks are this node's.
+        stop: what outside says of stopping.
     """
 
-    def __init__(self, spec: StepSpec, spec_uri: str, ranks: RankEnvironment) -> None:
+    def __init__(
+        self, spec: StepSpec, spec_uri: str, ranks: RankEnvironment, stop: StopSignals
+    ) -> None:
         self.spec = spec
+        self.spec_uri = spec_uri
         self.store = open_store(spec.uri)
         self.environment = ranks
+        self.stop = stop
         self.told_to_stop = False
-        self._spec_uri = spec_uri
+        self.withdrawn = ""
+        """Why nobody waits for the step any more; empty while somebody may."""
         self._parent = os.getppid()
         self._host_pid = int(os.environ.get("KINO_HOST_PID", "0"))
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, self._on_signal)
 
     def folder(self) -> AbstractContextManager[Path]:
         """Give a new folder for what the ranks leave, which is gone afterwards."""
         name = f"{self.spec.name}-{self.spec.fingerprint}-node-{self.environment.node}"
         return scratch_folder(workspace().scratch_path, name)
 
-    def start_ranks(self, folder: Path, generation: int | None) -> Ranks:
-        """Start the node's ranks; those of a member learn the generation from rank 0."""
+    @contextmanager
+    def started_ranks(self, folder: Path, generation: int | None) -> Iterator[Ranks]:
+        """Start the node's ranks; those of a member learn the generation from rank 0.
+
+        None of them is left afterwards.
+        """
         known = {} if generation is None else {"KINO_GENERATION": str(generation)}
-        return Ranks(
+        ranks = Ranks(
             [self.spec.worker],
             self.environment,
             variables={
-                "KINO_SPEC_URI": self._spec_uri,
+                "KINO_SPEC_URI": self.spec_uri,
                 "KINO_ATTEMPT_PATH": str(folder),
                 **known,
             },
             logs=folder / "logs",
             threads=self.spec.runtime.threads_per_process,
         )
+        try:
+            yield ranks
+        finally:
+            ranks.close()
 
     def report(self, folder: Path, generation: int) -> NodeReport:
         """Return what tells the store of this node."""
@@ -107,23 +125,27 @@ class Node:
             Repeating.stop_all(beside)
 
     def is_told_to_stop(self) -> bool:
-        """Tell whether a signal came, a stop was asked for, or whoever started us died."""
-        orphaned = os.getppid() != self._parent or not _is_alive(self._host_pid)
-        self.told_to_stop = self.told_to_stop or orphaned
+        """Tell whether the node is to stop, whoever told it."""
+        self.told_to_stop = self.told_to_stop or self.is_told_from_outside()
         return self.told_to_stop
 
+    def is_told_from_outside(self) -> bool:
+        """Tell whether a signal came, or whoever started us died."""
+        orphaned = os.getppid() != self._parent or not _is_alive(self._host_pid)
+        return orphaned or self.stop.told
+
     def look_for_stop(self) -> None:
-        """Ask the store whether the run is to stop."""
-        self.told_to_stop = self.told_to_stop or stop_requested(self.spec)
+        """Ask the store whether the run is to stop.
 
-    def end_of(self, folder: Path, code: ExitCode, codes: Sequence[int | None]) -> Report:
-        """Return why the ranks ended with a code.
-
-        Args:
-            folder: where they leave their reasons.
-            code: of all of them together.
-            codes: of each.
+        Where a launcher would start the step again, that is for good.
         """
+        if stop_requested(self.spec):
+            self.told_to_stop = True
+            if self.spec.launcher_key:
+                self.withdrawn = self.withdrawn or "the run is to stop"
+
+    def end_of(self, folder: Path, code: ExitCode, ranks: Ranks) -> Report:
+        """Return why the ranks, all of which have ended, ended with a code together."""
         paths = sorted(folder.glob("report-*.json"))
         reports = [Report.from_bytes(path.read_bytes(), str(path)) for path in paths]
         told = next((report for report in reports if report.code == code), None)
@@ -132,12 +154,18 @@ class Node:
             return Report(code=code, reason=reason, hint="the ranks' logs hold their stacks")
         if told is not None or code == ExitCode.DONE:
             return told or Report(code=code, reason="")
-        known = f"the ranks ended with {list(codes)} (a negative number is a signal)"
+        known = f"the ranks ended with {ranks.codes()} (a negative number is a signal)"
         reason, hint = untold_end(code, known)
         return Report(code=code, reason=reason, hint=hint)
 
-    def _on_signal(self, *_: object) -> None:
-        self.told_to_stop = True
+    def tell_disk_full(self, full: DiskFullError, report: NodeReport) -> Report:
+        """Tell of a full disk, with the room that was kept for that."""
+        _log.error("%s", full.message)
+        end = Report(code=full.exit_code, reason=full.message, hint=full.hint or "")
+        with suppress(OSError, StorageError):
+            make_room(self.spec)
+            report.end("failed", end)
+        return end
 
 
 def _is_alive(pid: int) -> bool:
