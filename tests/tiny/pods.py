@@ -46,3 +46,5 @@ def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         if process.poll() is None:
             process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

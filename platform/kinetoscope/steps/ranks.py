@@ -58,6 +58,7 @@ class Ranks:
         environment |= {LIFELINE: str(self._lifeline[0]), **(variables or {})}
         if logs is not None:
             logs.mkdir(parents=True, exist_ok=True)
+        self.numbers = [node.first_rank + local_rank for local_rank in node.local_ranks]
         self._processes: list[subprocess.Popen[bytes]] = []
         for local_rank in node.local_ranks:
             own = environment | node.variables(local_rank)
@@ -103,6 +104,19 @@ class Ranks:
                 elif code == -signal.SIGTERM:
                     codes[index] = ExitCode.PREEMPTED
         return worst_code(codes, told_to_stop=told_to_stop)
+
+    def own_ends(self) -> dict[int, int]:
+        """Return the codes, by number, of the ranks that have ended, and not by a signal of ours.
+
+        Numbers count in the whole job; a negative code is a signal.
+        """
+        ended = zip(self.numbers, self._processes, strict=True)
+        codes = {number: (process.pid, process.poll()) for number, process in ended}
+        return {
+            number: code
+            for number, (pid, code) in codes.items()
+            if code is not None and (pid, -code) not in self._sent
+        }
 
     def close(self) -> None:
         """Kill what still runs and reap all."""

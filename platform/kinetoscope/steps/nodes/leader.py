@@ -125,6 +125,7 @@ class Leader(Node):
             persist(partial(report.ship, at_once=True), seconds=END_SECONDS)
         except (StorageError, SupersededError) as error:
             _log.error("not all is told of the end of the attempt: %s", error.message)
+        self.show_end(folder, end, ranks)
         return ExitCode(end.code)
 
     def _judged(self, end: Report) -> Report:

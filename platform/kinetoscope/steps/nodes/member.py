@@ -67,6 +67,7 @@ class Member(Node):
             end = self.end_of(folder, code, ranks)
             _log.info("node %d ended with code %d: %s", self.environment.node, code, end.reason)
             self._tell_end(folder, end)
+            self.show_end(folder, end, ranks)
         return code
 
     def _beside(self, folder: Path) -> list[Repeating]:

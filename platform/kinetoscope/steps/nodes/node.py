@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from kinetoscope.core.errors import DiskFullError, ExitCode, StorageError
-from kinetoscope.core.settings import workspace
+from kinetoscope.core.settings import pod_uid, workspace
 from kinetoscope.steps.contract import (
     Report,
     StepSpec,
@@ -19,6 +19,7 @@ from kinetoscope.steps.contract import (
     stop_requested,
 )
 from kinetoscope.steps.endings import untold_end
+from kinetoscope.steps.nodes.pod_log import PodLog, last_words, rank_log
 from kinetoscope.steps.nodes.report import NodeReport
 from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.steps.ranks import Ranks
@@ -63,6 +64,7 @@ class Node:
         """Why nobody waits for the step any more; empty while somebody may."""
         self._parent = os.getppid()
         self._host_pid = int(os.environ.get("KINO_HOST_PID", "0"))
+        self._last_words = b""
 
     def folder(self) -> AbstractContextManager[Path]:
         """Give a new folder for what the ranks leave, which is gone afterwards."""
@@ -73,7 +75,7 @@ class Node:
     def started_ranks(self, folder: Path, generation: int | None) -> Iterator[Ranks]:
         """Start the node's ranks; those of a member learn the generation from rank 0.
 
-        None of them is left afterwards.
+        None of them is left afterwards. A pod's log shows that of the first.
         """
         known = {} if generation is None else {"KINO_GENERATION": str(generation)}
         ranks = Ranks(
@@ -87,10 +89,13 @@ class Node:
             logs=folder / "logs",
             threads=self.spec.runtime.threads_per_process,
         )
+        shown = PodLog(rank_log(folder / "logs", ranks.numbers[0])) if pod_uid() else None
         try:
             yield ranks
         finally:
             ranks.close()
+            if shown is not None:
+                shown.close(self._last_words)
 
     def report(self, folder: Path, generation: int) -> NodeReport:
         """Return what tells the store of this node."""
@@ -157,6 +162,10 @@ class Node:
         known = f"the ranks ended with {ranks.codes()} (a negative number is a signal)"
         reason, hint = untold_end(code, known)
         return Report(code=code, reason=reason, hint=hint)
+
+    def show_end(self, folder: Path, end: Report, ranks: Ranks) -> None:
+        """Let a pod's log end with how it ended; the ranks have."""
+        self._last_words = last_words(folder / "logs", end, ranks)
 
     def tell_disk_full(self, full: DiskFullError, report: NodeReport) -> Report:
         """Tell of a full disk, with the room that was kept for that."""
