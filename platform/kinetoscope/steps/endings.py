@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from kinetoscope.core.errors import ExitCode
 from kinetoscope.core.full_disk import a_disk_was_full
+from kinetoscope.core.machine_limits import memory_limit_bytes
+from kinetoscope.core.units import format_bytes
 from kinetoscope.steps.contract import StepState
 
 _STATES: dict[int, StepState] = {
@@ -13,6 +15,7 @@ _STATES: dict[int, StepState] = {
 }
 _STOPPED = "told to stop; what was saved before is kept"
 _LOST = "lost a peer: a rank of another node has ended, or the network between them broke"
+RAISE_MEMORY = "raise the memory limit, or make the micro-batch smaller"
 OFTEN_MEMORY = "-9 (killed without a word) is often a lack of memory"
 
 
@@ -36,3 +39,16 @@ def untold_end(code: int, what_ended: str) -> tuple[str, str]:
         full = a_disk_was_full()
         return full.message, full.hint or ""
     return what_ended, f"see the log; {OFTEN_MEMORY}"
+
+
+def out_of_memory(killed: str) -> tuple[str, str]:
+    """Return reason and hint where the kernel killed a process for want of memory.
+
+    Args:
+        killed: what it was, e.g. ``rank 1``.
+    """
+    limit = memory_limit_bytes()
+    where = (
+        f"at the limit of {format_bytes(limit[0])}" if limit else "since the machine has no more"
+    )
+    return f"out of memory: {killed} was killed {where}", RAISE_MEMORY

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from kinetoscope.core.errors import DiskFullError, ExitCode, StorageError
+from kinetoscope.core.machine_limits import out_of_memory_kills
 from kinetoscope.core.settings import pod_uid, workspace
 from kinetoscope.steps.contract import (
     Report,
@@ -18,7 +20,7 @@ from kinetoscope.steps.contract import (
     make_room,
     stop_requested,
 )
-from kinetoscope.steps.endings import untold_end
+from kinetoscope.steps.endings import out_of_memory, untold_end
 from kinetoscope.steps.nodes.pod_log import PodLog, last_words, rank_log
 from kinetoscope.steps.nodes.report import NodeReport
 from kinetoscope.steps.rank_environment import RankEnvironment
@@ -64,6 +66,7 @@ class Node:
         """Why nobody waits for the step any more; empty while somebody may."""
         self._parent = os.getppid()
         self._host_pid = int(os.environ.get("KINO_HOST_PID", "0"))
+        self._kills = out_of_memory_kills()
         self._last_words = b""
 
     def folder(self) -> AbstractContextManager[Path]:
@@ -151,16 +154,15 @@ class Node:
 
     def end_of(self, folder: Path, code: ExitCode, ranks: Ranks) -> Report:
         """Return why the ranks, all of which have ended, ended with a code together."""
-        paths = sorted(folder.glob("report-*.json"))
-        reports = [Report.from_bytes(path.read_bytes(), str(path)) for path in paths]
-        told = next((report for report in reports if report.code == code), None)
-        if code == ExitCode.STALLED:
-            reason = f"no progress for {self.spec.runtime.stall_seconds:.0f} s"
-            return Report(code=code, reason=reason, hint="the ranks' logs hold their stacks")
-        if told is not None or code == ExitCode.DONE:
-            return told or Report(code=code, reason="")
-        known = f"the ranks ended with {ranks.codes()} (a negative number is a signal)"
-        reason, hint = untold_end(code, known)
+        told = self._told_end(folder, code, ranks)
+        if code not in (ExitCode.FAILED, ExitCode.STALLED) or out_of_memory_kills() <= self._kills:
+            return told
+        ends = ranks.own_ends().items()
+        if killed := [number for number, end in ends if end == -signal.SIGKILL]:
+            reason, hint = out_of_memory(f"rank {killed[0]}")
+        else:  # a process of its own, such as one that loads data
+            reason, hint = out_of_memory("a process of the ranks")
+            reason = f"{reason}; {told.reason}"
         return Report(code=code, reason=reason, hint=hint)
 
     def show_end(self, folder: Path, end: Report, ranks: Ranks) -> None:
@@ -175,6 +177,19 @@ class Node:
             make_room(self.spec)
             report.end("failed", end)
         return end
+
+    def _told_end(self, folder: Path, code: ExitCode, ranks: Ranks) -> Report:
+        paths = sorted(folder.glob("report-*.json"))
+        reports = [Report.from_bytes(path.read_bytes(), str(path)) for path in paths]
+        told = next((report for report in reports if report.code == code), None)
+        if code == ExitCode.STALLED:
+            reason = f"no progress for {self.spec.runtime.stall_seconds:.0f} s"
+            return Report(code=code, reason=reason, hint="the ranks' logs hold their stacks")
+        if told is not None or code == ExitCode.DONE:
+            return told or Report(code=code, reason="")
+        known = f"the ranks ended with {ranks.codes()} (a negative number is a signal)"
+        reason, hint = untold_end(code, known)
+        return Report(code=code, reason=reason, hint=hint)
 
 
 def _is_alive(pid: int) -> bool:
