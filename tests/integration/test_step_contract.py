@@ -195,6 +195,19 @@ def test_a_full_disk_is_told_and_not_tried_again(
         assert "is full" in _supervisor_log(spec)
 
 
+def test_a_disk_too_full_to_begin_the_attempt_is_told_as_its_end(
+    make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "workspace" / "scratch") as disk:
+        fill(disk)
+        spec = make_spec()
+        with pytest.raises(DiskFullError, match=rf"the disk of {disk}"):
+            execute(spec)
+    ended = step_state(spec.uri).ended
+    assert ended is not None
+    assert ended.code == DiskFullError.exit_code
+
+
 def _supervisor_log(spec: StepSpec) -> str:
     return open_store(spec.uri).get_bytes("attempts/000001/logs/supervisor.log").decode()
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny.ledgers import begin
-from tiny.pods import end_all, start_pods
+from tiny.pods import MEETING_WORKER, Pods, end_all, running, start_pods, wait_until
 from tiny.steps import place_worker, step_spec
 
 from kinetoscope.core.errors import ExitCode
@@ -23,50 +21,21 @@ from kinetoscope.steps.nodes.report import read_node_end
 from kinetoscope.steps.results import read_status, step_state
 from kinetoscope.storage.open import open_store
 
-# Ranks that stop together, as those of a training do, and meet in the ledger and in a folder.
-WORKER = """
-import time
-from pathlib import Path
-from kinetoscope.core.errors import PreemptedError
-from kinetoscope.steps.worker import run_worker
-
-def main(ctx):
-    while not (generation := ctx.ledger.state().generation):
-        if ctx.stop_requested:
-            raise PreemptedError("told to stop before all ranks were there")
-        time.sleep(0.05)
-    ctx.join(generation)
-    folder = Path(ctx.config["folder"])
-    (folder / f"up-{ctx.rank}").touch()
-    stop = folder / "stop"
-    for part in range(6000):
-        if ctx.stop_requested:
-            stop.touch()
-        if stop.exists():
-            time.sleep(ctx.config.get("saves", 0) if ctx.rank == 0 else 0)
-            raise PreemptedError("it is saved")
-        time.sleep(0.05)
-        ctx.progress(part + 1, 6000, "parts", kept=0)
-
-if __name__ == "__main__":
-    run_worker(main)
-"""
 STOP_KEY = "runs/raaaaaaa/stop.json"
 LAUNCHER_KEY = "runs/raaaaaaa/launcher"
 PODS = [ExitCode.WITHDRAWN, ExitCode.WITHDRAWN]
 
 MakeSpec = Callable[..., StepSpec]
-Pods = list[subprocess.Popen[bytes]]
 
 
 @pytest.fixture
 def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSpec:
-    place_worker(tmp_path, monkeypatch, "withdrawn_worker", WORKER)
+    place_worker(tmp_path, monkeypatch, "meeting_worker", MEETING_WORKER)
 
     def make(num_nodes: int = 1, *, orphan_minutes: float = 15, **config: Any) -> StepSpec:
         return step_spec(
             "toy",
-            "withdrawn_worker",
+            "meeting_worker",
             (tmp_path / "objects").as_uri(),
             {"folder": str(tmp_path)} | config,
             stop_key=STOP_KEY,
@@ -76,25 +45,6 @@ def make_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSpec:
         )
 
     return make
-
-
-@contextmanager
-def running(spec: StepSpec, folder: Path) -> Iterator[Pods]:
-    """Start the pods of a step, give them when all ranks are at work, and leave none behind."""
-    pods = start_pods(spec, spec.runtime.num_nodes)
-    try:
-        for rank in range(len(pods)):
-            wait_until((folder / f"up-{rank}").exists)
-        yield pods
-    finally:
-        end_all(pods)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def codes(pods: Pods, seconds: float = 60) -> list[int]:

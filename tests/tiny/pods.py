@@ -5,11 +5,45 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from kinetoscope.steps.contract import StepSpec, write_spec
 from kinetoscope.steps.rank_environment import LOOPBACK, free_port
+
+Pods = list[subprocess.Popen[bytes]]
+
+# Ranks that stop together, as those of a training do; they meet in the ledger and in `folder`.
+MEETING_WORKER = """
+import time
+from pathlib import Path
+from kinetoscope.core.errors import PreemptedError
+from kinetoscope.steps.worker import run_worker
+
+def main(ctx):
+    while not (generation := ctx.ledger.state().generation):
+        if ctx.stop_requested:
+            raise PreemptedError("told to stop before all ranks were there")
+        time.sleep(0.05)
+    ctx.join(generation)
+    folder = Path(ctx.config["folder"])
+    (folder / f"up-{ctx.rank}").touch()
+    stop = folder / "stop"
+    for part in range(6000):
+        if ctx.stop_requested:
+            stop.touch()
+        if stop.exists():
+            time.sleep(ctx.config.get("saves", 0) if ctx.rank == 0 else 0)
+            raise PreemptedError("it is saved")
+        time.sleep(0.05)
+        ctx.progress(part + 1, 6000, "parts", kept=0)
+
+if __name__ == "__main__":
+    run_worker(main)
+"""
 
 
 def start_pods(
@@ -18,7 +52,7 @@ def start_pods(
     *,
     stdout: IO[bytes] | int | None = None,
     variables: dict[str, str] | None = None,
-) -> list[subprocess.Popen[bytes]]:
+) -> Pods:
     """Start the supervisors of a step's nodes, each in a session of its own."""
     port = str(free_port())
     command = [sys.executable, "-m", "kinetoscope.steps.supervisor", write_spec(spec)]
@@ -38,6 +72,26 @@ def start_pods(
             subprocess.Popen(command, env=environment, stdout=stdout, start_new_session=True)
         )
     return pods
+
+
+@contextmanager
+def running(spec: StepSpec, folder: Path) -> Iterator[Pods]:
+    """Start a step of `MEETING_WORKER`; give its pods when all ranks are at work."""
+    pods = start_pods(spec, spec.runtime.num_nodes)
+    try:
+        for rank in range(len(pods)):
+            wait_until((folder / f"up-{rank}").exists)
+        yield pods
+    finally:
+        end_all(pods)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for something that is about to happen."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
