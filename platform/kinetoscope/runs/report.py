@@ -19,7 +19,7 @@ from kinetoscope.runs.records import Run
 from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.view import run_row, step_results, step_row
 from kinetoscope.steps.contract import StepResult
-from kinetoscope.steps.endings import OFTEN_MEMORY
+from kinetoscope.steps.endings import OFTEN_MEMORY, ending_state
 from kinetoscope.steps.results import read_status, step_state
 from kinetoscope.storage.open import open_store
 
@@ -54,7 +54,7 @@ def _end(run: Run, start: RunStart) -> End:
         return End(state="succeeded", finished_at=time.time())
     told = failure or _untold(run, start, open_steps[0])
     state: RunState = "failed"
-    if told.code == ExitCode.PREEMPTED or start.stop_requested():
+    if ending_state(told.code) == "stopped" or start.stop_requested():
         state = "stopped"
         told = told.model_copy(update={"hint": f"kino resume {run.run_id} continues it"})
     return End(state=state, finished_at=time.time(), **told.model_dump())

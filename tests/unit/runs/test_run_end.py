@@ -9,7 +9,7 @@ from tiny.ledgers import begin
 from tiny.runs import STEPS, new_run, set_running
 from tiny.small_disk import fill, small_disk
 
-from kinetoscope.core.errors import PreemptedError
+from kinetoscope.core.errors import PreemptedError, WithdrawnError
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.record_types import End, Failure, StepRecord
 from kinetoscope.runs.records import Run
@@ -67,10 +67,11 @@ def test_what_the_step_itself_said_is_not_lost_with_its_process() -> None:
     assert (end.code, end.reason) == (77, "loss is nan")
 
 
-def test_a_stopped_run_says_how_to_continue() -> None:
+@pytest.mark.parametrize("kind", [PreemptedError, WithdrawnError])
+def test_a_stopped_run_says_how_to_continue(kind: type[PreemptedError]) -> None:
     run = new_run("raaaaaaa")
     run.latest_start().note_failure(
-        Failure.of(STEPS[0], PreemptedError("told to stop; step 5 of 9 is saved"))
+        Failure.of(STEPS[0], kind("told to stop; step 5 of 9 is saved"))
     )
     end = _end(run)
     assert (end.state, end.hint) == ("stopped", "kino resume raaaaaaa continues it")
