@@ -106,6 +106,27 @@ def test_a_stop_is_heard_whenever_it_comes(
     assert ended is None or ended.told_to_stop
 
 
+def test_signals_are_heard_before_anything_that_takes_time_is_imported(start: Start) -> None:
+    parent = start()
+    try:
+        first = Path(f"/proc/{first_process(parent)}")
+        deadline = time.monotonic() + 10
+        while not catches(first, signal.SIGTERM):
+            assert time.monotonic() < deadline
+        assert "pydantic" not in (first / "maps").read_text()
+        os.kill(int(first.name), signal.SIGTERM)
+        assert parent.wait(5) == ExitCode.PREEMPTED
+    finally:
+        end_all([parent])
+
+
+def catches(process: Path, signum: int) -> bool:
+    """Tell whether a process has a handler for a signal, given its folder in ``/proc``."""
+    rows = (row.split(":\t") for row in (process / "status").read_text().splitlines())
+    mask = next(int(value, 16) for name, value in rows if name == "SigCgt")
+    return bool(mask & 1 << (signum - 1))
+
+
 @pytest.mark.parametrize("moment", [0.0, 3.0])
 def test_the_file_alone_is_a_stop(start: Start, tmp_path: Path, moment: float) -> None:
     stop_file = tmp_path / "stop"

@@ -25,8 +25,9 @@ from kinetoscope.steps.worker import Outputs, run_worker
 def main(ctx):
     print("rank", ctx.rank, "begins")
     goes_on = Path(ctx.config["goes_on"])
-    while not goes_on.exists():
-        time.sleep(0.05)
+    for _ in range(400):
+        if not goes_on.exists():
+            time.sleep(0.05)
     for line in range(ctx.config["lines"]):
         print("rank", ctx.rank, "line", line)
     if ctx.rank == ctx.config.get("victim"):
@@ -102,7 +103,8 @@ def test_a_pods_log_ends_with_the_cause_whichever_rank_it_is(
 ) -> None:
     (tmp_path / "goes-on").touch()
     spec = make_spec(2, victim=victim)
-    pods = start_pods(spec, stdout=subprocess.PIPE)
+    # Of one pipe, as Kubernetes keeps them as one log.
+    pods = start_pods(spec, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         shown = stdout_of(pods[0]).read()
         assert pods[0].wait(60) == ExitCode.FAILED
@@ -110,7 +112,7 @@ def test_a_pods_log_ends_with_the_cause_whichever_rank_it_is(
         end_all(pods)
     assert shown.startswith(log_of(spec, 0))
     lines = shown.decode().removeprefix(log_of(spec, 0).decode()).splitlines()
-    assert lines[-1] == "ended with code 1: ValueError: seven"
+    assert lines[-1].endswith("node 0 ended with code 1: ValueError: seven")
     marked = [line.removeprefix("[rank 1] ") for line in lines if line.startswith("[rank 1] ")]
     assert marked == (log_of(spec, 1).decode().splitlines()[-30:] if victim else [])
     assert len(lines) == len(marked) + 1

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from integration.minio_server import MinioServer
 from tiny.steps import place_worker, start_supervisor, step_spec
 
-from kinetoscope.core.errors import ExitCode
+from kinetoscope.core.errors import ExitCode, StorageError
 from kinetoscope.steps.contract import RuntimeConfig, StepSpec
 from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import open_store
@@ -123,6 +125,38 @@ def test_a_signal_reaches_the_ranks_while_the_store_is_away(
     status = read_status(spec.uri)
     assert status is not None
     assert (status.state, status.reason) == ("stopped", "saved")
+
+
+def test_a_store_that_is_away_says_nothing_of_the_launcher(
+    server: MinioServer, tmp_path: Path
+) -> None:
+    spec = make_spec(server, tmp_path, parts=10_000)
+    spec = spec.model_copy(update={"launcher_key": "launcher", "orphan_minutes": 0.1})
+    store, is_over = open_store(spec.root_uri), threading.Event()
+
+    def launcher() -> None:
+        beat = 0
+        while not is_over.wait(0.5):
+            with suppress(StorageError):
+                store.put_bytes("launcher", b"%d" % (beat := beat + 1))
+
+    thread = threading.Thread(target=launcher)
+    thread.start()
+    process = start_supervisor(spec)
+    try:
+        wait_until((tmp_path / "mark").exists)
+        server.kill()
+        time.sleep(15)  # more than twice what the launcher has
+        server.start()
+        time.sleep(8)
+        assert process.poll() is None
+        is_over.set()
+        assert process.wait(60) == ExitCode.WITHDRAWN
+    finally:
+        is_over.set()
+        thread.join()
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow

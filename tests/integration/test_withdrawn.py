@@ -128,6 +128,15 @@ def test_a_stop_that_a_further_node_sees_first_is_one_for_good(
     assert end_of(spec).code == ExitCode.WITHDRAWN
 
 
+def test_a_stop_that_the_ranks_hear_of_before_their_supervisor_is_one_for_good(
+    make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    spec = make_spec(asks_to_stop=STOP_KEY)
+    with running(spec, tmp_path) as pods:
+        assert codes(pods) == [ExitCode.WITHDRAWN]
+    assert end_of(spec).told_to_stop
+
+
 @pytest.mark.parametrize("told", [0, 1])
 def test_a_signal_alone_is_no_stop_for_good(make_spec: MakeSpec, tmp_path: Path, told: int) -> None:
     spec = make_spec(2)

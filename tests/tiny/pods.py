@@ -33,6 +33,9 @@ def main(ctx):
     (folder / f"up-{ctx.rank}").touch()
     stop = folder / "stop"
     for part in range(6000):
+        if part == 20 and "asks_to_stop" in ctx.config:
+            ctx.root_store.put_bytes(ctx.config["asks_to_stop"], b"{}")
+            stop.touch()
         if ctx.stop_requested:
             stop.touch()
         if stop.exists():
@@ -51,6 +54,7 @@ def start_pods(
     num_nodes: int = 1,
     *,
     stdout: IO[bytes] | int | None = None,
+    stderr: IO[bytes] | int | None = None,
     variables: dict[str, str] | None = None,
 ) -> Pods:
     """Start the supervisors of a step's nodes, each in a session of its own."""
@@ -69,7 +73,13 @@ def start_pods(
         }
         environment = os.environ | of_ranks | (variables or {})
         pods.append(
-            subprocess.Popen(command, env=environment, stdout=stdout, start_new_session=True)
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
         )
     return pods
 

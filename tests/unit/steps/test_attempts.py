@@ -97,7 +97,7 @@ def test_attempts_that_end_for_free_and_come_no_further_are_braked(
         [_ends(78), _ends(78)],
         [_ends(78), _ends(78), _ends(75, told_to_stop=True)],
         [_ends(78), _ends(78, steps=3.0), _ends(78), _ends(78)],
-        [_ends(79), _ends(79), _ends(79)],
+        [_ends(79), _ends(79), _ends(78)],
         [_ends(78), _ends(78), _ends(1)],  # counted by the budget of restarts
         [_ends(78), _ends(78), "saved"],
     ],

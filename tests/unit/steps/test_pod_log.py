@@ -16,7 +16,7 @@ class Reader:
     def __init__(self) -> None:
         self._reads, self.writes = os.pipe()
         self.data = bytearray()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -118,7 +118,7 @@ def test_a_slow_reader_gets_all(log: Path) -> None:
             got.extend(os.read(reads, 1 << 15))
             time.sleep(0.3)
 
-    reader = threading.Thread(target=read_slowly)
+    reader = threading.Thread(target=read_slowly, daemon=True)
     reader.start()
     pod_log.close(b"ended\n")
     reader.join(30)

@@ -65,7 +65,6 @@ class Member(Node):
             if self._is_done:  # however its ranks ended that the result found still at work
                 code = ExitCode.DONE
             end = self.end_of(folder, code, ranks)
-            _log.info("node %d ended with code %d: %s", self.environment.node, code, end.reason)
             self._tell_end(folder, end)
             self.show_end(folder, end, ranks)
         return code

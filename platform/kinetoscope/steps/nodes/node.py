@@ -21,7 +21,7 @@ from kinetoscope.steps.contract import (
     stop_requested,
 )
 from kinetoscope.steps.endings import out_of_memory, untold_end
-from kinetoscope.steps.nodes.pod_log import PodLog, last_words, rank_log
+from kinetoscope.steps.nodes.pod_log import PodLog, lines_of_cause, rank_log
 from kinetoscope.steps.nodes.report import NodeReport
 from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.steps.ranks import Ranks
@@ -67,7 +67,7 @@ class Node:
         self._parent = os.getppid()
         self._host_pid = int(os.environ.get("KINO_HOST_PID", "0"))
         self._kills = out_of_memory_kills()
-        self._last_words = b""
+        self._pod_log: PodLog | None = None
 
     def folder(self) -> AbstractContextManager[Path]:
         """Give a new folder for what the ranks leave, which is gone afterwards."""
@@ -92,13 +92,14 @@ class Node:
             logs=folder / "logs",
             threads=self.spec.runtime.threads_per_process,
         )
-        shown = PodLog(rank_log(folder / "logs", ranks.numbers[0])) if pod_uid() else None
+        if pod_uid():
+            self._pod_log = PodLog(rank_log(folder / "logs", ranks.numbers[0]))
         try:
             yield ranks
         finally:
             ranks.close()
-            if shown is not None:
-                shown.close(self._last_words)
+            if self._pod_log is not None:
+                self._pod_log.close()
 
     def report(self, folder: Path, generation: int) -> NodeReport:
         """Return what tells the store of this node."""
@@ -160,14 +161,19 @@ class Node:
         ends = ranks.own_ends().items()
         if killed := [number for number, end in ends if end == -signal.SIGKILL]:
             reason, hint = out_of_memory(f"rank {killed[0]}")
-        else:  # a process of its own, such as one that loads data
-            reason, hint = out_of_memory("a process of the ranks")
-            reason = f"{reason}; {told.reason}"
-        return Report(code=code, reason=reason, hint=hint)
+            return Report(code=code, reason=reason, hint=hint)
+        # Perhaps a process of theirs, such as one that loads data; perhaps not the cause.
+        reason, hint = out_of_memory("a process")
+        return Report(code=code, reason=f"{told.reason}; {reason}", hint=told.hint or hint)
 
     def show_end(self, folder: Path, end: Report, ranks: Ranks) -> None:
-        """Let a pod's log end with how it ended; the ranks have."""
-        self._last_words = last_words(folder / "logs", end, ranks)
+        """Let a pod's log end with how it ended, and the rank that is the cause; all have ended."""
+        if self._pod_log is not None:
+            self._pod_log.close(lines_of_cause(folder / "logs", end.code, ranks))
+        if self._pod_log is not None or self.environment.node:
+            hint = f" (hint: {end.hint})" if end.hint else ""
+            told = (self.environment.node, end.code, end.reason, hint)
+            _log.info("node %d ended with code %d: %s%s", *told)
 
     def tell_disk_full(self, full: DiskFullError, report: NodeReport) -> Report:
         """Tell of a full disk, with the room that was kept for that."""

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from kinetoscope.core.errors import ExitCode
-from kinetoscope.steps.contract import Report
 from kinetoscope.steps.ranks import Ranks, worst_code
 
 _POLL_SECONDS = 0.2
@@ -23,7 +22,7 @@ _PATIENCE_SECONDS = 5.0
 _CLOSE_SECONDS = 60.0
 _LAST_LINES = 30
 _STDOUT = 1
-_NO_FAILURE = (ExitCode.PREEMPTED, ExitCode.LOST_PEER, ExitCode.WITHDRAWN)
+_NO_FAILURE = (ExitCode.DONE, ExitCode.PREEMPTED, ExitCode.LOST_PEER, ExitCode.WITHDRAWN)
 
 
 class PodLog:
@@ -47,7 +46,12 @@ class PodLog:
         self._thread.start()
 
     def close(self, last_words: bytes = b"") -> None:
-        """Write what is left and then the last words, as long as somebody reads them."""
+        """Write what is left and then the last words, as long as somebody reads them.
+
+        A second call does nothing.
+        """
+        if self._closing.is_set():
+            return
         self._last_words = last_words
         self._closing.set()
         deadline = time.monotonic() + _CLOSE_SECONDS
@@ -94,23 +98,21 @@ def rank_log(logs: Path, number: int) -> Path:
     return logs / f"rank-{number}.log"
 
 
-def last_words(logs: Path, end: Report, ranks: Ranks) -> bytes:
-    """Return how a node ended, for its pod's log, after the last lines of a rank that is the cause.
+def lines_of_cause(logs: Path, code: int, ranks: Ranks) -> bytes:
+    """Return the last lines of a rank that is the cause of a failure, marked with its number.
+
+    Nothing where that is the first rank, whose log the pod's log shows.
 
     Args:
         logs: folder of the ranks' logs.
-        end: of the node.
-        ranks: of the node, all of which have ended.
+        code: that the node's ranks, all of which have ended, came to.
+        ranks: of the node.
     """
-    if end.code == ExitCode.DONE:
-        return b""
-    hint = f" (hint: {end.hint})" if end.hint else ""
-    told = f"ended with code {end.code}: {end.reason}{hint}\n".encode()
     ends = ranks.own_ends().items()
-    causes = [number for number, code in ends if worst_code([code], told_to_stop=True) == end.code]
-    if end.code in _NO_FAILURE or not causes or ranks.numbers[0] in causes:
-        return told
-    return _marked_last_lines(rank_log(logs, causes[0]), f"[rank {causes[0]}]") + told
+    causes = [number for number, end in ends if worst_code([end], told_to_stop=True) == code]
+    if code in _NO_FAILURE or not causes or ranks.numbers[0] in causes:
+        return b""
+    return _marked_last_lines(rank_log(logs, causes[0]), f"[rank {causes[0]}]")
 
 
 def _marked_last_lines(path: Path, mark: str) -> bytes:
