@@ -127,6 +127,7 @@ def test_a_signal_reaches_the_ranks_while_the_store_is_away(
     assert (status.state, status.reason) == ("stopped", "saved")
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_says_nothing_of_the_launcher(
     server: MinioServer, tmp_path: Path
 ) -> None:

@@ -104,8 +104,8 @@ def test_attempts_that_end_for_free_and_come_no_further_are_braked(
     ids=[
         "too few",
         "told to stop",
-        "withdrawn",
         "came further",
+        "withdrawn",
         "a crash",
         "killed after it saved",
     ],
