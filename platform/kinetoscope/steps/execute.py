@@ -1,9 +1,9 @@
-"""Run a step to its end: skip it when it is done, supervise it, restart it where that helps."""
+"""Run a step to its end: skip it when it is done, else let a launcher run its attempts."""
 
 from __future__ import annotations
 
 import logging
-import time
+from typing import Protocol
 
 from kinetoscope.core.errors import (
     DiskFullError,
@@ -14,11 +14,12 @@ from kinetoscope.core.errors import (
     PreemptedError,
     StalledError,
     UserError,
+    WithdrawnError,
 )
 from kinetoscope.steps.attempts import check_beginning, in_vain
-from kinetoscope.steps.contract import StepResult, StepSpec, stop_requested, write_spec
+from kinetoscope.steps.contract import StepResult, StepSpec, write_spec
 from kinetoscope.steps.endings import untold_end
-from kinetoscope.steps.nodes.launch import run_supervisors
+from kinetoscope.steps.nodes.local_launcher import LocalLauncher
 from kinetoscope.steps.results import (
     check_artifacts,
     read_members,
@@ -28,12 +29,11 @@ from kinetoscope.steps.results import (
 )
 from kinetoscope.storage.open import open_store
 
-_RESTART_SECONDS = 1.0
-_COUNTED = (ExitCode.FAILED, ExitCode.STALLED)
 _ERRORS: dict[int, type[KinetoscopeError]] = {
     ExitCode.USER_ERROR: UserError,
     ExitCode.DISK_FULL: DiskFullError,
     ExitCode.PREEMPTED: PreemptedError,
+    ExitCode.WITHDRAWN: WithdrawnError,
     ExitCode.STALLED: StalledError,
     ExitCode.DIVERGED: DivergedError,
     ExitCode.LOST_PEER: LostPeerError,
@@ -42,8 +42,30 @@ _ERRORS: dict[int, type[KinetoscopeError]] = {
 _log = logging.getLogger(__name__)
 
 
-def execute(spec: StepSpec) -> StepResult:
+class Launcher(Protocol):
+    """Runs the attempts of a step somewhere: on this machine, or in a job of a cluster."""
+
+    def launch(self, spec: StepSpec, spec_uri: str) -> ExitCode:
+        """Run supervisors of the step until it has a result, or none will come of it.
+
+        Args:
+            spec: of the step.
+            spec_uri: where supervisors read it.
+
+        Returns:
+            The exit code that the last attempt came to; what else it told is in the store.
+
+        Raises:
+            KinetoscopeError: where it ended for a reason that no supervisor could tell.
+        """
+
+
+def execute(spec: StepSpec, launcher: Launcher | None = None) -> StepResult:
     """Return the step's committed result, running the step when there is none.
+
+    Args:
+        spec: of the step.
+        launcher: runs its attempts; by default on this machine.
 
     Raises:
         CorruptError: a step that is done has lost what it made; or its ledger is damaged, or gone.
@@ -55,35 +77,12 @@ def execute(spec: StepSpec) -> StepResult:
         _log.info("%s: done before (%s), skipped", spec.name, spec.fingerprint)
         return result
     # Looked at here, too: what a supervisor refuses before it has an attempt is told nowhere.
-    before = step_state(spec.uri)
-    check_beginning(open_store(spec.uri), before, spec)
-    spec_uri = write_spec(spec)
-    restarts_left = spec.runtime.max_restarts
-    while True:
-        code = run_supervisors(spec_uri, spec.runtime)
-        result = read_result(spec.uri)
-        if result is not None:
-            return result
-        if code == ExitCode.FAILED and _is_superseded(spec, before.generation):
-            _log.info("%s is another run's now: waiting for it", spec.name)
-        elif code in _COUNTED and restarts_left:
-            restarts_left -= 1
-        elif code != ExitCode.LOST_PEER:  # which the attempts' own progress bounds
-            break
-        if stop_requested(spec):
-            break
-        _log.warning("%s ended with code %d: starting it again", spec.name, code)
-        time.sleep(_RESTART_SECONDS)
-        before = step_state(spec.uri)
-    raise _error(spec, code)
-
-
-def _is_superseded(spec: StepSpec, before: int) -> bool:
-    """Tell whether another run, or start, has begun an attempt since that of a number."""
-    state = step_state(spec.uri)
-    latest = state.attempt
-    is_own = latest is None or (latest.run_id, latest.start) == (spec.run_id, spec.start)
-    return state.generation > before and not is_own
+    check_beginning(open_store(spec.uri), step_state(spec.uri), spec)
+    code = (launcher or LocalLauncher()).launch(spec, write_spec(spec))
+    result = read_result(spec.uri)
+    if result is None:
+        raise _error(spec, code)
+    return result
 
 
 def _error(spec: StepSpec, code: int) -> KinetoscopeError:
