@@ -87,6 +87,11 @@ class StepMetrics:
                 )
         return self._listen(*last)
 
+    @property
+    def was_scraped(self) -> bool:
+        """Whether anybody has read the metrics yet."""
+        return self._scrapes.count > 0
+
     def wait_for_scrape(self, timeout_seconds: float, give_up: Callable[[], bool]) -> bool:
         """Wait until the metrics have been read once more; tell whether they were.
 
@@ -143,6 +148,7 @@ class _Scrapes(Collector):
 
     def __init__(self) -> None:
         self.seen = Event()
+        self.count = 0
 
     def describe(self) -> Iterator[Metric]:
         """Return nothing: there are no series."""
@@ -150,6 +156,7 @@ class _Scrapes(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Note the scrape."""
+        self.count += 1
         self.seen.set()
         return iter(())
 

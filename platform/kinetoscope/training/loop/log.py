@@ -125,13 +125,26 @@ class StepLog:
         the first that goes makes the supervisor tell the others to stop.
         """
         self._metrics.nonfinite()
-        _, port = metrics_endpoint()
-        if port:
-            self._metrics.wait_for_scrape(_LAST_SCRAPE_SECONDS, self._stop)
+        self._wait_for_last_scrape()
+
+    def finished(self) -> None:
+        """Report that training is at its end: as after `nonfinite`, Prometheus is to see that.
+
+        A training that is over between two scrapes would leave no trace there otherwise.
+        """
+        serves = self._ranks.own_local_rank == 0
+        is_short = self._outlet.elapsed_seconds < 2 * _LAST_SCRAPE_SECONDS
+        if serves and (self._metrics.was_scraped or is_short):
+            self._wait_for_last_scrape()
 
     def close(self) -> None:
         """Stop serving metrics."""
         self._metrics.close()
+
+    def _wait_for_last_scrape(self) -> None:
+        _, port = metrics_endpoint()
+        if port:
+            self._metrics.wait_for_scrape(_LAST_SCRAPE_SECONDS, self._stop)
 
     def _tell_progress(self, done: int) -> None:
         self._outlet.progress(done, self._config.num_steps, "steps", kept=self._kept, **self._info)

@@ -44,6 +44,10 @@ class Reporter(Protocol):
         """Report a step whose loss or gradient is not finite, after which training ends."""
         ...
 
+    def finished(self) -> None:
+        """Report that the last step is done and saved."""
+        ...
+
     def close(self) -> None:
         """Let go of what the reports were served with."""
         ...

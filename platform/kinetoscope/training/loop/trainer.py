@@ -142,6 +142,7 @@ class Trainer:
                 self._save_when_due(share, outcome)
                 waited_since = time.monotonic()
         self._engine.barrier()
+        report.finished()
         if self._around.ranks.rank != 0:
             return None
         metrics = {"train.loss": self._loss, "train.steps": float(self._config.num_steps)}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+from threading import Timer
 
 import pytest
 
-from kinetoscope.steps.rank_environment import RankEnvironment
+from kinetoscope.steps.rank_environment import RankEnvironment, free_port
 from kinetoscope.telemetry.scrape import scrape
 from kinetoscope.telemetry.training_metrics import TrainingMetrics
 from kinetoscope.training.engine.config import OptimizerConfig
@@ -42,6 +44,35 @@ def told_by(local_rank: int) -> SmokeOutlet:
         assert values["kino_stage_progress_ratio"] == 1
     log.close()
     return outlet
+
+
+def finish(log: StepLog) -> float:
+    """Return the seconds that the end of a training takes, which nobody scrapes."""
+    began = time.monotonic()
+    log.finished()
+    return time.monotonic() - began
+
+
+def test_the_end_of_a_short_training_waits_for_prometheus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINO_METRICS_PORT", str(free_port()))
+    outlet = SmokeOutlet(0)
+    log = new_log(outlet, 0)
+    log.begin(0, {})
+    take_step(log, 0, 1.0)
+    url = outlet.metrics_url
+    assert url is not None
+    read = Timer(0.5, lambda: outlet.log_metrics(scrape(url), 0))
+    read.start()
+    assert 0.4 < finish(log) < 20
+    read.join()
+    assert outlet.rows[-1]["kino_train_steps_total"] == 1
+    log.close()
+
+
+def test_nobody_waits_where_prometheus_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert finish(new_log(SmokeOutlet(0), 0)) < 1
+    monkeypatch.setenv("KINO_METRICS_PORT", str(free_port()))
+    assert finish(new_log(SmokeOutlet(1), 1)) < 1, "this rank serves nothing"
 
 
 def test_rows_are_means_over_their_window() -> None:
