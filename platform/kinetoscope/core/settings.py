@@ -171,6 +171,20 @@ def run_start() -> int | None:
     return int(text) if text.isdecimal() else None
 
 
+def trains_in_jobs() -> bool:
+    """Tell whether training steps run in jobs of the cluster: ``$KINO_LAUNCHER`` is trainjob.
+
+    By default, and where it is local, they run on this machine.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    named = os.environ.get("KINO_LAUNCHER") or "local"
+    if named not in ("local", "trainjob"):
+        raise ConfigError(f"KINO_LAUNCHER={named!r} must be local or trainjob")
+    return named == "trainjob"
+
+
 def metrics_endpoint() -> tuple[str, int]:
     """Return where metrics are served: ``$KINO_METRICS_ADDRESS`` and ``$KINO_METRICS_PORT``.
 

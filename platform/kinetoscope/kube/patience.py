@@ -14,7 +14,6 @@ PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 1.0
 # https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Status
 _PASSING = frozenset({429, 500, 502, 503, 504})
-_RUNTIME_UNSEEN = "must be created before the TrainJob"
 
 T = TypeVar("T")
 
@@ -36,7 +35,4 @@ def patiently(call: Callable[[], T]) -> T:
 
 
 def _passes(error: ApiError) -> bool:
-    if isinstance(error, UnreachableError) or error.status in _PASSING:
-        return True
-    # Trainer's webhook sees a new runtime only a moment after it was made.
-    return _RUNTIME_UNSEEN in error.detail
+    return isinstance(error, UnreachableError) or error.status in _PASSING

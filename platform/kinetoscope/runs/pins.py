@@ -10,6 +10,7 @@ from kinetoscope.core.errors import ConfigError, CorruptError
 from kinetoscope.core.file_digests import FileDigests
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.identity import Identity, identify
+from kinetoscope.runs.jobs.launchers import launcher_fields
 from kinetoscope.runs.record_types import RunRecord, StepRecord
 from kinetoscope.runs.records import RUNS, Run
 from kinetoscope.runs.starts.start import RunStart
@@ -51,6 +52,7 @@ def pinned_spec(run: Run, config: RunConfig, name: str, inputs: dict[str, str]) 
             "start": start.number,
             "stop_key": f"{RUNS}/{run.run_id}/{start.stop_key}",
             "reserve_key": f"{RUNS}/{run.run_id}/{start.reserve_key}",
+            **launcher_fields(config, start, step),
         }
     )
 

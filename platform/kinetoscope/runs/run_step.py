@@ -6,9 +6,11 @@ from kinetoscope.core.errors import ExitCode, KinetoscopeError, PreemptedError
 from kinetoscope.core.full_disk import disk_full_error
 from kinetoscope.runs.checks import check_plans
 from kinetoscope.runs.find import open_run
+from kinetoscope.runs.jobs.launchers import choose_launcher
 from kinetoscope.runs.pins import pinned_spec
 from kinetoscope.runs.record_types import Failure
 from kinetoscope.runs.starts.start import RunStart
+from kinetoscope.runs.steps import planned_step
 from kinetoscope.steps.execute import execute
 from kinetoscope.telemetry.logging_setup import setup_logging
 
@@ -33,7 +35,7 @@ def run_step(run_uri: str, name: str, inputs: dict[str, str]) -> str:
         if start.stop_requested():
             raise PreemptedError(f"run {run.run_id} was stopped before step {name}")
         spec = pinned_spec(run, config, name, inputs)
-        result = execute(spec)
+        result = execute(spec, choose_launcher(config, planned_step(config, name)))
         if not inputs:
             check_plans(config, result)
     except KinetoscopeError as error:

@@ -8,6 +8,7 @@ from typing import Any
 from kinetoscope.core.errors import CorruptError, DiskFullError, KinetoscopeError, NotFoundError
 from kinetoscope.core.full_disk import a_disk_was_full, full_disk
 from kinetoscope.runs.find import list_runs
+from kinetoscope.runs.jobs.told import job_row, with_job
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.starts.signs_of_life import silence
 from kinetoscope.steps.contract import ATTEMPTS, StepResult, StepStatus, make_again
@@ -103,7 +104,8 @@ def checked_step(run: Run, name: str) -> str:
 def step_row(run: Run, name: str) -> dict[str, Any]:
     """Return a step's name, state, seconds, attempts, cached, progress, reason and metrics_url.
 
-    ``code_versions`` are those of its attempts, oldest first.
+    ``code_versions`` are those of its attempts, oldest first; ``job`` is what `runs.jobs` tells of
+    a training job, while the step is not done.
 
     States are ``pending``, ``waiting``, ``running``, ``done``, ``failed``, ``stopped`` and
     ``interrupted`` (its processes are gone without a word).
@@ -132,9 +134,10 @@ def step_row(run: Run, name: str) -> dict[str, Any]:
     row |= {"attempts": state.generation, "code_versions": list(state.code_versions)}
     status = read_status(uri, state)
     if status is None:
-        return row | {"state": "waiting" if run.is_running() else "interrupted"}
-    row |= _attempt_row(run, status, state)
-    return row | _nodes(uri, status)
+        row |= {"state": "waiting" if run.is_running() else "interrupted"}
+    else:
+        row |= _attempt_row(run, status, state) | _nodes(uri, status)
+    return with_job(row, job_row(run, record))
 
 
 def _attempt_row(run: Run, status: StepStatus, state: LedgerState) -> dict[str, Any]:

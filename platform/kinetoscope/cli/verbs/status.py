@@ -15,6 +15,7 @@ def status(run: RunName = "last", as_json: Json = False) -> None:
     from kinetoscope.cli.overview import steps_table
     from kinetoscope.core.settings import workspace
     from kinetoscope.runs.find import find_run
+    from kinetoscope.runs.jobs.told import job_lines
     from kinetoscope.runs.view import run_status
 
     told = run_status(find_run(workspace().store_uri, run))
@@ -27,6 +28,8 @@ def status(run: RunName = "last", as_json: Json = False) -> None:
         if told[key]:
             say(f"  {told[key]}")
     say("", *steps_table(told["steps"]))
+    for step in told["steps"]:
+        say(*job_lines(step))
     for name, value in told["metrics"].items():
         if "_bucket{" not in name:  # a histogram's count and sum say enough to a person
             say(f"{name:<60}{value:.6g}")

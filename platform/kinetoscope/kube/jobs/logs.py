@@ -57,21 +57,35 @@ def follow(cluster: Cluster, job: TrainingJob, rank: int = 0) -> Iterator[str]:
 
     An API that does not answer is asked again; no line comes twice.
     """
-    pod: PodState | None = None
-    stamp = ""
+    following = Following(cluster, job, rank)
     while True:
         seen = observe(cluster, job)
-        newest = _newest(seen.pods, rank)
-        if newest is not None:
-            if pod is None or newest.uid != pod.uid:
-                stamp = ""
-            pod = newest
-            for written, line in _stream(cluster, job, pod, after=stamp):
-                stamp = written
-                yield line
+        yield from following.lines(seen.pods)
         if seen.finished:
             return
         time.sleep(_PAUSE_SECONDS)
+
+
+class Following:
+    """Follows what a node writes, from pod to pod, and knows what it has given already."""
+
+    def __init__(self, cluster: Cluster, job: TrainingJob, rank: int = 0) -> None:
+        self._cluster = cluster
+        self._job = job
+        self._rank = rank
+        self._uid = ""
+        self._stamp = ""
+
+    def lines(self, pods: Iterable[PodState]) -> Iterator[str]:
+        """Yield the new lines of the node's latest pod, until it or the connection ends."""
+        pod = _newest(pods, self._rank)
+        if pod is None:
+            return
+        if pod.uid != self._uid:
+            self._uid, self._stamp = pod.uid, ""
+        for written, line in _stream(self._cluster, self._job, pod, after=self._stamp):
+            self._stamp = written
+            yield line
 
 
 def _newest(pods: Iterable[PodState], rank: int) -> PodState | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from kinetoscope.kube.api_errors import AbsentError
+from kinetoscope.kube.api_errors import AbsentError, ConflictError
 from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.render import GROUP, RUNTIMES, TRAIN_JOBS, VERSION
 from kinetoscope.kube.jobs.state import PodState, pod_state
@@ -37,16 +37,32 @@ def job_pods(cluster: Cluster, namespace: str, name: str) -> tuple[list[PodState
     return sorted(pods, key=lambda pod: (pod.rank, pod.attempt)), found.metadata.resource_version
 
 
-def delete_object(cluster: Cluster, plural: str, namespace: str, name: str) -> None:
-    """Delete an object if it is there; a foreground deletion that hangs is set free by this."""
+def delete_object(
+    cluster: Cluster, plural: str, namespace: str, name: str, *, uid: str = ""
+) -> None:
+    """Delete an object if it is there; a foreground deletion that hangs is set free by this.
+
+    Args:
+        cluster: where.
+        plural: kind of the object.
+        namespace: of the object.
+        name: of the object.
+        uid: of the object that is meant; another one of this name stays.
+    """
+    options: dict[str, Any] = {"propagationPolicy": "Background"}
+    if uid:
+        options["preconditions"] = {"uid": uid}
     try:
         patiently(
             lambda: cluster.custom.delete_namespaced_custom_object(
-                GROUP, VERSION, namespace, plural, name, propagation_policy="Background"
+                GROUP, VERSION, namespace, plural, name, body=options
             )
         )
     except AbsentError:
         return
+    except ConflictError:
+        if not uid:
+            raise
 
 
 def left_after(cluster: Cluster, namespace: str, name: str, seconds: float) -> list[str]:

@@ -15,6 +15,10 @@ from kinetoscope.kube.jobs.suspension import is_queued, read_suspension
 
 # Whoever makes pods tries again within 17 minutes at most, and says so again.
 _EVENT_AGE = timedelta(minutes=20)
+# What Cluster Autoscaler and Karpenter say of a pod for which they start a node, and how long that
+# may take.
+_SCALING = ("TriggeredScaleUp", "Nominated")
+_START_OF_A_NODE = timedelta(minutes=15)
 _SECONDS = len("2026-11-23T18:05:00")
 
 
@@ -36,6 +40,7 @@ def find_reasons(
         yield _suspended(train_job)
     if state == "pending":
         yield from _event_reasons(cluster, job, train_job, pods)
+        yield from _scaling(cluster, job, pods)
 
 
 def _suspended(train_job: Mapping[str, Any]) -> Reason:
@@ -83,10 +88,28 @@ def _last_seen(event: Mapping[str, Any]) -> str:
     return str(told or "")[:_SECONDS]
 
 
+def _scaling(cluster: Cluster, job: TrainingJob, pods: list[PodState]) -> Iterator[Reason]:
+    """Yield the nodes that an autoscaler is starting for pods that have no place yet."""
+    for pod in pods:
+        if pod.reason != "Unschedulable":
+            continue
+        of_pod = f"involvedObject.name={pod.name}"
+        found = cluster.core.list_namespaced_event(job.namespace, field_selector=of_pod)
+        for event in cluster.api.sanitize_for_serialization(found.items):
+            when = str(event.get("lastTimestamp") or event.get("eventTime") or "")
+            if event.get("reason") in _SCALING and when[:_SECONDS] >= _ago(_START_OF_A_NODE):
+                text = f"{event['reason']}: {event.get('message') or ''}"
+                yield Reason("scaling", f"pod {pod.name}", text)
+                return
+
+
+def _ago(age: timedelta) -> str:
+    return (datetime.now(tz=UTC) - age).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _since(train_job: Mapping[str, Any]) -> str:
     """Return from when on events count: an earlier job of this name has left its own."""
     moments: list[str] = [train_job["metadata"]["creationTimestamp"]]
     conditions = (train_job.get("status") or {}).get("conditions") or ()
     moments += [one.get("lastTransitionTime") or "" for one in conditions]  # e.g. it was resumed
-    young = (datetime.now(tz=UTC) - _EVENT_AGE).strftime("%Y-%m-%dT%H:%M:%S")
-    return max(*(moment[:_SECONDS] for moment in moments), young)
+    return max(*(moment[:_SECONDS] for moment in moments), _ago(_EVENT_AGE))

@@ -34,7 +34,6 @@ _HINTS = {
     "deleted": "submit it again; a step continues from its last checkpoint",
     "node-lost": "its pods stay until it comes back, or until somebody who knows that it is off "
     "says so: kubectl taint node NODE node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
-    "gang": "ask for less, add nodes, or wait until others are done",
 }
 _EXIT_MEANINGS = {
     ExitCode.FAILED: "failed; restarted within the limit",
@@ -56,8 +55,8 @@ class Reason:
 
     Args:
         kind: unschedulable, quota, pod-security, image, volume, config, create, exit,
-            out-of-memory, evicted, node-lost, suspended, queued, gang, deleted, leaving, failed,
-            api or event.
+            out-of-memory, evicted, node-lost, scaling, suspended, queued, other-run, deleted,
+            leaving, failed, api or event.
         subject: the object that says so, such as ``pod train-node-0-0``.
         message: in Kubernetes' words.
     """

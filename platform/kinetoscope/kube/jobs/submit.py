@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 
 from kinetoscope.core.errors import ClusterError, ConfigError
-from kinetoscope.kube.api_errors import ConflictError
+from kinetoscope.kube.api_errors import ApiError, ConflictError
 from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.logs import follow, logs
 from kinetoscope.kube.jobs.objects import (
@@ -51,6 +51,7 @@ __all__ = [
     "Suspension",
     "TrainingJob",
     "delete",
+    "find_or_create",
     "follow",
     "job_name",
     "logs",
@@ -62,6 +63,7 @@ __all__ = [
 ]
 
 _PAUSE_SECONDS = 1.0
+_RUNTIME_UNSEEN = "must be created before the TrainJob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +101,53 @@ def submit(cluster: Cluster, job: TrainingJob, *, wait_seconds: float = 0.0) -> 
         ConfigError: when a job of this name asks for something else, or another one is leaving.
         ApiError: when the API refuses, or does not answer for a minute.
     """
-    existing = patiently(lambda: find_train_job(cluster, job.namespace, job.name))
-    if existing is None or "deletionTimestamp" in existing["metadata"]:
-        _await_predecessor(cluster, job, wait_seconds)
-        existing = None
-    adopted = existing is not None
-    if existing is None:
-        sweep(cluster, job.namespace, keep=job.name)
-        template = read_template(cluster, job.namespace, job.engine)
-        _provide_runtime(cluster, job, render_runtime(template, job))
-        existing, adopted = _create(cluster, job, render_train_job(template, job))
+    existing, adopted = find_or_create(cluster, job, wait_seconds=wait_seconds)
     _check_same(existing, job)
     suspended = bool(existing["spec"].get("suspend"))
     return Submission(job.name, job.namespace, existing["metadata"]["uid"], adopted, suspended)
 
 
-def delete(cluster: Cluster, job: TrainingJob, *, wait_seconds: float = 0.0) -> None:
+def find_or_create(
+    cluster: Cluster, job: TrainingJob, *, wait_seconds: float = 0.0
+) -> tuple[Manifest, bool]:
+    """Return the TrainJob of a job's name, whoever asked for it, and whether it was there already.
+
+    Arguments and errors are those of `submit`.
+    """
+    existing = patiently(lambda: find_train_job(cluster, job.namespace, job.name))
+    if existing is not None and "deletionTimestamp" not in existing["metadata"]:
+        return existing, True
+    _await_predecessor(cluster, job, wait_seconds)
+    sweep(cluster, job.namespace, keep=job.name)
+    template = read_template(cluster, job.namespace, job.engine)
+    runtime, train_job = render_runtime(template, job), render_train_job(template, job)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        _provide_runtime(cluster, job, runtime)
+        try:
+            return _create(cluster, job, train_job)
+        except ApiError as error:
+            # Trainer's webhook sees a new runtime only a moment after it was made; and somebody may
+            # have taken it for one that is left over.
+            if _RUNTIME_UNSEEN not in error.detail or time.monotonic() >= end:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+
+
+def delete(cluster: Cluster, job: TrainingJob, *, wait_seconds: float = 0.0, uid: str = "") -> None:
     """Delete a job and its runtime; its pods get their grace. What is gone already is no error.
 
     Args:
         cluster: where.
         job: which.
         wait_seconds: how long to wait until all pods are gone; 0 does not wait.
+        uid: of the TrainJob that is meant; another one of this name stays.
 
     Raises:
         ClusterError: when pods are left after that time.
         ApiError: when the API does not answer or refuses.
     """
-    delete_object(cluster, TRAIN_JOBS, job.namespace, job.name)
+    delete_object(cluster, TRAIN_JOBS, job.namespace, job.name, uid=uid)
     left = left_after(cluster, job.namespace, job.name, wait_seconds)
     if patiently(lambda: find_train_job(cluster, job.namespace, job.name)) is None:
         delete_object(cluster, RUNTIMES, job.namespace, job.name)

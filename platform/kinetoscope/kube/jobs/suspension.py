@@ -52,22 +52,28 @@ class Suspension:
 _NOTE = TypeAdapter(Suspension)
 
 
-def suspend(cluster: Cluster, job: TrainingJob, suspension: Suspension) -> None:
+def suspend(cluster: Cluster, job: TrainingJob, suspension: Suspension, *, uid: str = "") -> None:
     """Tell all pods to save and leave; they get their whole grace, and `resume` brings them back.
 
+    Args:
+        cluster: where it runs.
+        job: as submitted.
+        suspension: who does it, and why.
+        uid: of the TrainJob that is meant.
+
     Raises:
-        ApiError: `AbsentError` when there is no such job.
+        ApiError: `AbsentError` when there is no such job, `ConflictError` when it is another one.
     """
-    _set(cluster, job, suspended=True, note=json.dumps(asdict(suspension)))
+    _set(cluster, job, uid, suspended=True, note=json.dumps(asdict(suspension)))
 
 
-def resume(cluster: Cluster, job: TrainingJob) -> None:
+def resume(cluster: Cluster, job: TrainingJob, *, uid: str = "") -> None:
     """Continue a suspended job; new pods start when the old ones are gone.
 
     Raises:
-        ApiError: `AbsentError` when there is no such job.
+        ApiError: as `suspend` does.
     """
-    _set(cluster, job, suspended=False, note=None)
+    _set(cluster, job, uid, suspended=False, note=None)
 
 
 def read_suspension(train_job: Mapping[str, Any]) -> Suspension | None:
@@ -84,10 +90,14 @@ def is_queued(train_job: Mapping[str, Any]) -> bool:
     return QUEUE_LABEL in (train_job["metadata"].get("labels") or {})
 
 
-def _set(cluster: Cluster, job: TrainingJob, *, suspended: bool, note: str | None) -> None:
+def _set(
+    cluster: Cluster, job: TrainingJob, uid: str, *, suspended: bool, note: str | None
+) -> None:
     which = (GROUP, VERSION, job.namespace, TRAIN_JOBS, job.name)
     found = patiently(lambda: cluster.custom.get_namespaced_custom_object(*which))
-    patch: Manifest = {"metadata": {"annotations": {SUSPENSION_ANNOTATION: note}}}
+    # Kubernetes refuses a patch of an object that has another UID.
+    meant = {"uid": uid or found["metadata"]["uid"]}
+    patch: Manifest = {"metadata": {**meant, "annotations": {SUSPENSION_ANNOTATION: note}}}
     if not is_queued(found):
         patch["spec"] = {"suspend": suspended}
     patiently(lambda: cluster.custom.patch_namespaced_custom_object(*which, patch))

@@ -69,6 +69,11 @@ class Looks:
         self._last = seen
         return seen
 
+    @property
+    def latest(self) -> Observation | None:
+        """What the latest look saw."""
+        return self._last
+
     def wait_for_change(self, most_seconds: float = float("inf")) -> None:
         """Wait until a pod changes, or for a while that grows as long as nothing does."""
         seconds = min(self._pause, most_seconds)

@@ -87,6 +87,10 @@ class RunStart:
         """Key, below the run, of what takes up the room that words of a full disk will need."""
         return self._key(_RESERVE)
 
+    def launcher_key(self, step: str) -> str:
+        """Return the key, below the run, of what the launcher of a step tells of its job."""
+        return self._key(f"launchers/{step}.json")
+
     def reserve(self) -> None:
         """Take up some room, where the store lies on a disk that can be full."""
         if self._store.local_path(self.reserve_key) is not None:

@@ -1,0 +1,1 @@
+"""Training as TrainJobs: what a step's launcher does from its first look to the job's end."""

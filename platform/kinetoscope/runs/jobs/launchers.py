@@ -1,0 +1,47 @@
+"""Who runs the attempts of a step: this machine, or a training job of a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kinetoscope.config.run import RunConfig
+from kinetoscope.core.settings import trains_in_jobs
+from kinetoscope.runs.records import RUNS
+from kinetoscope.runs.starts.start import RunStart
+from kinetoscope.runs.steps import RunStep
+from kinetoscope.steps.execute import Launcher
+from kinetoscope.steps.nodes.local_launcher import LocalLauncher
+
+_TRAINING = "train_"
+
+
+def choose_launcher(config: RunConfig, step: RunStep) -> Launcher:
+    """Return what runs a step's attempts.
+
+    Raises:
+        ConfigError: the cluster's credentials can't be read, or the environment is no valid one.
+    """
+    if not _trains_in_a_job(step):
+        return LocalLauncher()
+    # The cluster's library takes most of a second to import.
+    from kinetoscope.kube.connection import connect
+    from kinetoscope.kube.launching.launcher import TrainJobLauncher
+    from kinetoscope.kube.profiles import choose_profile
+
+    cluster = connect(choose_profile())
+    engine = step.piece.to_json()["loop"]["engine"]
+    return TrainJobLauncher(cluster, config.cluster.pod(step.name), engine)
+
+
+def launcher_fields(config: RunConfig, start: RunStart, step: RunStep) -> dict[str, Any]:
+    """Return what a step's spec says of its launcher: nothing where it runs on this machine."""
+    if not _trains_in_a_job(step):
+        return {}
+    return {
+        "launcher_key": f"{RUNS}/{start.run_id}/{start.launcher_key(step.name)}",
+        "orphan_minutes": config.cluster.pod(step.name).orphan_minutes,
+    }
+
+
+def _trains_in_a_job(step: RunStep) -> bool:
+    return step.name.startswith(_TRAINING) and trains_in_jobs()
