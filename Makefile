@@ -67,7 +67,10 @@ test-long: setup ## The longer proofs: kill and resume, the cache, concurrent ru
 	$(PYTEST) -m slow --ignore tests/cluster $(ARGS)
 
 test-cluster: setup ## The tests that need a Kubernetes cluster: the one that KUBECONFIG names (docs/cluster.md)
-	$(BIN)/python -m pytest tests/cluster --force-enable-socket $(ARGS)
+	$(BIN)/python -m pytest tests/cluster -m "not slow" --force-enable-socket $(ARGS)
+
+test-cluster-long: setup ## The longer proofs on that cluster: twenty faults, twenty suspensions, outages (over an hour)
+	$(BIN)/python -m pytest tests/cluster -m slow --force-enable-socket $(ARGS)
 
 coverage: ## `make test`, and a gate on how much of the code it ran; htmlcov/index.html shows what it did not
 	$(MAKE) test ARGS="--cov --cov-report=html $(ARGS)"

@@ -8,11 +8,14 @@ from uuid import uuid4
 
 import installed
 import pytest
+from tiny.cluster_run import STEP, ClusterRun, Outer, begin_run, environment, run_here
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from kinetoscope.kube.connection import Cluster
+    from kinetoscope.steps.contract import StepSpec
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +69,45 @@ def release(cluster: Cluster) -> Iterator[installed.Release]:
         release.uninstall()
     finally:
         installed.delete_namespace(name)
+
+
+@pytest.fixture(scope="session")
+def training_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("launched")
+
+
+@pytest.fixture
+def outer(release: installed.Release, training_folder: Path) -> Iterator[Outer]:
+    outer = Outer.of(release, training_folder)
+    with environment(outer.variables):
+        yield outer
+
+
+@pytest.fixture
+def begin(outer: Outer, training_folder: Path) -> Callable[..., ClusterRun]:
+    """Begin a run of so many steps, each test with a seed of its own: none finds another's done."""
+
+    def begun(num_steps: int, *overrides: str, seed: int) -> ClusterRun:
+        steps = f"train_spatial_vae.loop.num_steps={num_steps}"
+        return begin_run(outer, training_folder / "videos", steps, f"seed={seed}", *overrides)
+
+    return begun
+
+
+@pytest.fixture(scope="session")
+def undisturbed(training_folder: Path) -> Callable[[ClusterRun], StepSpec]:
+    """Train the same on this machine, by two processes."""
+
+    def trained(run: ClusterRun) -> StepSpec:
+        place = training_folder / "undisturbed"
+        loop = run.spec.config["loop"]
+        steps = f"train_spatial_vae.loop.num_steps={loop['num_steps']}"
+        with environment({"KINO_WORKSPACE": str(place), "KINO_CACHE_SOURCES": "0"}) as patch:
+            patch.delenv("KINO_STORE_URI", raising=False)
+            own = begin_run(
+                Outer("", {}), training_folder / "videos", steps, f"seed={run.spec.seed}"
+            )
+            run_here(own.run, STEP, {"clips": own.clips_uri})
+            return own.spec
+
+    return trained

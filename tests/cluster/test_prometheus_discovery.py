@@ -29,7 +29,10 @@ from uuid import uuid4
 import pytest
 import yaml
 from rendering import CHART, MINIMAL, render
+from tiny.cluster_faults import delete_a_pod
+from tiny.cluster_run import STEP, ClusterRun
 
+from kinetoscope.kube.config import PodConfig
 from kinetoscope.kube.jobs.submit import TrainingJob, delete, submit
 from kinetoscope.telemetry.training_metrics import StepFigures, TrainingMetrics
 
@@ -207,6 +210,7 @@ def test_prometheus_scrapes_every_pod_of_a_job_that_trains(
         stage="smoke",
         command=[*smoke, "--name", name],
         num_nodes=2,
+        pod=PodConfig(gpus=0),
     )
     submit(cluster, job)
     try:
@@ -218,6 +222,29 @@ def test_prometheus_scrapes_every_pod_of_a_job_that_trains(
     assert len(pods) == job.num_nodes
     assert all(pod.startswith(f"{name}-node-0-") for pod in pods)
     assert {series["metric"]["stage"] for series in steps} == {"smoke"}
+
+
+@pytest.mark.slow
+def test_the_loss_goes_on_over_a_preemption(
+    prometheus: Prometheus, begin: Callable[..., ClusterRun]
+) -> None:
+    run = begin(600, seed=21)
+    launcher = run.launch()
+    run.wait_for_checkpoint(20)
+    series = f'{{run="{run.run.run_id}",stage="{STEP}"}}'
+    losses = eventually(lambda: prometheus.query(f"kino_train_loss{series}"))
+    before = {found["metric"]["pod"] for found in losses}
+    delete_a_pod(run)
+    run.wait_for_attempt(2)
+    assert run.wait_for_end(launcher), run.told()
+    told = prometheus.query(f"max_over_time(kino_train_steps_total{series}[30m])")
+    counts = {found["metric"]["pod"]: float(found["value"][1]) for found in told}
+    after = counts.keys() - before
+    assert len(before) == len(after) == 2
+    # Each attempt counts its own: what one has saved, the next one goes on from.
+    assert max(counts[pod] for pod in before) + max(counts[pod] for pod in after) == 600
+    curve = prometheus.query(f"count_over_time(kino_train_loss{series}[30m])")
+    assert {found["metric"]["pod"] for found in curve} == before | after
 
 
 def _all_of(found: list[T], number: int) -> list[T]:

@@ -1,0 +1,147 @@
+"""What clusters do to the pods of a training: deletion, drain, a lost node, suspension."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import installed
+import pytest
+from tiny.cluster_run import EVERY, ClusterRun
+
+from kinetoscope.kube.connection import Cluster
+from kinetoscope.kube.jobs.render import GROUP, TRAIN_JOBS, VERSION
+
+SECOND_NODE = "node-2"
+_OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+_LOST_SECONDS = 90
+KILLS = frozenset({"kill_a_pod", "lose_the_node"})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that happens to a training.
+
+    Attributes:
+        name: of a function below.
+        steps: that are saved between the one before and this.
+        seconds: to wait then.
+    """
+
+    name: str
+    steps: int
+    seconds: float
+
+
+def draw_faults(names: list[str], *, every: int, seed: int) -> list[Fault]:
+    """Draw the moments of faults, and their order."""
+    draws = random.Random(seed)  # noqa: S311
+    order = draws.sample(names, len(names))
+    return [Fault(name, every * draws.randint(1, 3), draws.uniform(0, 3)) for name in order]
+
+
+def delete_a_pod(run: ClusterRun) -> None:
+    """Delete one of the pods, which gets its grace."""
+    pod = run.training_pods()[-1]["metadata"]["name"]
+    installed.kubectl("delete", "pod", pod, "-n", run.namespace, "--wait=false")
+
+
+def kill_a_pod(run: ClusterRun) -> None:
+    """Delete a pod without a grace: its processes are killed."""
+    pod = run.training_pods()[0]["metadata"]["name"]
+    options = ("--grace-period=0", "--force", "--wait=false")
+    installed.kubectl("delete", "pod", pod, "-n", run.namespace, *options)
+
+
+def drain(run: ClusterRun) -> None:
+    """Drain a node, as before an upgrade; whatever is there has to go elsewhere."""
+    options = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=180s")
+    try:
+        installed.kubectl("drain", SECOND_NODE, *options)
+    finally:
+        installed.kubectl("uncordon", SECOND_NODE)
+    assert run.train_jobs(), "a drain deletes no TrainJob"
+
+
+def lose_the_node(run: ClusterRun) -> None:
+    """Kill a node's kubelet; somebody who knows that the node is off says so after a while."""
+    if all(pod["spec"].get("nodeName") != SECOND_NODE for pod in run.training_pods()):
+        return
+    with killed("kubelet-2", _LOST_SECONDS + 60):
+        run.wait_for(lambda: _names_the_node(run), f"word of {SECOND_NODE}", seconds=_LOST_SECONDS)
+        installed.kubectl("taint", "node", SECOND_NODE, _OUT_OF_SERVICE)
+        try:
+            run.wait_for(lambda: not _is_there(run), "the pods' end", seconds=60)
+        finally:
+            installed.kubectl("taint", "node", SECOND_NODE, f"{_OUT_OF_SERVICE}-")
+    installed.kubectl("wait", f"node/{SECOND_NODE}", "--for=condition=Ready", "--timeout=120s")
+
+
+def suspend_and_resume(run: ClusterRun, cluster: Cluster) -> None:
+    """Suspend the job as an administrator would, and lift that once its pods are gone."""
+    (name,) = (job["metadata"]["name"] for job in run.train_jobs())
+    _set_suspend(cluster, run, name, True)
+    run.wait_for(lambda: not run.training_pods(), "the suspended pods' end", seconds=150)
+    assert not any(_conditions(job) & {"Failed"} for job in run.train_jobs())
+    _set_suspend(cluster, run, name, False)
+
+
+@contextmanager
+def killed(process: str, seconds: float) -> Iterator[None]:
+    """Kill a process of the cluster, which comes back after a while."""
+    command = installed.given("KINO_TEST_FAULT", "a command that kills a process of the cluster")
+    away = subprocess.Popen([*command.split(), process, "--seconds", str(seconds)])
+    try:
+        yield
+    finally:
+        assert away.wait(seconds + 60) == 0
+
+
+def at_moments(run: ClusterRun, faults: list[Fault], strike: Callable[[str], None]) -> list[str]:
+    """Let faults happen to a training; return what they cost that they may not cost.
+
+    Whoever gets a SIGTERM saves what was trained; what is killed costs an interval of checkpoints.
+    """
+    told = []
+    for number, fault in enumerate(faults):
+        run.wait_for_checkpoint(run.newest() + fault.steps)
+        time.sleep(fault.seconds)
+        attempts, trained = run.state.generation, run.steps_trained()
+        if run.state.result is not None:
+            pytest.fail(f"it was done before fault {number}: train for longer")
+        strike(fault.name)
+        run.wait_for_attempt(attempts + 1)
+        allowed = EVERY if fault.name in KILLS else 0
+        if run.newest() < trained - allowed:
+            told.append(f"{number}: {fault}: {trained} were trained, {run.newest()} are kept")
+    return told
+
+
+def _names_the_node(run: ClusterRun) -> bool:
+    job = run.job
+    return job is not None and any(
+        reason.kind == "node-lost" and SECOND_NODE in reason.subject for reason in job.reasons
+    )
+
+
+def _is_there(run: ClusterRun) -> bool:
+    return any(
+        pod["spec"].get("nodeName") == SECOND_NODE and "deletionTimestamp" in pod["metadata"]
+        for pod in run.training_pods()
+    )
+
+
+def _set_suspend(cluster: Cluster, run: ClusterRun, name: str, value: bool) -> None:
+    which = (GROUP, VERSION, run.namespace, TRAIN_JOBS, name)
+    patch = {"spec": {"suspend": value}}
+    cluster.custom.patch_namespaced_custom_object(*which, patch)
+
+
+def _conditions(job: dict[str, Any]) -> set[str]:
+    found = (job.get("status") or {}).get("conditions") or ()
+    return {one["type"] for one in found if one["status"] == "True"}
