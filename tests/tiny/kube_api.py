@@ -38,6 +38,8 @@ class Request(NamedTuple):
     query: str
     content_type: str | None
     body: str
+    who: str = ""
+    """What the client identifies itself by."""
 
 
 class Api:
@@ -61,9 +63,10 @@ class Api:
         """Return the requests of a method."""
         return [request for request in self.requests if request.method == method]
 
-    def answer(self, method: str, path: str, query: str) -> Answer:
-        """Return the status and the body of an answer."""
-        if "watch=True" in query:
+    def answer(self, request: Request) -> Answer | None:
+        """Return the status and the body of an answer; None where none ever comes."""
+        method, path = request.method, request.path
+        if "watch=True" in request.query:
             change = {"type": "MODIFIED", "object": self.changes.pop(0)} if self.changes else {}
             return 200, change
         given = self.answers.get((method, path))
@@ -84,8 +87,14 @@ def serve(api: Api) -> ThreadingHTTPServer:
             body = self.rfile.read(length).decode()
             path, _, query = self.path.partition("?")
             kind = self.headers.get("Content-Type")
-            api.requests.append(Request(self.command, path, query, kind, body))
-            code, value = api.answer(self.command, path, query)
+            who = self.headers.get("Authorization") or ""
+            request = Request(self.command, path, query, kind, body, who)
+            api.requests.append(request)
+            answer = api.answer(request)
+            if answer is None:
+                self.close_connection = True
+                return
+            code, value = answer
             data = f"{json.dumps(value)}\n".encode() if value else b""
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
@@ -101,12 +110,12 @@ def serve(api: Api) -> ThreadingHTTPServer:
     return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
 
-def connect_to(port: int, folder: Path) -> Cluster:
+def connect_to(port: int, folder: Path, token_text: str = "hunter2") -> Cluster:
     """Return the cluster behind a port of this machine."""
     token = folder / "token"
-    token.write_text("hunter2")
+    token.write_text(token_text)
     endpoint = f"http://127.0.0.1:{port}"
-    return connect(make_profile(name="x", endpoint=endpoint, token_file=token))
+    return connect(make_profile(name="x", endpoint=endpoint, token_file=token, namespace="runs"))
 
 
 def ago(**how_long: float) -> str:
