@@ -110,10 +110,10 @@ def serve(api: Api) -> ThreadingHTTPServer:
     return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
 
-def connect_to(port: int, folder: Path, token_text: str = "hunter2") -> Cluster:
+def connect_to(port: int, folder: Path, who: str = "hunter2") -> Cluster:
     """Return the cluster behind a port of this machine."""
     token = folder / "token"
-    token.write_text(token_text)
+    token.write_text(who)
     endpoint = f"http://127.0.0.1:{port}"
     return connect(make_profile(name="x", endpoint=endpoint, token_file=token, namespace="runs"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ from tiny.ledgers import begin
 from tiny.living_cluster import LAUNCHED_FOR, LivingCluster, Object, Work
 from tiny.steps import step_spec
 
-from kinetoscope.core.errors import ClusterError, ExitCode, KinetoscopeError
+from kinetoscope.core.errors import ClusterError, CorruptError, ExitCode, KinetoscopeError
 from kinetoscope.kube.config import PodConfig
 from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.launching.launcher import TrainJobLauncher
 from kinetoscope.steps.contract import (
-    STEPS,
     RuntimeConfig,
     StepResult,
     StepSpec,
@@ -34,7 +33,6 @@ from kinetoscope.steps.ledger.entries import Committed, Ended, LedgerState, Save
 from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.nodes.sign_of_life import SignOfLife
 from kinetoscope.steps.results import step_state
-from kinetoscope.storage.keys import join_uri, split_uri
 from kinetoscope.storage.open import open_store
 
 STEP = "train_vae_1"
@@ -42,6 +40,7 @@ _LAUNCHING = "kinetoscope.kube.launching"
 _SHORT = {
     f"{_LAUNCHING}.launcher._LONGEST_LOOK_SECONDS": 0.2,
     f"{_LAUNCHING}.launcher._LEAVING_SECONDS": 2.0,
+    f"{_LAUNCHING}.own_job._LEAVING_SECONDS": 2.0,
     f"{_LAUNCHING}.others._ITS_OWN_SECONDS": 1.0,
     f"{_LAUNCHING}.teller._BEAT_SECONDS": 0.2,
     f"{_LAUNCHING}.teller._LOOK_SECONDS": 0.1,
@@ -71,7 +70,7 @@ class StepWork:
     """Keeps the step's ledger as the supervisors of its pods do, a part with every few ticks."""
 
     spec: StepSpec
-    num_parts: int
+    num_parts: Callable[[], int]
     code: int = 0
     """With which it ends, after a part; 0: when all is done."""
     ticks: int = 0
@@ -84,6 +83,12 @@ class StepWork:
 
     def tick(self) -> int | None:
         self.ticks += 1
+        try:
+            return self._tick()
+        except CorruptError:
+            return ExitCode.FAILED
+
+    def _tick(self) -> int | None:
         store = open_store(self.spec.uri)
         state = step_state(self.spec.uri)
         if state.result:
@@ -103,7 +108,7 @@ class StepWork:
         Ledger(store).append(lambda _: saved, self.generation)
         if self.code:
             return self._ended(self.code)
-        return self._committed() if done >= self.num_parts else None
+        return self._committed() if done >= self.num_parts() else None
 
     def _looked(self) -> int:
         if stop_requested(self.spec):
@@ -190,7 +195,7 @@ class Stage:
         self._folder = folder
         self._root_uri = (folder / "store").as_uri()
         (folder / "store").mkdir(parents=True, exist_ok=True)
-        self._num_parts = num_parts
+        self.num_parts = num_parts
         self.codes: dict[str, list[int]] = {}
         """Codes with which the first launches of a claim's pods end."""
         self.cluster = LivingCluster(self._make_work, seed=seed)
@@ -238,14 +243,15 @@ class Stage:
         return step_spec(STEP, "x", self._root_uri, {}, **values | changes)
 
     def launch(
-        self, run_id: str = "raaaaaaa", start: int = 1, pod: PodConfig | None = None
+        self, run_id: str = "raaaaaaa", start: int = 1, *, gang_minutes: float = 0
     ) -> Launching:
         """Start a launcher of a start of a run."""
         number = len(self.launchings)
         folder = self._folder / f"launcher-{number}"
         folder.mkdir()
         cluster = kube_api.connect_to(self.port, folder, f"launcher-{number}")
-        launching = Launching(self.spec(run_id, start), cluster, pod or PodConfig(gpus=0))
+        pod = PodConfig(gpus=0, gang_minutes=gang_minutes)
+        launching = Launching(self.spec(run_id, start), cluster, pod)
         self.launchings.append(launching)
         return launching
 
@@ -277,7 +283,7 @@ class Stage:
         spec_uri = job["spec"]["trainer"]["command"][-1]
         codes = self.codes.get(claim) or [0]
         code = codes.pop(0)
-        return StepWork(read_spec(spec_uri), self._num_parts, code)
+        return StepWork(read_spec(spec_uri), lambda: self.num_parts, code)
 
     def _check_change(self, request: Request, job: Object, is_deleted: bool) -> None:
         """Note a change of a job by somebody else than those who want it."""

@@ -108,12 +108,14 @@ class LivingCluster(Api):
 
     def __post_init__(self) -> None:
         super().__init__()
-        self.faults = Faults(random.Random(self.seed))
+        self.faults = Faults(random.Random(self.seed))  # noqa: S311
         self.objects: dict[str, Object] = {}
         self.sets: list[PodSet] = []
         self.restarts: dict[str, int] = {}
         self.made: list[tuple[str, str]] = []
         """(who it is for, UID) of all TrainJobs."""
+        self.launches: list[str] = []
+        """UIDs of TrainJobs, once for each time that their pods were made."""
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -158,14 +160,12 @@ class LivingCluster(Api):
             self._delete(Request("DELETE", path, "", None, "{}", "admin"))
 
     def _do(self, request: Request) -> Answer:
-        if "watch=True" in request.query:
-            return 200, {}
-        if request.method == "POST":
-            return self._create(request)
-        if request.method == "PATCH":
-            return self._patch(request)
-        if request.method == "DELETE":
-            return self._delete(request)
+        change = {"POST": self._create, "PATCH": self._patch, "DELETE": self._delete}
+        if request.method in change:
+            return change[request.method](request)
+        return (200, {}) if "watch=True" in request.query else self._get(request)
+
+    def _get(self, request: Request) -> Answer:
         if request.path in (TRAIN_JOBS, RUNTIMES):
             return 200, {"metadata": {"resourceVersion": "1"}, "items": self._below(request.path)}
         if request.path == PODS:
@@ -190,6 +190,7 @@ class LivingCluster(Api):
         made["metadata"] |= own
         self.objects[path] = made
         if request.path == TRAIN_JOBS:
+            self._check_runtime(made)
             launched_for = (made["metadata"].get("annotations") or {}).get(LAUNCHED_FOR, "")
             self.made.append((launched_for, made["metadata"]["uid"]))
         return 201, copy.deepcopy(made)
@@ -220,11 +221,19 @@ class LivingCluster(Api):
             return status(409, "Conflict", "it is another one")
         if request.path.startswith(TRAIN_JOBS):
             self.on_change(request, found, True)
+        for job in self._below(TRAIN_JOBS):
+            if request.path == _runtime_of(job) and not (job.get("status") or {}):
+                self.wrongs.append(f"{request.who} deleted {request.path} under a job")
         del self.objects[request.path]
         return 200, {}
 
     def _has_runtime(self, job: Object) -> bool:
-        return f"{RUNTIMES}/{job['spec']['runtimeRef']['name']}" in self.objects
+        return _runtime_of(job) in self.objects
+
+    def _check_runtime(self, job: Object) -> None:
+        runtime = self.objects[_runtime_of(job)]["metadata"]["annotations"]
+        if runtime.get(LAUNCHED_FOR) != job["metadata"]["annotations"].get(LAUNCHED_FOR):
+            self.wrongs.append(f"a job of {job['metadata']} has the runtime of {runtime}")
 
     @staticmethod
     def _differs(found: Object, wanted: Object) -> bool:
@@ -245,7 +254,7 @@ class LivingCluster(Api):
                 for one in list(self.sets):
                     self._tick(one)
                 for path in [key for key in self.objects if key.startswith(f"{TRAIN_JOBS}/")]:
-                    self._reconcile(path, self.objects[path])
+                    self._reconcile(self.objects[path])
                 self._collect()
 
     def _tick(self, one: PodSet) -> None:
@@ -282,7 +291,7 @@ class LivingCluster(Api):
         job["status"] = {"conditions": [{**one, "message": kind}]}
         self._touch(job)
 
-    def _reconcile(self, path: str, job: Object) -> None:
+    def _reconcile(self, job: Object) -> None:
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
         copied = f"{CONFIG_MAPS}/{name}-runtime-snapshot"
         owner = self.objects.setdefault(copied, {"metadata": {"uid": uid}})["metadata"]["uid"]
@@ -297,9 +306,6 @@ class LivingCluster(Api):
         self.launches.append(uid)
         ticks = self.faults.chance.randrange(3, 30)
         self.sets.append(PodSet(copy.deepcopy(job), number, self.make_work(job), ticks))
-        assert path
-
-    launches: list[str] = field(default_factory=list)
 
     def _is_waiting(self, one: PodSet) -> bool:
         return self.faults.unschedulable and not one.stopping and self.num_nodes > 1
@@ -337,6 +343,10 @@ class LivingCluster(Api):
             told = {"phase": "Failed" if one.code else "Succeeded", **container(terminated=ended)}
         spec = {"containers": [], **({} if waits else {"nodeName": f"node-{rank}"})}
         return {"metadata": metadata, "spec": spec, "status": told}
+
+
+def _runtime_of(job: Object) -> str:
+    return f"{RUNTIMES}/{job['spec']['runtimeRef']['name']}"
 
 
 def _merge(target: Object, change: Object) -> None:

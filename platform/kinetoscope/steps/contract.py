@@ -279,6 +279,13 @@ def latest_spec(step_uri: str, run_id: str) -> StepSpec | None:
     return read_record(store, keys[-1] if keys else f"specs/{run_id}.json", StepSpec)
 
 
+def latest_start(spec: StepSpec) -> int:
+    """Return the number of the latest start of a spec's run that has come to the step."""
+    keys = [stat.key for stat in open_store(spec.uri).list(f"specs/{spec.run_id}")]
+    numbers = [key.rpartition("/")[2].removesuffix(".json") for key in keys]
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
 def stop_requested(spec: StepSpec) -> bool:
     """Tell whether somebody asked the step to stop."""
     return bool(spec.stop_key) and open_store(spec.root_uri).stat(spec.stop_key) is not None

@@ -33,6 +33,7 @@ def empty(api: Api) -> Api:
     api.has(kube_api.TEMPLATES, kube_api.make_template())
     for path in (kube_api.JOBS, kube_api.PODS, kube_api.RUNTIMES, kube_api.TRAIN_JOBS):
         api.lists(path)
-    api.has(kube_api.RUNTIMES, {}, method="POST")
+    made = {"metadata": {"creationTimestamp": kube_api.ago()}}
+    api.has(kube_api.RUNTIMES, made, method="POST")
     api.has(kube_api.TRAIN_JOBS, kube_api.train_job(), method="POST")
     return api

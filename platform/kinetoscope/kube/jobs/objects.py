@@ -7,8 +7,9 @@ from typing import Any
 
 from kinetoscope.kube.api_errors import AbsentError, ConflictError
 from kinetoscope.kube.connection import Cluster
-from kinetoscope.kube.jobs.render import GROUP, RUNTIMES, TRAIN_JOBS, VERSION
+from kinetoscope.kube.jobs.render import GROUP, TRAIN_JOBS, VERSION
 from kinetoscope.kube.jobs.state import PodState, pod_state
+from kinetoscope.kube.jobs.which import ANY, Which
 from kinetoscope.kube.patience import patiently
 
 JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
@@ -25,11 +26,6 @@ def find_jobset(cluster: Cluster, namespace: str, name: str) -> dict[str, Any] |
     return _find(cluster, "jobset.x-k8s.io", "v1alpha2", namespace, "jobsets", name)
 
 
-def find_runtime(cluster: Cluster, namespace: str, name: str) -> dict[str, Any] | None:
-    """Return the TrainingRuntime; None when there is none."""
-    return _find(cluster, GROUP, VERSION, namespace, RUNTIMES, name)
-
-
 def job_pods(cluster: Cluster, namespace: str, name: str) -> tuple[list[PodState], str]:
     """Return a job's pods by rank, and the resource version from which to watch them."""
     found = cluster.core.list_namespaced_pod(namespace, label_selector=f"{JOBSET_LABEL}={name}")
@@ -38,7 +34,7 @@ def job_pods(cluster: Cluster, namespace: str, name: str) -> tuple[list[PodState
 
 
 def delete_object(
-    cluster: Cluster, plural: str, namespace: str, name: str, *, uid: str = ""
+    cluster: Cluster, plural: str, namespace: str, name: str, *, which: Which = ANY
 ) -> None:
     """Delete an object if it is there; a foreground deletion that hangs is set free by this.
 
@@ -47,11 +43,11 @@ def delete_object(
         plural: kind of the object.
         namespace: of the object.
         name: of the object.
-        uid: of the object that is meant; another one of this name stays.
+        which: one of this name is meant; another one stays.
     """
     options: dict[str, Any] = {"propagationPolicy": "Background"}
-    if uid:
-        options["preconditions"] = {"uid": uid}
+    if which != ANY:
+        options["preconditions"] = which.to_json()
     try:
         patiently(
             lambda: cluster.custom.delete_namespaced_custom_object(
@@ -61,7 +57,7 @@ def delete_object(
     except AbsentError:
         return
     except ConflictError:
-        if not uid:
+        if which == ANY:
             raise
 
 

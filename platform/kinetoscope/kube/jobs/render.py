@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 
-from kinetoscope.core.hashing import digest_json
 from kinetoscope.kube.config import QUEUE_LABEL
 from kinetoscope.kube.jobs.pods import change_pod
 from kinetoscope.kube.jobs.request import TrainingJob
@@ -22,15 +21,13 @@ RUNTIMES = "trainingruntimes"
 RUN_LABEL = "kinetoscope.dev/run"
 STAGE_LABEL = "kinetoscope.dev/stage"
 DIGEST_ANNOTATION = "kinetoscope.dev/spec-digest"
-RUNTIME_ANNOTATION = "kinetoscope.dev/runtime-digest"
-"""Digest of a runtime as it was rendered, with all that the template brought."""
 LAUNCH_ANNOTATION = "kinetoscope.dev/launched-for"
 
 
-def render_runtime(template: Manifest, job: TrainingJob) -> Manifest:
-    """Return the TrainingRuntime of one job."""
+def render_runtime(template: Manifest, job: TrainingJob, name: str = "") -> Manifest:
+    """Return the TrainingRuntime of one job, which has the job's name unless it is given one."""
     runtime = copy.deepcopy(template)
-    runtime["metadata"] = _metadata(runtime.get("metadata", {}), job)
+    runtime["metadata"] = _metadata(runtime.get("metadata", {}), job) | {"name": name or job.name}
     jobset = runtime["spec"]["template"]
     node = replicated_job(runtime)["template"]
     pod = node["spec"]["template"]
@@ -40,18 +37,21 @@ def render_runtime(template: Manifest, job: TrainingJob) -> Manifest:
     if job.max_restarts is not None:
         jobset["spec"].setdefault("failurePolicy", {})["maxRestarts"] = job.max_restarts
     change_pod(pod, job)
-    runtime["metadata"]["annotations"][RUNTIME_ANNOTATION] = digest_json(runtime)
     return runtime
 
 
-def render_train_job(template: Manifest, job: TrainingJob) -> Manifest:
-    """Return the TrainJob, which runs the runtime of the same name.
+def render_train_job(template: Manifest, job: TrainingJob, runtime: str = "") -> Manifest:
+    """Return the TrainJob, which runs the runtime of a name, or of its own.
 
     One for a queue is made suspended: Kueue starts it.
     """
     env = {**job.pod.env, **job.env}
     spec: Manifest = {
-        "runtimeRef": {"apiGroup": GROUP, "kind": "TrainingRuntime", "name": job.name},
+        "runtimeRef": {
+            "apiGroup": GROUP,
+            "kind": "TrainingRuntime",
+            "name": runtime or job.name,
+        },
         "trainer": {
             "numNodes": job.num_nodes,
             # Left out, Trainer would start a rank per CPU.

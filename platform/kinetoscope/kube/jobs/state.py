@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kinetoscope.core.errors import ExitCode
@@ -111,6 +111,11 @@ class PodState:
         return self.phase != "Pending" or self.exit_code is not None
 
     @property
+    def over(self) -> bool:
+        """Whether nothing of it runs any more, as far as its machine has told."""
+        return self.phase in ("Succeeded", "Failed") or self.exit_code is not None
+
+    @property
     def failed(self) -> bool:
         """Whether it has ended badly, or its machine is lost."""
         ended_badly = self.phase == "Failed" or self.exit_code not in (None, 0)
@@ -164,6 +169,8 @@ class Observation:
         suspension: who suspended it and why, where they left a note.
         leaving: it was deleted and is on its way out.
         uid: of the TrainJob.
+        version: of the TrainJob, which any change of it raises.
+        queued: Kueue starts and suspends it.
     """
 
     state: JobState
@@ -175,6 +182,8 @@ class Observation:
     suspension: Suspension | None = None
     leaving: bool = False
     uid: str = ""
+    version: str = field(default="", compare=False)
+    queued: bool = False
 
     @property
     def finished(self) -> bool:

@@ -1,8 +1,10 @@
 """Training jobs on the cluster: submit, suspend, resume, delete; observe, wait, logs.
 
-A job is two objects of the same name: a TrainingRuntime rendered from the chart's template, and
-the TrainJob that runs it. The name is a function of what the job is of (`job_name`): whoever
-submits the same job again, after an eviction say, adopts what runs.
+A job is two objects: a TrainingRuntime rendered from the chart's template, and the TrainJob that
+runs it. The TrainJob's name is a function of what the job is of (`job_name`): whoever submits the
+same job again, after an eviction say, adopts what runs. Every try to make it has a runtime of its
+own: no TrainJob runs what another one's maker has rendered, or loses its runtime to whoever deletes
+its predecessor.
 
 The TrainJob does not own its runtime: a foreground deletion would collect the runtime first,
 without which Trainer's webhook refuses every patch of the TrainJob, also the one that lets it go
@@ -12,23 +14,20 @@ swept by a later `submit` (`sweep`).
 
 from __future__ import annotations
 
+import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from kinetoscope.core.errors import ClusterError, ConfigError
-from kinetoscope.kube.api_errors import ApiError, ConflictError
+from kinetoscope.kube.api_errors import ApiError, ConflictError, UnreachableError
 from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.logs import follow, logs
-from kinetoscope.kube.jobs.objects import (
-    delete_object,
-    find_runtime,
-    find_train_job,
-    left_after,
-)
+from kinetoscope.kube.jobs.objects import delete_object, find_train_job, left_after
 from kinetoscope.kube.jobs.render import (
     DIGEST_ANNOTATION,
     GROUP,
-    RUNTIME_ANNOTATION,
     RUNTIMES,
     TRAIN_JOBS,
     VERSION,
@@ -41,6 +40,7 @@ from kinetoscope.kube.jobs.suspension import Suspension, resume, suspend
 from kinetoscope.kube.jobs.sweep import sweep
 from kinetoscope.kube.jobs.template import Manifest, read_template
 from kinetoscope.kube.jobs.watch import observe, wait
+from kinetoscope.kube.jobs.which import ANY, Which
 from kinetoscope.kube.patience import PATIENCE_SECONDS, patiently
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
 ]
 
 _PAUSE_SECONDS = 1.0
+_TOKEN_BYTES = 3
 _RUNTIME_UNSEEN = "must be created before the TrainJob"
 
 
@@ -118,39 +119,42 @@ def find_or_create(
     if existing is not None and "deletionTimestamp" not in existing["metadata"]:
         return existing, True
     _await_predecessor(cluster, job, wait_seconds)
-    sweep(cluster, job.namespace, keep=job.name)
     template = read_template(cluster, job.namespace, job.engine)
-    runtime, train_job = render_runtime(template, job), render_train_job(template, job)
-    end = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        _provide_runtime(cluster, job, runtime)
-        try:
-            return _create(cluster, job, train_job)
-        except ApiError as error:
-            # Trainer's webhook sees a new runtime only a moment after it was made; and somebody may
-            # have taken it for one that is left over.
-            if _RUNTIME_UNSEEN not in error.detail or time.monotonic() >= end:
-                raise
-        time.sleep(_PAUSE_SECONDS)
+    name = f"{job.name}-{secrets.token_hex(_TOKEN_BYTES)}"
+    _create_runtime(cluster, job, render_runtime(template, job, name))
+    try:
+        found, adopted = _create(cluster, job, render_train_job(template, job, name))
+    except ApiError as error:
+        if not isinstance(error, UnreachableError):  # else nobody knows whether it was made
+            _drop_runtime(cluster, job, name)
+        raise
+    if adopted and _runtime_of(found) != name:
+        _drop_runtime(cluster, job, name)
+    return found, adopted
 
 
-def delete(cluster: Cluster, job: TrainingJob, *, wait_seconds: float = 0.0, uid: str = "") -> None:
+def delete(
+    cluster: Cluster, job: TrainingJob, *, wait_seconds: float = 0.0, which: Which = ANY
+) -> None:
     """Delete a job and its runtime; its pods get their grace. What is gone already is no error.
 
     Args:
         cluster: where.
-        job: which.
+        job: the job.
         wait_seconds: how long to wait until all pods are gone; 0 does not wait.
-        uid: of the TrainJob that is meant; another one of this name stays.
+        which: TrainJob of that name is meant; another one stays.
 
     Raises:
         ClusterError: when pods are left after that time.
         ApiError: when the API does not answer or refuses.
     """
-    delete_object(cluster, TRAIN_JOBS, job.namespace, job.name, uid=uid)
+    before = patiently(lambda: find_train_job(cluster, job.namespace, job.name))
+    delete_object(cluster, TRAIN_JOBS, job.namespace, job.name, which=which)
     left = left_after(cluster, job.namespace, job.name, wait_seconds)
-    if patiently(lambda: find_train_job(cluster, job.namespace, job.name)) is None:
-        delete_object(cluster, RUNTIMES, job.namespace, job.name)
+    after = patiently(lambda: find_train_job(cluster, job.namespace, job.name))
+    # Where another TrainJob came in between, what it runs is seen now.
+    if before is not None and (after is None or _runtime_of(after) != _runtime_of(before)):
+        delete_object(cluster, RUNTIMES, job.namespace, _runtime_of(before))
     if left and wait_seconds > 0:
         raise ClusterError(
             f"{wait_seconds:.0f} s after the deletion of {job.name} are left: {', '.join(left)}",
@@ -167,38 +171,33 @@ def _await_predecessor(cluster: Cluster, job: TrainingJob, seconds: float) -> No
         )
 
 
-def _provide_runtime(cluster: Cluster, job: TrainingJob, runtime: Manifest) -> None:
-    """Create the runtime; one that is left of an earlier job is kept if it is the same."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
+def _create_runtime(cluster: Cluster, job: TrainingJob, runtime: Manifest) -> None:
+    """Create the runtime, and sweep what others have left, by the API server's clock."""
+    with suppress(ConflictError):  # an answer was lost: nobody else gives it that name
+        made = patiently(
             # Strict: a word that Kubernetes does not know is refused, never dropped in silence.
-            patiently(
-                lambda: cluster.custom.create_namespaced_custom_object(
-                    GROUP, VERSION, job.namespace, RUNTIMES, runtime, field_validation="Strict"
-                )
+            lambda: cluster.custom.create_namespaced_custom_object(
+                GROUP, VERSION, job.namespace, RUNTIMES, runtime, field_validation="Strict"
             )
-        except ConflictError:
-            if _is_there(cluster, job, runtime):
-                return
-            if time.monotonic() >= end:
-                raise
-            delete_object(cluster, RUNTIMES, job.namespace, job.name)
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
-
-
-def _is_there(cluster: Cluster, job: TrainingJob, runtime: Manifest) -> bool:
-    found = patiently(lambda: find_runtime(cluster, job.namespace, job.name))
-    if found is None or "deletionTimestamp" in found["metadata"]:
-        return False
-    told = (found["metadata"].get("annotations") or {}).get(RUNTIME_ANNOTATION)
-    return bool(told == runtime["metadata"]["annotations"][RUNTIME_ANNOTATION])
+        )
+        now = datetime.fromisoformat(made["metadata"]["creationTimestamp"])
+        sweep(cluster, job.namespace, now=now)
 
 
 def _create(cluster: Cluster, job: TrainingJob, train_job: Manifest) -> tuple[Manifest, bool]:
     """Create the TrainJob, or return the one that another launcher has just created."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return _create_once(cluster, job, train_job)
+        except ApiError as error:
+            # Trainer's webhook sees a new runtime only a moment after it was made.
+            if _RUNTIME_UNSEEN not in error.detail or time.monotonic() >= end:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _create_once(cluster: Cluster, job: TrainingJob, train_job: Manifest) -> tuple[Manifest, bool]:
     try:
         created: Manifest = patiently(
             lambda: cluster.custom.create_namespaced_custom_object(
@@ -211,6 +210,17 @@ def _create(cluster: Cluster, job: TrainingJob, train_job: Manifest) -> tuple[Ma
             raise
         return existing, True
     return created, False
+
+
+def _runtime_of(train_job: Manifest) -> str:
+    name: str = train_job["spec"]["runtimeRef"]["name"]
+    return name
+
+
+def _drop_runtime(cluster: Cluster, job: TrainingJob, name: str) -> None:
+    """Delete the runtime of a job that was not made; a later sweep does what can't be done now."""
+    with suppress(ApiError):
+        delete_object(cluster, RUNTIMES, job.namespace, name)
 
 
 def _check_same(existing: Manifest, job: TrainingJob) -> None:

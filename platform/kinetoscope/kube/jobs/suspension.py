@@ -20,6 +20,7 @@ from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.render import GROUP, TRAIN_JOBS, VERSION
 from kinetoscope.kube.jobs.request import TrainingJob
 from kinetoscope.kube.jobs.template import Manifest
+from kinetoscope.kube.jobs.which import ANY, Which
 from kinetoscope.kube.patience import patiently
 
 SUSPENSION_ANNOTATION = "kinetoscope.dev/suspended"
@@ -52,28 +53,30 @@ class Suspension:
 _NOTE = TypeAdapter(Suspension)
 
 
-def suspend(cluster: Cluster, job: TrainingJob, suspension: Suspension, *, uid: str = "") -> None:
+def suspend(
+    cluster: Cluster, job: TrainingJob, suspension: Suspension, *, which: Which = ANY
+) -> None:
     """Tell all pods to save and leave; they get their whole grace, and `resume` brings them back.
 
     Args:
         cluster: where it runs.
         job: as submitted.
         suspension: who does it, and why.
-        uid: of the TrainJob that is meant.
+        which: TrainJob of that name is meant.
 
     Raises:
         ApiError: `AbsentError` when there is no such job, `ConflictError` when it is another one.
     """
-    _set(cluster, job, uid, suspended=True, note=json.dumps(asdict(suspension)))
+    _set(cluster, job, which, suspended=True, note=json.dumps(asdict(suspension)))
 
 
-def resume(cluster: Cluster, job: TrainingJob, *, uid: str = "") -> None:
+def resume(cluster: Cluster, job: TrainingJob, *, which: Which = ANY) -> None:
     """Continue a suspended job; new pods start when the old ones are gone.
 
     Raises:
         ApiError: as `suspend` does.
     """
-    _set(cluster, job, uid, suspended=False, note=None)
+    _set(cluster, job, which, suspended=False, note=None)
 
 
 def read_suspension(train_job: Mapping[str, Any]) -> Suspension | None:
@@ -91,18 +94,18 @@ def is_queued(train_job: Mapping[str, Any]) -> bool:
 
 
 def _set(
-    cluster: Cluster, job: TrainingJob, uid: str, *, suspended: bool, note: str | None
+    cluster: Cluster, job: TrainingJob, meant: Which, *, suspended: bool, note: str | None
 ) -> None:
-    which = (GROUP, VERSION, job.namespace, TRAIN_JOBS, job.name)
-    found = patiently(lambda: cluster.custom.get_namespaced_custom_object(*which))
-    # Kubernetes refuses a patch of an object that has another UID.
-    meant = {"uid": uid or found["metadata"]["uid"]}
-    patch: Manifest = {"metadata": {**meant, "annotations": {SUSPENSION_ANNOTATION: note}}}
+    path = (GROUP, VERSION, job.namespace, TRAIN_JOBS, job.name)
+    found = patiently(lambda: cluster.custom.get_namespaced_custom_object(*path))
+    uid = found["metadata"]["uid"]
+    which = {"uid": uid, **meant.to_json()}
+    patch: Manifest = {"metadata": {**which, "annotations": {SUSPENSION_ANNOTATION: note}}}
     if not is_queued(found):
         patch["spec"] = {"suspend": suspended}
-    patiently(lambda: cluster.custom.patch_namespaced_custom_object(*which, patch))
+    patiently(lambda: cluster.custom.patch_namespaced_custom_object(*path, patch))
     if is_queued(found):
-        _set_active(cluster, job.namespace, found["metadata"]["uid"], not suspended)
+        _set_active(cluster, job.namespace, uid, not suspended)
 
 
 def _set_active(cluster: Cluster, namespace: str, uid: str, value: bool) -> None:

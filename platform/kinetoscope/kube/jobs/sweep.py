@@ -11,7 +11,8 @@ from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.objects import delete_object
 from kinetoscope.kube.jobs.render import GROUP, RUN_LABEL, RUNTIMES, TRAIN_JOBS, VERSION
 from kinetoscope.kube.jobs.state import condition
-from kinetoscope.kube.jobs.suspension import read_suspension
+from kinetoscope.kube.jobs.suspension import Suspension, read_suspension
+from kinetoscope.kube.jobs.which import Which
 
 # A young runtime may be about to get its job.
 _RUNTIME_AGE = timedelta(minutes=10)
@@ -21,7 +22,7 @@ _JOB_AGE = timedelta(hours=1)
 _log = logging.getLogger(__name__)
 
 
-def sweep(cluster: Cluster, namespace: str, *, keep: str) -> None:
+def sweep(cluster: Cluster, namespace: str, *, now: datetime) -> None:
     """Delete our jobs that ended or were suspended an hour ago, and runtimes without a job.
 
     All that a step needs to go on is in the object store. What can't be deleted now is so by a
@@ -30,18 +31,20 @@ def sweep(cluster: Cluster, namespace: str, *, keep: str) -> None:
     Args:
         cluster: where.
         namespace: of the runs.
-        keep: name of a job that is about to be made.
+        now: by the clock of the cluster; that of a launcher may be wrong.
     """
     listed = cluster.custom.list_namespaced_custom_object
-    now = datetime.now(tz=UTC)
     try:
         jobs = listed(GROUP, VERSION, namespace, TRAIN_JOBS)["items"]
         for job in jobs:
-            if RUN_LABEL in (job["metadata"].get("labels") or {}) and _is_left(job, now):
-                _log.info("deleting training job %s, which is over", job["metadata"]["name"])
-                delete_object(cluster, TRAIN_JOBS, namespace, job["metadata"]["name"])
+            metadata = job["metadata"]
+            if RUN_LABEL in (metadata.get("labels") or {}) and _is_left(job, now):
+                _log.info("deleting training job %s, which is over", metadata["name"])
+                # Somebody may go on with it just now.
+                which = Which.of(metadata)
+                delete_object(cluster, TRAIN_JOBS, namespace, metadata["name"], which=which)
         runtimes = listed(GROUP, VERSION, namespace, RUNTIMES, label_selector=RUN_LABEL)["items"]
-        used = {job["spec"]["runtimeRef"]["name"] for job in jobs} | {keep}
+        used = {job["spec"]["runtimeRef"]["name"] for job in jobs}
         for metadata in (item["metadata"] for item in runtimes):
             if metadata["name"] not in used and now - _made(metadata) > _RUNTIME_AGE:
                 delete_object(cluster, RUNTIMES, namespace, metadata["name"])
@@ -57,8 +60,18 @@ def _is_left(job: dict[str, Any], now: datetime) -> bool:
     note = read_suspension(job)
     if note is None or not job["spec"].get("suspend"):
         return False
-    since = max(note.at, note.until)  # whoever was to lift it by then is gone, too
-    return 0 < since < now.timestamp() - _JOB_AGE.total_seconds()
+    since = _suspended_at(job, note)
+    # Whoever was to lift it after that pause is gone, too.
+    pause = timedelta(seconds=max(0.0, note.until - note.at))
+    return since is not None and now - since > _JOB_AGE + pause
+
+
+def _suspended_at(job: dict[str, Any], note: Suspension) -> datetime | None:
+    """Return since when a job is suspended, by the cluster's clock if that is told."""
+    seen = condition(job, "Suspended")
+    if seen and "lastTransitionTime" in seen:
+        return datetime.fromisoformat(seen["lastTransitionTime"])
+    return datetime.fromtimestamp(note.at, tz=UTC) if note.at else None
 
 
 def _made(metadata: dict[str, Any]) -> datetime:

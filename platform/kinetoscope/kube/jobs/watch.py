@@ -23,7 +23,7 @@ from kinetoscope.kube.jobs.reasons import find_reasons
 from kinetoscope.kube.jobs.render import LAUNCH_ANNOTATION
 from kinetoscope.kube.jobs.request import TrainingJob
 from kinetoscope.kube.jobs.state import Observation, PodState, Reason, job_state, pod_state
-from kinetoscope.kube.jobs.suspension import read_suspension
+from kinetoscope.kube.jobs.suspension import is_queued, read_suspension
 
 _SHORTEST_SECONDS = 1.0
 _LONGEST_SECONDS = 15.0
@@ -54,15 +54,21 @@ class Looks:
         self._cluster = cluster
         self._job = job
         self._longest = longest_seconds
+        self._uid = ""
         self._failures: dict[str, PodState] = {}
+        self._earlier: frozenset[str] = frozenset()
         self._last: Observation | None = None
         self._version: str | None = None
         self._pause = _SHORTEST_SECONDS
 
     def look(self) -> Observation:
-        """Return what is seen now, with the failures of all restarts that were seen."""
+        """Return what is seen now, with the failures of all the job's restarts that were seen."""
         seen, self._version = _look(self._cluster, self._job)
+        if seen.uid and seen.uid != self._uid:  # how pods of another job ended is not its own
+            self._uid = seen.uid
+            self._failures = {u: p for u, p in self._failures.items() if u not in self._earlier}
         self._failures.update({pod.uid: pod for pod in seen.failures})
+        self._earlier = frozenset(self._failures)
         seen = replace(seen, failures=tuple(self._failures.values()))
         changed = seen != self._last
         self._pause = _SHORTEST_SECONDS if changed else min(self._pause * _BACK_OFF, self._longest)
@@ -139,6 +145,8 @@ def _look(cluster: Cluster, job: TrainingJob) -> tuple[Observation, str | None]:
         suspension=read_suspension(train_job),
         leaving="deletionTimestamp" in metadata,
         uid=metadata["uid"],
+        version=metadata.get("resourceVersion", ""),
+        queued=is_queued(train_job),
     )
     return observation, version
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kinetoscope.core.errors import ExitCode, KinetoscopeError
+from kinetoscope.core.errors import ExitCode, KinetoscopeError, UserError
 from kinetoscope.kube.jobs.request import TrainingJob
 from kinetoscope.kube.jobs.state import Observation
 from kinetoscope.steps.contract import StepSpec
@@ -31,8 +31,7 @@ def how_it_ended(
     code = worst_code(codes, told_to_stop=True)
     if code == ExitCode.WITHDRAWN:
         return None
-    told = step_state(spec.uri).ended
-    if code == ExitCode.DIVERGED or (told and told.code == code and code not in _FREE):
+    if code == ExitCode.DIVERGED or (_told_code(spec) == code and code not in _FREE):
         return code
     reasons = "; ".join(dict.fromkeys(str(reason) for reason in seen.reasons))
     lines = next((pod.message for pod in seen.failures if pod.attempt == last and pod.message), "")
@@ -40,4 +39,14 @@ def how_it_ended(
     text = f"training job {job.name} failed: {reasons or 'no reason given'}"
     if lines:
         text += f"; its last lines: {' '.join(lines.split())[-500:]}"
-    return KinetoscopeError(text, hint=hint or "kino logs shows what the ranks wrote")
+    kind = UserError if code == ExitCode.USER_ERROR else KinetoscopeError
+    return kind(text, hint=hint or "kino logs shows what the ranks wrote")
+
+
+def _told_code(spec: StepSpec) -> int | None:
+    """Return how the latest attempt ended, if it was one of ours and has said so."""
+    state = step_state(spec.uri)
+    latest = state.attempt
+    if latest is None or (latest.run_id, latest.start) != (spec.run_id, spec.start):
+        return None
+    return state.ended.code if state.ended is not None else None

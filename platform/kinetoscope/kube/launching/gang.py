@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from kinetoscope.kube.jobs.state import Observation
+from kinetoscope.kube.jobs.suspension import Suspension
 
 # What does not pass by itself. A pull of an image, a start of a node and a volume that is being
 # attached leave no such reason.
@@ -28,6 +29,7 @@ class Gang:
         self._seconds = minutes * 60
         self._clock = clock
         self._since: float | None = None
+        self._pause: tuple[Suspension, float] | None = None
 
     def has_waited_too_long(self, seen: Observation) -> bool:
         """Judge by one more look at the job."""
@@ -43,6 +45,13 @@ class Gang:
     def pause_seconds(self) -> float:
         """Return how long to let go: by chance, so that two half gangs do not meet again."""
         return self._seconds * _jitter.uniform(1.0, 2.0)
+
+    def has_paused(self, pause: Suspension) -> bool:
+        """Tell whether a pause is over: by the clock, or after its time where clocks differ."""
+        now = self._clock()
+        if self._pause is None or self._pause[0] != pause:
+            self._pause = (pause, now)
+        return time.time() >= pause.until or now - self._pause[1] >= pause.until - pause.at
 
     @staticmethod
     def _is_stuck(seen: Observation) -> bool:

@@ -38,9 +38,12 @@ class LogPrinter:
                 pods, _ = job_pods(self._cluster, self._job.namespace, self._job.name)
             except ClusterError:
                 pods = []
-            for line in self._following.lines(pods):
-                sys.stdout.write(f"{line}\n")
-                sys.stdout.flush()
+            try:
+                for line in self._following.lines(pods):
+                    sys.stdout.write(f"{line}\n")
+                    sys.stdout.flush()
+            except (OSError, ValueError):  # it is closed, or its reader has gone
+                return
             if is_last:
                 return
             self._stop.wait(_PAUSE_SECONDS)

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
-from kinetoscope.core.errors import StorageError, SupersededError
+from kinetoscope.core.errors import NotFoundError, StorageError, SupersededError
 from kinetoscope.kube.jobs.state import Observation
-from kinetoscope.steps.contract import StepSpec, read_spec
+from kinetoscope.steps.contract import StepSpec, latest_start, read_spec
 from kinetoscope.steps.nodes.sign_of_life import SignOfLife
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
@@ -47,11 +47,16 @@ class Others:
         self._launcher: tuple[str, SignOfLife] | None = None
 
     def check_superseded(self, seen: Observation) -> None:
-        """Raise ``SupersededError`` where a later start of our run has the job."""
+        """Raise ``SupersededError`` where a later start of our run has come to the step.
+
+        Its launcher takes our job away; to go on with it would undo that, again and again.
+        """
         claim = Claim.parse(seen.launched_for)
-        if claim and claim.run_id == self._spec.run_id and claim.start > self._spec.start:
+        own = claim.start if claim and claim.run_id == self._spec.run_id else 0
+        latest = max(own, latest_start(self._spec))
+        if latest > self._spec.start:
             raise SupersededError(
-                f"start {self._spec.start} of run {claim.run_id} was superseded by {claim.start}"
+                f"start {self._spec.start} of run {self._spec.run_id} was superseded by {latest}"
             )
 
     def may_be_removed(self, seen: Observation) -> bool:
@@ -66,7 +71,14 @@ class Others:
         return self._is_of_our_run(seen) or waited >= _ITS_OWN_SECONDS
 
     def must_go(self, seen: Observation) -> bool:
-        """Tell whether nobody has a use for a job any more that still runs, or waits to."""
+        """Tell whether nobody has a use for a job any more that still runs, or waits to.
+
+        One that somebody suspended without a note is theirs; one that was stopped goes already.
+        """
+        if seen.state == "suspended":
+            note = seen.suspension
+            if note.kind == "stop" if note is not None else not seen.queued:
+                return False
         return self._is_of_our_run(seen) or self._is_orphaned(seen)
 
     def _is_of_our_run(self, seen: Observation) -> bool:
@@ -85,7 +97,7 @@ class Others:
             if self._launcher is None or self._launcher[0] != seen.uid:
                 self._launcher = (seen.uid, self._sign_of_life(claim))
             return self._launcher[1].is_gone()
-        except (StorageError, OSError):
+        except (StorageError, OSError, NotFoundError):
             return False
 
     def _sign_of_life(self, claim: Claim) -> SignOfLife:

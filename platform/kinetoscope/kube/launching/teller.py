@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 
+from kinetoscope.core.errors import StorageError
 from kinetoscope.kube.jobs.request import TrainingJob
 from kinetoscope.kube.jobs.state import Observation, PodState, Reason
 from kinetoscope.kube.launching.record import (
@@ -43,7 +44,7 @@ class JobTeller:
         self._is_new = True
         self._has_looked_back = False
         self._told_at = -float("inf")
-        self._telling = Repeating("telling of the training job", self._tell, _LOOK_SECONDS)
+        self._telling = Repeating("telling of the training job", self._tell_on, _LOOK_SECONDS)
 
     def see(self, state: str, seen: Observation, *more: Reason) -> None:
         """Take note of what was seen; it is told within a second or two."""
@@ -69,6 +70,13 @@ class JobTeller:
         self._telling.stop()
         with suppress(Exception):
             self._tell()
+
+    def _tell_on(self) -> None:
+        try:
+            self._tell()
+        except OSError as error:
+            # A full disk, too, has room again some day: silence would end the training.
+            raise StorageError(str(error)) from error
 
     def _tell(self) -> None:
         if not self._has_looked_back:

@@ -25,7 +25,8 @@ def job_row(run: Run, record: StepRecord) -> dict[str, Any] | None:
     if found is None:
         return None
     row: dict[str, Any] = found.model_dump(mode="json", exclude={"count"})
-    return {**row, "seconds_ago": max(0.0, time.time() - found.at)}
+    # One far ahead is as little fresh as one far behind: the clock that it is of is wrong.
+    return {**row, "seconds_ago": abs(time.time() - found.at)}
 
 
 def with_job(row: dict[str, Any], job: dict[str, Any] | None) -> dict[str, Any]:

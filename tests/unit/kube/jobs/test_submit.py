@@ -13,12 +13,9 @@ from tiny.kube_api import (
     PODS,
     RUNTIME,
     RUNTIMES,
-    TEMPLATES,
     TRAIN_JOB,
     TRAIN_JOBS,
-    Answer,
     Api,
-    make_template,
     pod,
     status,
     train_job,
@@ -28,8 +25,8 @@ from kinetoscope.core.errors import ClusterError, ConfigError
 from kinetoscope.kube import api_errors
 from kinetoscope.kube.config import PodConfig
 from kinetoscope.kube.connection import Cluster
-from kinetoscope.kube.jobs.request import TrainingJob
 from kinetoscope.kube.jobs.submit import delete, submit
+from kinetoscope.kube.jobs.which import Which
 
 DIGEST = "kinetoscope.dev/spec-digest"
 
@@ -70,70 +67,41 @@ def test_what_kubernetes_does_not_know_is_refused_and_never_dropped(
     assert {request.query for request in created} == {"fieldValidation=Strict"}
 
 
-class Runtimes:
-    """Keeps one runtime, and refuses a second one, as the API server does."""
-
-    def __init__(self, api: Api) -> None:
-        self.kept: dict[str, Any] | None = None
-        self._api = api
-        api.answers["POST", RUNTIMES] = self._create
-        api.answers["GET", RUNTIME] = lambda: (200, self.kept) if self.kept else ABSENT
-        api.answers["DELETE", RUNTIME] = self._delete
-
-    def _create(self) -> Answer:
-        if self.kept is not None:
-            return status(409, "AlreadyExists", "train exists")
-        self.kept = json.loads(self._api.requests[-1].body)
-        return 201, self.kept or {}
-
-    def _delete(self) -> Answer:
-        self.kept = None
-        return 200, {}
-
-    @property
-    def container(self) -> dict[str, Any]:
-        assert self.kept is not None
-        (job,) = self.kept["spec"]["template"]["spec"]["replicatedJobs"]
-        found: dict[str, Any] = job["template"]["spec"]["template"]["spec"]["containers"][0]
-        return found
-
-
 ABSENT = status(404, "NotFound", "not found")
 
 
-def test_a_runtime_that_is_left_of_the_same_job_is_kept(empty: Api, cluster: Cluster) -> None:
-    runtimes = Runtimes(empty)
-    submit(cluster, JOB)
-    submit(cluster, JOB)
-    assert runtimes.container["image"] == "trainer:1"
-    assert empty.sent("DELETE") == []
+def runtimes_made(api: Api) -> list[dict[str, Any]]:
+    return [json.loads(one.body) for one in api.sent("POST") if one.path == RUNTIMES]
 
 
-@pytest.mark.parametrize(
-    ("job", "image"),
-    [
-        (JOB, "trainer:2"),
-        (replace(JOB, pod=PodConfig(image="own:1")), "own:1"),
-        (replace(JOB, max_restarts=7), "trainer:1"),
-        (replace(JOB, grace_seconds=7), "trainer:1"),
-        (replace(JOB, pod=PodConfig(memory="1Gi")), "trainer:1"),
-    ],
-    ids=["template", "image", "restart limit", "grace", "memory"],
-)
-def test_a_runtime_that_is_left_of_an_earlier_job_is_replaced_by_what_is_wanted_now(
-    empty: Api, cluster: Cluster, job: TrainingJob, image: str
+def test_every_job_has_a_runtime_of_its_own(empty: Api, cluster: Cluster) -> None:
+    """One of a name that another launcher may know would be deleted by it, or replaced."""
+    submit(cluster, JOB)
+    submit(cluster, replace(JOB, pod=PodConfig(image="own:1")))
+    names = [runtime["metadata"]["name"] for runtime in runtimes_made(empty)]
+    jobs = [json.loads(one.body) for one in empty.sent("POST") if one.path == TRAIN_JOBS]
+    assert [job["spec"]["runtimeRef"]["name"] for job in jobs] == names
+    assert len(set(names)) == 2
+    assert all(name.startswith("train-") and len(name) < 63 for name in names)
+
+
+def test_the_runtime_of_a_job_that_another_launcher_has_made_first_goes(
+    empty: Api, cluster: Cluster
 ) -> None:
-    runtimes = Runtimes(empty)
+    answers = iter([ABSENT, ABSENT])
+    empty.answers["GET", TRAIN_JOB] = lambda: next(answers, (200, train_job()))
+    empty.answers["POST", TRAIN_JOBS] = lambda: status(409, "AlreadyExists", "train exists")
     submit(cluster, JOB)
-    if image == "trainer:2":
-        empty.has(TEMPLATES, make_template(image))
-    submit(cluster, job)
-    assert [request.path for request in empty.sent("DELETE")] == [RUNTIME]
-    assert runtimes.container["image"] == image
-    assert runtimes.kept is not None
-    if job.max_restarts is not None:
-        policy = runtimes.kept["spec"]["template"]["spec"]["failurePolicy"]
-        assert policy["maxRestarts"] == job.max_restarts
+    (own,) = [runtime["metadata"]["name"] for runtime in runtimes_made(empty)]
+    assert [one.path for one in empty.sent("DELETE")] == [f"{RUNTIMES}/{own}"]
+
+
+def test_the_runtime_of_a_job_that_was_refused_goes(empty: Api, cluster: Cluster) -> None:
+    empty.answers["POST", TRAIN_JOBS] = lambda: status(403, "Forbidden", "exceeded quota")
+    with pytest.raises(api_errors.ForbiddenError):
+        submit(cluster, JOB)
+    (own,) = [runtime["metadata"]["name"] for runtime in runtimes_made(empty)]
+    assert [one.path for one in empty.sent("DELETE")] == [f"{RUNTIMES}/{own}"]
 
 
 def test_a_webhook_that_does_not_see_the_new_runtime_yet_is_asked_again(
@@ -186,10 +154,26 @@ def test_what_is_left_of_a_deleted_job_is_waited_for(
 
 
 def test_a_job_is_deleted_before_its_runtime(empty: Api, cluster: Cluster) -> None:
+    answers = iter([(200, train_job())])
+    empty.answers["GET", TRAIN_JOB] = lambda: next(answers, ABSENT)
     for path in (TRAIN_JOB, RUNTIME):
         empty.has(path, {}, method="DELETE")
     delete(cluster, JOB, wait_seconds=1)
     assert [request.path for request in empty.sent("DELETE")] == [TRAIN_JOB, RUNTIME]
+
+
+def test_the_runtime_of_a_job_goes_though_another_one_has_come(
+    empty: Api, cluster: Cluster
+) -> None:
+    later = train_job(uid="u2") | {"spec": {"runtimeRef": {"name": "train-later"}}}
+    answers = iter([(200, train_job())])
+    empty.answers["GET", TRAIN_JOB] = lambda: next(answers, (200, later))
+    empty.has(TRAIN_JOB, {}, method="DELETE")
+    delete(cluster, JOB, which=Which("u", "7"))
+    sent = empty.sent("DELETE")
+    assert [request.path for request in sent] == [TRAIN_JOB, RUNTIME]
+    wanted = {"uid": "u", "resourceVersion": "7"}
+    assert json.loads(sent[0].body)["preconditions"] == wanted
 
 
 def test_the_runtime_of_a_job_that_is_still_there_stays(empty: Api, cluster: Cluster) -> None:

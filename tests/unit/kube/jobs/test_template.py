@@ -151,19 +151,6 @@ def test_size_command_and_environment_go_into_the_train_job(template: dict[str, 
     }
 
 
-def test_a_runtime_s_digest_is_of_all_that_was_rendered(template: dict[str, Any]) -> None:
-    def digest(job: TrainingJob, image: str = "") -> str:
-        changed = copy.deepcopy(template)
-        parts(changed)[2]["image"] = image or parts(template)[2]["image"]
-        rendered = render_runtime(changed, job)
-        return str(rendered["metadata"]["annotations"]["kinetoscope.dev/runtime-digest"])
-
-    jobs = [make_job(), make_job(max_restarts=5), make_job(pod=EVERYTHING), make_job(pod=CLAIM)]
-    digests = {digest(job) for job in jobs} | {digest(jobs[0], "other:1")}
-    assert len(digests) == 5
-    assert digest(make_job()) == digest(jobs[0])
-
-
 def test_who_wants_the_job_is_told_where_it_is_known(template: dict[str, Any]) -> None:
     told = "kinetoscope.dev/launched-for"
     metadata = render_train_job(template, make_job(launched_for="rabc2345/2"))["metadata"]
