@@ -50,7 +50,7 @@ class Course:
 
     def stop(self) -> None:
         for one in self._some():
-            self.stage.stop(one)
+            self.stage.stop(one.spec.start, one.spec.run_id)
 
     def delete(self) -> None:
         for path in self._jobs():

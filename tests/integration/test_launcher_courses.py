@@ -37,6 +37,7 @@ def test_a_step_is_trained_and_nothing_is_left(stage: Stage) -> None:
 def test_a_later_start_takes_over_from_one_whose_launcher_lives(stage: Stage) -> None:
     """The two must not suspend and lift in turns."""
     stage.num_parts = LONG
+    stage.cluster.grace_ticks = (100, 101)
     first = stage.launch()
     stage.wait_for(lambda: stage.state.checkpoints, "a checkpoint")
     second = stage.launch(start=2)
@@ -46,6 +47,7 @@ def test_a_later_start_takes_over_from_one_whose_launcher_lives(stage: Stage) ->
     stage.wait_for_end()
     assert second.ended == ExitCode.DONE
     assert [made[0] for made in stage.cluster.made] == ["raaaaaaa/1", "raaaaaaa/2"]
+    assert [one.body for one in stage.cluster.sent("PATCH") if "false" in one.body] == []
     assert stage.cluster.train_jobs() == []
 
 
@@ -116,12 +118,25 @@ def test_runs_that_wait_for_one_job_do_not_take_each_other_s_runtime(stage: Stag
     waiting = [stage.launch("rbbbbbbb"), stage.launch("rccccccc"), stage.launch("rddddddd")]
     stage.wait_for(lambda: all(waits(stage, one) for one in waiting), "them to wait")
     stage.cluster.faults.slow_seconds = 0.1
-    stage.stop(first)
+    stage.stop(1)
     stage.wait_for_end(first)
     stage.num_parts = SHORT
     stage.wait_for_end()
     assert {one.ended for one in waiting} == {ExitCode.DONE}
     assert stage.cluster.train_jobs() == stage.cluster.runtimes() == []
+
+
+def test_a_stop_ends_what_an_earlier_start_has_left(stage: Stage) -> None:
+    stage.num_parts = LONG
+    first = stage.launch()
+    stage.wait_for(lambda: stage.state.checkpoints, "a checkpoint")
+    first.kill()
+    stage.wait_for_end(first)
+    stage.stop(2)
+    second = stage.launch(start=2)
+    stage.wait_for_end(second)
+    assert second.ended == ExitCode.PREEMPTED
+    assert stage.cluster.train_jobs() == []
 
 
 def test_pods_that_see_a_stop_first_do_not_hold_it_up(stage: Stage) -> None:
@@ -130,7 +145,7 @@ def test_pods_that_see_a_stop_first_do_not_hold_it_up(stage: Stage) -> None:
     launching = stage.launch()
     stage.wait_for(lambda: stage.state.checkpoints, "a checkpoint")
     stage.cluster.faults.broken = ("PATCH",)
-    stage.stop(launching)
+    stage.stop(1)
     stage.wait_for_end(seconds=20)
     assert launching.ended == ExitCode.PREEMPTED
     assert stage.cluster.train_jobs() == []

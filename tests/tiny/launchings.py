@@ -255,9 +255,9 @@ class Stage:
         self.launchings.append(launching)
         return launching
 
-    def stop(self, launching: Launching) -> None:
-        """Ask a launcher's start to stop."""
-        open_store(self._root_uri).put_bytes(launching.spec.stop_key, b"{}")
+    def stop(self, start: int, run_id: str = "raaaaaaa") -> None:
+        """Ask a start of a run to stop."""
+        open_store(self._root_uri).put_bytes(self.spec(run_id, start).stop_key, b"{}")
 
     def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
         """Wait until something has happened."""

@@ -101,6 +101,8 @@ class LivingCluster(Api):
     make_work: Callable[[Object], Work]
     num_nodes: int = 2
     seed: int = 0
+    grace_ticks: tuple[int, int] = (3, 30)
+    """Of pods that were told to stop, from and up to."""
     wrongs: list[str] = field(default_factory=list)
     """What must never have happened, and did."""
     on_change: Callable[[Request, Object, bool], None] = lambda *_: None
@@ -304,7 +306,7 @@ class LivingCluster(Api):
             self.wrongs.append(f"pods of {uid} were made beside those of {others}")
         number = sum(1 for _ in filter(lambda made: made == uid, self.launches))
         self.launches.append(uid)
-        ticks = self.faults.chance.randrange(3, 30)
+        ticks = self.faults.chance.randrange(*self.grace_ticks)
         self.sets.append(PodSet(copy.deepcopy(job), number, self.make_work(job), ticks))
 
     def _is_waiting(self, one: PodSet) -> bool:

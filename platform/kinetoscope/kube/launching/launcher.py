@@ -136,11 +136,12 @@ class _Launch:
         must_stop = stop_requested(self._spec)
         if seen.state == "unknown":
             return None
+        is_ours = is_own or self._others.is_of_earlier_start(seen)
         if has_result:
-            return self._own.conclude(seen) if is_own else ExitCode.DONE
+            return self._own.conclude(seen) if is_ours else ExitCode.DONE
         if must_stop or self._is_ending():
             why = "the run was told to stop" if must_stop else self._why_workflow()
-            if is_own or seen.state == "absent":
+            if is_ours or seen.state == "absent":
                 return self._own.end(seen, why, for_good=must_stop)
             return ExitCode.PREEMPTED
         self._others.check_superseded(seen)

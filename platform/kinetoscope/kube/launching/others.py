@@ -59,6 +59,11 @@ class Others:
                 f"start {self._spec.start} of run {self._spec.run_id} was superseded by {latest}"
             )
 
+    def is_of_earlier_start(self, seen: Observation) -> bool:
+        """Tell whether a job is of an earlier start of our run, which nobody but us sees to."""
+        claim = Claim.parse(seen.launched_for)
+        return self._is_of_our_run(seen) and claim is not None and claim.start < self._spec.start
+
     def may_be_removed(self, seen: Observation) -> bool:
         """Tell whether a job is over, and whoever asked for it has had the time to see that."""
         stopped = seen.suspension is not None and seen.suspension.kind == "stop"

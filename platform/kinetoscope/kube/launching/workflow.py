@@ -16,7 +16,7 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 from kubernetes.watch import Watch
 
-from kinetoscope.core.errors import ClusterError
+from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.kube.connection import CONNECT_SECONDS, Cluster
 
 _WORKFLOWS = ("argoproj.io", "v1alpha1")
@@ -25,6 +25,8 @@ _LABEL = "workflows.argoproj.io/workflow"
 _WATCH_SECONDS = 300
 _PAUSE_SECONDS = 1.0
 _SLACK_SECONDS = 10.0
+# The last one is what a stream that is cut in the middle of an object ends with.
+_PASSING = (KinetoscopeError, ApiException, urllib3.exceptions.HTTPError, ValueError)
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class WorkflowWatch:
         self._pod = pod
         self._on_end = on_end
         self._ended = threading.Event()
+        self._told = ""
         threading.Thread(target=self._run, name="watching the workflow", daemon=True).start()
 
     @property
@@ -69,9 +72,16 @@ class WorkflowWatch:
                     self._ended.set()
                     self._on_end()
                     return
-            except (ClusterError, ApiException, urllib3.exceptions.HTTPError) as error:
-                _log.warning("%s can't be watched: %s; trying again", self.name, error)
+                self._told = ""
+            except _PASSING as error:
+                self._tell(error)
             time.sleep(_PAUSE_SECONDS)
+
+    def _tell(self, error: Exception) -> None:
+        """Say once why nothing is seen: it may be so for as long as the training takes."""
+        if str(error) != self._told:
+            _log.warning("%s can't be watched: %s; trying again", self.name, error)
+        self._told = str(error)
 
     def _find(self) -> str | None:
         """Return the name of the Workflow that the pod belongs to; None where it is of none."""

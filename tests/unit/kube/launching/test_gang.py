@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import pytest
 
 from kinetoscope.kube.jobs.state import Observation, PodState, Reason
+from kinetoscope.kube.jobs.suspension import Suspension
 from kinetoscope.kube.launching.gang import Gang
 
 
@@ -85,3 +87,24 @@ def test_two_gangs_that_let_go_together_do_not_come_back_together() -> None:
     pauses = sorted(Gang(10).pause_seconds() for _ in range(20))
     assert 600 <= pauses[0] <= pauses[-1] <= 1200
     assert any(later - earlier > 1 for earlier, later in pairwise(pauses))
+
+
+@pytest.mark.parametrize("ahead", [-36_000, 36_000, 0])
+def test_a_pause_ends_in_time_whatever_the_clock_of_who_began_it(ahead: float) -> None:
+    clock = Clock()
+    gang = Gang(10, clock)
+    at = time.time() + ahead
+    pause = Suspension("ada", "why", "gang", at, at + 600)
+    gang.has_paused(pause)
+    clock.now += 601
+    assert gang.has_paused(pause)
+
+
+def test_a_pause_lasts_where_clocks_agree() -> None:
+    clock = Clock()
+    gang = Gang(10, clock)
+    now = time.time()
+    assert not gang.has_paused(Suspension("ada", "why", "gang", now, now + 600))
+    clock.now += 599
+    later = Suspension("ada", "why", "gang", now + 1, now + 601)
+    assert not gang.has_paused(later), "each pause has its own time"

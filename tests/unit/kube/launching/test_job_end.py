@@ -9,7 +9,7 @@ from tiny.kube_api import JOB
 from tiny.ledgers import begin
 from tiny.steps import step_spec
 
-from kinetoscope.core.errors import ExitCode, KinetoscopeError
+from kinetoscope.core.errors import ExitCode, KinetoscopeError, UserError
 from kinetoscope.kube.jobs.state import Observation, PodState, Reason
 from kinetoscope.kube.launching.ending import how_it_ended
 from kinetoscope.steps.contract import StepSpec
@@ -83,3 +83,12 @@ def test_success_without_a_result_is_none(spec: StepSpec) -> None:
     ended = how_it_ended(spec, JOB, Observation("succeeded"))
     assert isinstance(ended, KinetoscopeError)
     assert "has no result" in ended.message
+
+
+def test_the_word_of_another_run_s_attempt_is_none_for_ours(spec: StepSpec) -> None:
+    """Its pods ended before they had an attempt: what is told last is of an earlier one."""
+    told(spec, 2)
+    ours = spec.model_copy(update={"run_id": "rbbbbbbb"})
+    ended = how_it_ended(ours, JOB, failed(2, 2, message="no such template\n"))
+    assert isinstance(ended, UserError)
+    assert "no such template" in ended.message

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import time
 from pathlib import Path
 
 import pytest
 from tiny.kube_api import JOB
+from tiny.memory_store import MemoryStore
 
 from kinetoscope.kube.jobs.state import Observation, PodState, Reason
 from kinetoscope.kube.launching.record import JobRecord, read_job_record
@@ -68,6 +70,27 @@ def test_a_launcher_after_this_one_goes_on_with_count_and_failures(store: Object
     after = read(store)
     assert after.count > before.count
     assert [failure.uid for failure in after.failures] == ["u0", "u1"]
+
+
+class FullStore(MemoryStore):
+    """A store whose disk is full for a while."""
+
+    is_full = True
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().put_bytes(key, data)
+
+
+def test_a_launcher_gives_signs_of_life_again_when_a_full_disk_has_room() -> None:
+    store = FullStore("memory://x")
+    teller = JobTeller(store, KEY, JOB)
+    teller.see("pending", PENDING)
+    time.sleep(1.5)
+    store.is_full = False
+    assert wait_for(store, 1).state == "pending"
+    teller.close()
 
 
 def test_what_does_not_change_is_still_a_sign_of_life(
