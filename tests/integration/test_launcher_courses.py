@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tiny.kube_api import TRAIN_JOBS
+from tiny.kube_api import PODS, TRAIN_JOBS
 from tiny.launchings import Launching, Stage, hurry
 
 from kinetoscope.core.errors import CorruptError, ExitCode, SupersededError
-from kinetoscope.kube.launching.record import read_job_record
+from kinetoscope.kube.jobs.suspension import read_suspension
+from kinetoscope.kube.launching.record import JobRecord, read_job_record
 from kinetoscope.steps.ledger.ledger import FOLD_KEY, entry_key
 from kinetoscope.storage.open import open_store
 
+WORKFLOW = "/apis/argoproj.io/v1alpha1/namespaces/runs/workflows/wf"
 SHORT, LONG = 5, 10_000
 
 
@@ -82,6 +85,9 @@ def test_a_run_is_told_how_its_own_job_ended(stage: Stage) -> None:
     second = stage.launch("rbbbbbbb")
     stage.wait_for_end()
     assert (first.ended, second.ended) == (ExitCode.DIVERGED, ExitCode.USER_ERROR)
+    told = record(second)
+    assert told
+    assert {failure.exit_code for failure in told.failures} == {2}
 
 
 def test_training_that_was_given_up_in_vain_is_not_gone_on_with_for_ever(stage: Stage) -> None:
@@ -116,7 +122,7 @@ def test_runs_that_wait_for_one_job_do_not_take_each_other_s_runtime(stage: Stag
     first = stage.launch()
     stage.wait_for(lambda: stage.state.checkpoints, "a checkpoint")
     waiting = [stage.launch("rbbbbbbb"), stage.launch("rccccccc"), stage.launch("rddddddd")]
-    stage.wait_for(lambda: all(waits(stage, one) for one in waiting), "them to wait")
+    stage.wait_for(lambda: all(waits(one) for one in waiting), "them to wait")
     stage.cluster.faults.slow_seconds = 0.1
     stage.stop(1)
     stage.wait_for_end(first)
@@ -151,6 +157,36 @@ def test_pods_that_see_a_stop_first_do_not_hold_it_up(stage: Stage) -> None:
     assert stage.cluster.train_jobs() == []
 
 
+def test_a_run_that_is_terminated_leaves_no_pod_and_its_retry_goes_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KFP_POD_NAME", "launcher-0")
+    labels = {"workflows.argoproj.io/workflow": "wf"}
+    stage.cluster.has(f"{PODS}/launcher-0", {"metadata": {"name": "launcher-0", "labels": labels}})
+    stage.cluster.has(WORKFLOW, workflow())
+    stage.num_parts = LONG
+    first = stage.launch()
+    stage.wait_for(lambda: stage.state.checkpoints, "a checkpoint")
+    stage.cluster.has(WORKFLOW, workflow(activeDeadlineSeconds=0))
+    stage.wait_for_end(first)
+    assert first.ended == ExitCode.PREEMPTED
+    assert stage.cluster.sets == []
+    (job,) = stage.cluster.train_jobs()
+    note = read_suspension(job)
+    assert note
+    assert "workflow wf is being ended" in note.why
+    stage.cluster.has(WORKFLOW, workflow())
+    stage.num_parts = SHORT
+    again = stage.launch()
+    stage.wait_for_end(again)
+    assert again.ended == ExitCode.DONE
+    assert [made[0] for made in stage.cluster.made] == ["raaaaaaa/1"]
+
+
+def workflow(**spec: int) -> dict[str, Any]:
+    return {"metadata": {"name": "wf", "resourceVersion": "1"}, "spec": spec}
+
+
 def test_a_damaged_ledger_ends_a_launcher(stage: Stage) -> None:
     stage.num_parts = LONG
     launching = stage.launch()
@@ -170,7 +206,7 @@ def test_a_job_of_another_store_is_waited_for(stage: Stage) -> None:
     stage.wait_for(lambda: stage.state.checkpoints, "a checkpoint")
     open_store(first.spec.uri).delete_prefix("specs/raaaaaaa")
     second = stage.launch("rbbbbbbb")
-    stage.wait_for(lambda: waits(stage, second), "it to wait")
+    stage.wait_for(lambda: waits(second), "it to wait")
     time.sleep(1)
     assert second.is_at_work
     stage.num_parts = SHORT
@@ -182,7 +218,12 @@ def suspended(stage: Stage) -> bool:
     return any(job["spec"].get("suspend") for job in stage.cluster.train_jobs())
 
 
-def waits(stage: Stage, launching: Launching) -> bool:
+def record(launching: Launching) -> JobRecord | None:
+    """Return what a launcher has told."""
+    return read_job_record(open_store(launching.spec.root_uri), launching.spec.launcher_key)
+
+
+def waits(launching: Launching) -> bool:
     """Tell whether a launcher has told that it waits."""
-    told = read_job_record(open_store(launching.spec.root_uri), launching.spec.launcher_key)
+    told = record(launching)
     return told is not None and told.state == "waiting"

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import time
+from dataclasses import replace
 
 from kinetoscope.core.errors import ClusterError, ExitCode, StorageError
 from kinetoscope.kube.config import PodConfig
@@ -158,7 +159,11 @@ class _Launch:
         return None
 
     def _tell(self, seen: Observation, *, is_own: bool) -> None:
-        if seen.state in ("absent", "unknown") or is_own:
+        if is_own:
+            self._teller.see(seen.state, seen)
+            return
+        seen = replace(seen, failures=())  # they are another run's to tell, or told already
+        if seen.state in ("absent", "unknown"):
             self._teller.see(seen.state, seen)
             return
         text = f"{seen.launched_for or 'somebody else'} trains this step: waiting"

@@ -75,8 +75,9 @@ class OwnJob:
         if (runs or waits_in_a_queue) and not seen.leaving:
             self._handle.stop(seen, why)
         grace = self._spec.runtime.grace_seconds + GRACE_MARGIN_SECONDS
-        # Those that have ended stay for as long as their job does.
-        is_left = runs or any(not pod.over for pod in seen.pods)
+        # Pods of a job that is over stay for as long as it does.
+        is_over = seen.state in ("failed", "succeeded")
+        is_left = runs or any(not (is_over and pod.over) for pod in seen.pods)
         if is_left and self._seconds_of_ending() < grace + _LOST_SECONDS:
             return None
         if for_good and seen.uid:
