@@ -156,9 +156,19 @@ class LivingCluster(Api):
         with self._lock:
             return self._patch(Request("PATCH", path, "", None, json.dumps(change), "admin"))
 
-    def remove(self, path: str) -> None:
-        """Delete an object as somebody does who is no launcher."""
+    def remove(self, path: str, *, in_foreground: bool = False) -> None:
+        """Delete an object as somebody does who is no launcher.
+
+        Args:
+            path: of the object.
+            in_foreground: it stays until its pods have left.
+        """
         with self._lock:
+            if in_foreground and path in self.objects:
+                metadata = self.objects[path]["metadata"]
+                metadata["deletionTimestamp"] = metadata["creationTimestamp"]
+                self._touch(self.objects[path])
+                return
             self._delete(Request("DELETE", path, "", None, "{}", "admin"))
 
     def _do(self, request: Request) -> Answer:
@@ -262,7 +272,7 @@ class LivingCluster(Api):
     def _tick(self, one: PodSet) -> None:
         live = self.objects.get(f"{TRAIN_JOBS}/{one.job['metadata']['name']}")
         is_there = live is not None and live["metadata"]["uid"] == one.uid
-        must_go = not is_there or bool(live and live["spec"].get("suspend"))
+        must_go = not is_there or _must_go(live or {})
         if must_go and not one.stopping:
             one.stopping, one.left_ticks = True, one.grace_ticks
             if one.code is None:
@@ -299,6 +309,10 @@ class LivingCluster(Api):
         owner = self.objects.setdefault(copied, {"metadata": {"uid": uid}})["metadata"]["uid"]
         own = [one for one in self.sets if one.uid == uid]
         over = (job.get("status") or {}).get("conditions")
+        if "deletionTimestamp" in job["metadata"]:
+            if not own:
+                del self.objects[f"{TRAIN_JOBS}/{name}"]
+            return
         if owner != uid or over or job["spec"].get("suspend") or own:
             return
         if self.sets:
@@ -345,6 +359,10 @@ class LivingCluster(Api):
             told = {"phase": "Failed" if one.code else "Succeeded", **container(terminated=ended)}
         spec = {"containers": [], **({} if waits else {"nodeName": f"node-{rank}"})}
         return {"metadata": metadata, "spec": spec, "status": told}
+
+
+def _must_go(job: Object) -> bool:
+    return bool(job["spec"].get("suspend")) or "deletionTimestamp" in job["metadata"]
 
 
 def _runtime_of(job: Object) -> str:
