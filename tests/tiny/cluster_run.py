@@ -40,7 +40,18 @@ _RUN_STEP = (
     "import json, sys; from kinetoscope.runs.run_step import run_step; "
     "print(run_step(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))"
 )
-_SMALL = {"gpus": 0, "cpu": "50m", "memory": "1500Mi", "shm": "64Mi"}
+_APART = {
+    "maxSkew": 1,
+    "topologyKey": "kubernetes.io/hostname",
+    "whenUnsatisfiable": "ScheduleAnyway",
+}
+_SMALL = {
+    "gpus": 0,
+    "cpu": "50m",
+    "memory": "1500Mi",
+    "shm": "64Mi",
+    "topology_spread": [_APART],
+}
 _SECONDS = 300
 _DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
 
