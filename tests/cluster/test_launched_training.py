@@ -18,7 +18,7 @@ from tiny.cluster_faults import (
     lose_the_node,
     suspend_and_resume,
 )
-from tiny.cluster_run import ClusterRun
+from tiny.cluster_run import EVERY, ClusterRun
 from tiny.training import lost
 
 from kinetoscope.kube.config import PodConfig
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kinetoscope.kube.connection import Cluster
 
 NUM_STEPS = 300
-LOST = 20
+NUM_FAULTS = 20
 # Grows until the kernel has to take a process of the pod, and has it take the rank.
 HOG = """
 import pathlib, psutil, time
@@ -43,7 +43,6 @@ while True:
     held.append(bytearray(20 << 20))
     time.sleep(0.05)
 """
-SUSPENSIONS = 20
 
 
 def test_a_launched_stage_loses_nothing_and_leaves_nothing(
@@ -102,13 +101,14 @@ def test_twenty_faults_lose_nothing(
 ) -> None:
     faults = {fault.__name__: fault for fault in (delete_a_pod, kill_a_pod, drain, lose_the_node)}
     names = ["delete_a_pod"] * 8 + ["kill_a_pod"] * 4 + ["drain"] * 5 + ["lose_the_node"] * 3
-    assert len(names) == LOST
-    run = begin(100 * LOST, seed=3)
-    launcher = run.launch()
-    told = at_moments(run, draw_faults(names, every=10, seed=1), lambda name: faults[name](run))
-    assert run.wait_for_end(launcher), run.told()
+    assert len(names) == NUM_FAULTS
+    told, runs = at_moments(
+        lambda number: begin(600, seed=300 + number),
+        draw_faults(names, every=EVERY, seed=1),
+        lambda run, name: faults[name](run),
+    )
     assert told == []
-    assert lost(run.spec, undisturbed(run)) == []
+    assert [lost(run.spec, undisturbed(run)) for run in runs] == [[]] * len(runs)
 
 
 @pytest.mark.slow
@@ -118,12 +118,13 @@ def test_twenty_suspensions_lose_nothing(
     begin: Callable[..., ClusterRun],
     undisturbed: Callable[[ClusterRun], StepSpec],
 ) -> None:
-    run = begin(100 * SUSPENSIONS, seed=4)
-    launcher = run.launch()
-    faults = draw_faults(["suspend"] * SUSPENSIONS, every=10, seed=2)
-    assert at_moments(run, faults, lambda _: suspend_and_resume(run, cluster)) == []
-    assert run.wait_for_end(launcher), run.told()
-    assert lost(run.spec, undisturbed(run)) == []
+    told, runs = at_moments(
+        lambda number: begin(600, seed=400 + number),
+        draw_faults(["suspend"] * NUM_FAULTS, every=EVERY, seed=2),
+        lambda run, _: suspend_and_resume(run, cluster),
+    )
+    assert told == []
+    assert [lost(run.spec, undisturbed(run)) for run in runs] == [[]] * len(runs)
 
 
 @pytest.mark.slow

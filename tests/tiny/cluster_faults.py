@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import installed
-import pytest
 from tiny.cluster_run import EVERY, ClusterRun
 
 from kinetoscope.kube.connection import Cluster
@@ -102,24 +102,53 @@ def killed(process: str, seconds: float) -> Iterator[None]:
         assert away.wait(seconds + 60) == 0
 
 
-def at_moments(run: ClusterRun, faults: list[Fault], strike: Callable[[str], None]) -> list[str]:
-    """Let faults happen to a training; return what they cost that they may not cost.
+def at_moments(
+    begin: Callable[[int], ClusterRun],
+    faults: list[Fault],
+    strike: Callable[[ClusterRun, str], None],
+) -> tuple[list[str], list[ClusterRun]]:
+    """Let faults happen to trainings, of which each goes on to its end.
 
     Whoever gets a SIGTERM saves what was trained; what is killed costs an interval of checkpoints.
+
+    Args:
+        begin: makes the training of a number; the next one begins when one is done.
+        faults: in their order.
+        strike: does to a training what is named.
+
+    Returns:
+        What they cost that they may not cost; the trainings, which are done.
     """
-    told = []
+    told: list[str] = []
+    runs: list[ClusterRun] = []
+    launchers: list[str] = []
     for number, fault in enumerate(faults):
-        run.wait_for_checkpoint(run.newest() + fault.steps)
+        while not (runs and _trains_up_to(runs[-1], fault)):
+            runs.append(begin(len(runs)))
+            launchers.append(runs[-1].launch())
+        run = runs[-1]
         time.sleep(fault.seconds)
         attempts, trained = run.state.generation, run.steps_trained()
-        if run.state.result is not None:
-            pytest.fail(f"it was done before fault {number}: train for longer")
-        strike(fault.name)
-        run.wait_for_attempt(attempts + 1)
+        strike(run, fault.name)
+        run.wait_for(partial(_goes_on, run, attempts), f"what comes after {fault}")
         allowed = EVERY if fault.name in KILLS else 0
-        if run.newest() < trained - allowed:
+        if run.state.result is None and run.newest() < trained - allowed:
             told.append(f"{number}: {fault}: {trained} were trained, {run.newest()} are kept")
-    return told
+    for run, launcher in zip(runs, launchers, strict=True):
+        assert run.wait_for_end(launcher), run.told()
+    return told, runs
+
+
+def _trains_up_to(run: ClusterRun, fault: Fault) -> bool:
+    """Wait until a training has come to the moment of a fault; False where it is done before."""
+    step = run.newest() + fault.steps
+    run.wait_for(lambda: run.newest() >= step or run.state.result is not None, f"step {step}")
+    return run.state.result is None
+
+
+def _goes_on(run: ClusterRun, attempts: int) -> bool:
+    state = run.state
+    return state.generation > attempts or state.result is not None
 
 
 def _names_the_node(run: ClusterRun) -> bool:
