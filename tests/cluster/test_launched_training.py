@@ -40,7 +40,7 @@ rank = psutil.Process(1).children()[0].pid
 pathlib.Path(f"/proc/{rank}/oom_score_adj").write_text("1000")
 held = []
 while True:
-    held.append(bytearray(20 << 20))
+    held.append(b"x" * (20 << 20))
     time.sleep(0.05)
 """
 
