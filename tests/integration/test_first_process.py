@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tiny.pods import end_all
+from tiny.privileges import do_or_skip
 from tiny.steps import place_worker, step_spec
 
 from kinetoscope.core.errors import ExitCode
@@ -59,12 +60,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepSpec:
 def start(spec: StepSpec) -> Start:
     """Starts a supervisor as process 1 of a namespace; the process returned is its parent."""
     probe = ["unshare", "--pid", "--fork", "--kill-child", "true"]
-    try:
-        can = subprocess.run(probe, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("needs the program `unshare`")
-    if can.returncode:
-        pytest.skip(f"needs the right to make a PID namespace: {can.stderr.strip()}")
+    do_or_skip(probe, "to make a PID namespace")
 
     def started(spec_uri: str = "", **variables: str) -> subprocess.Popen[bytes]:
         command = [*probe[:-1], sys.executable, "-m", "kinetoscope.steps.supervisor"]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny.privileges import do_or_skip
 from tiny.registry import new_version, register
 from tiny.runs import make_finished_run
 from tiny.snapshots import snapshot
@@ -106,10 +107,7 @@ def read_only(workspace: Path) -> Iterator[Path]:
     """Yield the workspace as nobody can write to it; skip where mounts are not allowed."""
     binds = (["--bind", str(workspace)], ["-o", "remount,bind,ro"])
     for options in binds:
-        mount = ["mount", *options, str(workspace)]
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"needs the right to mount a folder read-only: {done.stderr.strip()}")
+        do_or_skip(["mount", *options, str(workspace)], "to mount a folder read-only")
     try:
         yield workspace
     finally:

@@ -34,7 +34,6 @@ from tiny.kube_api import (
     status,
 )
 
-JOBSETS = "/apis/jobset.x-k8s.io/v1alpha2/namespaces/runs/jobsets"
 LAUNCHED_FOR = "kinetoscope.dev/launched-for"
 _MAX_RESTARTS = 1
 _FREE = (75, 78)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from tiny.privileges import do_or_skip
 
 
 @contextmanager
@@ -15,12 +15,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
     """Mount a file system of 2 MiB at a folder; skip the test where that is not allowed."""
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("needs the program `mount`")
-    if done.returncode:
-        pytest.skip(f"needs the right to mount a small disk: {done.stderr.strip()}")
+    do_or_skip(mount, "to mount a small disk")
     try:
         yield folder
     finally:

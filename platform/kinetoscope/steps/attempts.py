@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager, nullcontext
 from kinetoscope.core.errors import (
     CorruptError,
     DivergedError,
-    ExitCode,
     PreemptedError,
     UserError,
 )
 from kinetoscope.core.settings import launch_id
 from kinetoscope.steps.contract import ATTEMPTS, StepSpec, StepStatus, make_again, status_key
+from kinetoscope.steps.endings import FREE
 from kinetoscope.steps.ledger.entries import Attempt, LedgerState
 from kinetoscope.steps.ledger.ledger import LEDGER, Ledger, ResultThereError
 from kinetoscope.steps.process_identity import ProcessIdentity
@@ -27,7 +27,6 @@ LEASE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 # How often an attempt may end for free without having come further.
 _MOST_IN_VAIN = 3
-_FREE = (ExitCode.PREEMPTED, ExitCode.LOST_PEER)
 _OF_AN_EARLIER_VERSION = "attempts/000001.json"
 
 _log = logging.getLogger(__name__)
@@ -127,7 +126,7 @@ def check_beginning(store: ObjectStore, state: LedgerState, spec: StepSpec) -> N
 def in_vain(state: LedgerState, spec: StepSpec) -> DivergedError | None:
     """Return why there is no further attempt: a free one, after several that came to nothing."""
     count, ended = state.in_vain(spec.run_id, spec.start), state.ended
-    if count < _MOST_IN_VAIN or (ended is not None and ended.code not in _FREE):
+    if count < _MOST_IN_VAIN or (ended is not None and ended.code not in FREE):
         return None
     last = f"with code {ended.code}: {ended.reason}" if ended else "without a word"
     return DivergedError(

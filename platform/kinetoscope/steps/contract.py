@@ -24,8 +24,6 @@ FOR_PEOPLE = frozenset({"grid", "quarantine", "report"})
 # The manifest of a checkpoint names the attempt that wrote it: not content.
 _NOT_CONTENT = "MANIFEST.json"
 
-_WEEK_MINUTES = 7 * 24 * 60
-
 StepState = Literal["waiting", "running", "done", "failed", "stopped"]
 
 
@@ -44,7 +42,7 @@ class RuntimeConfig(Config):
     """Time that ranks have to save after they were told to stop."""
     stall_seconds: NonNegativeFloat = 1800.0
     """A step without progress for so long is stopped, its stacks dumped; 0 waits for ever."""
-    collective_timeout_minutes: float = Field(default=30.0, gt=0, le=_WEEK_MINUTES)
+    collective_timeout_minutes: float = Field(default=30.0, gt=0, le=7 * 24 * 60)
     """How long ranks that train wait for one that does not come, before they count it as lost;
     longer than any step and any save."""
 
@@ -250,9 +248,14 @@ def artifact_digest(key: str, digests: Mapping[str, str]) -> str:
     return digest_json(content)
 
 
+def spec_key(run_id: str, start: int) -> str:
+    """Return the key, below the step, of what a start of a run gave it to do."""
+    return f"specs/{run_id}/{start:06d}.json"
+
+
 def write_spec(spec: StepSpec) -> str:
     """Write a spec beside its step, one per start of a run; return its URI."""
-    key = f"specs/{spec.run_id}/{spec.start:06d}.json"
+    key = spec_key(spec.run_id, spec.start)
     open_store(spec.uri).put_bytes(key, spec.to_bytes())
     return join_uri(spec.uri, key)
 

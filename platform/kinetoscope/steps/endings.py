@@ -15,6 +15,9 @@ _STATES: dict[int, StepState] = {
 }
 _STOPPED = "told to stop; what was saved before is kept"
 _LOST = "lost a peer: a rank of another node has ended, or the network between them broke"
+# Ends that others lead to, or that somebody asked for: whoever starts the step again does so for
+# free.
+FREE = (ExitCode.PREEMPTED, ExitCode.LOST_PEER)
 RAISE_MEMORY = "raise the memory limit, or make the micro-batch smaller"
 OFTEN_MEMORY = "-9 (killed without a word) is often a lack of memory"
 

@@ -9,10 +9,10 @@ from kinetoscope.kube.api_errors import AbsentError, ConflictError
 from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.render import GROUP, TRAIN_JOBS, VERSION
 from kinetoscope.kube.jobs.state import PodState, pod_state
+from kinetoscope.kube.jobs.template import JOBSET_LABEL
 from kinetoscope.kube.jobs.which import ANY, Which
 from kinetoscope.kube.patience import patiently
 
-JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
 _PAUSE_SECONDS = 1.0
 
 

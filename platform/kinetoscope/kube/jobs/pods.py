@@ -8,13 +8,12 @@ from typing import Any
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.kube.config import GPU_RESOURCE, PodConfig
 from kinetoscope.kube.jobs.request import TrainingJob
-from kinetoscope.kube.jobs.template import Manifest, training_container
+from kinetoscope.kube.jobs.template import JOBSET_LABEL, Manifest, training_container
 
 _DO_NOT_DISRUPT = {
     "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
     "karpenter.sh/do-not-disrupt": "true",
 }
-_JOB_LABEL = "jobset.sigs.k8s.io/jobset-name"
 _WORKSPACE, _SHM, _S3, _MLFLOW = "workspace", "shm", "object-store", "MLFLOW_TRACKING_"
 
 
@@ -82,7 +81,7 @@ def _place(spec: Manifest, config: PodConfig) -> None:
 
 
 def _spread(spec: Manifest, config: PodConfig, name: str) -> None:
-    own = {"labelSelector": {"matchLabels": {_JOB_LABEL: name}}}
+    own = {"labelSelector": {"matchLabels": {JOBSET_LABEL: name}}}
     if config.topology_spread:
         spec["topologySpreadConstraints"] = [{**own, **one} for one in config.topology_spread]
 

@@ -96,8 +96,7 @@ def _scaling(cluster: Cluster, job: TrainingJob, pods: list[PodState]) -> Iterat
         of_pod = f"involvedObject.name={pod.name}"
         found = cluster.core.list_namespaced_event(job.namespace, field_selector=of_pod)
         for event in cluster.api.sanitize_for_serialization(found.items):
-            when = str(event.get("lastTimestamp") or event.get("eventTime") or "")
-            if event.get("reason") in _SCALING and when[:_SECONDS] >= _ago(_START_OF_A_NODE):
+            if event.get("reason") in _SCALING and _last_seen(event) >= _ago(_START_OF_A_NODE):
                 text = f"{event['reason']}: {event.get('message') or ''}"
                 yield Reason("scaling", f"pod {pod.name}", text)
                 return

@@ -74,6 +74,12 @@ def render_train_job(template: Manifest, job: TrainingJob, runtime: str = "") ->
     }
 
 
+def runtime_of(train_job: Manifest) -> str:
+    """Return the name of the runtime that a TrainJob runs."""
+    name: str = train_job["spec"]["runtimeRef"]["name"]
+    return name
+
+
 def _metadata(of_template: Manifest, job: TrainingJob) -> Manifest:
     labels = dict(of_template.get("labels") or {})
     labels.pop("helm.sh/chart", None)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from kinetoscope.core.errors import ExitCode
 from kinetoscope.kube.jobs.suspension import Suspension
 from kinetoscope.kube.jobs.template import CONTAINER
+from kinetoscope.steps.endings import RAISE_MEMORY
 
 JobState = Literal["pending", "running", "suspended", "succeeded", "failed", "absent", "unknown"]
 
@@ -28,7 +29,7 @@ _HINTS = {
     "quota": "raise the namespace's ResourceQuota, or wait until other runs are done",
     "pod-security": "the namespace enforces a PodSecurity level that the pod does not keep",
     "image": "check the name, the registry's reachability and the pull secret",
-    "out-of-memory": "raise the memory limit, or make the micro-batch smaller",
+    "out-of-memory": RAISE_MEMORY,
     "volume": "a Secret, a ConfigMap or a claim that the pod mounts is missing",
     "config": "a Secret or a ConfigMap that the pod names, or a key of it, is missing",
     "deleted": "submit it again; a step continues from its last checkpoint",
@@ -120,11 +121,6 @@ class PodState:
         """Whether it has ended badly, or its machine is lost."""
         ended_badly = self.phase == "Failed" or self.exit_code not in (None, 0)
         return ended_badly or self.reason == "NodeLost"
-
-    @property
-    def in_trouble(self) -> bool:
-        """Whether it can't start, and nothing that is under way will change that."""
-        return not self.started and self.why() is not None
 
     def why(self) -> Reason | None:
         """Return what is wrong with it; None while all is well."""

@@ -33,6 +33,7 @@ from kinetoscope.kube.jobs.render import (
     VERSION,
     render_runtime,
     render_train_job,
+    runtime_of,
 )
 from kinetoscope.kube.jobs.request import DIGEST_VERSION, TrainingJob, job_name
 from kinetoscope.kube.jobs.state import Observation, PodState, Reason
@@ -128,7 +129,7 @@ def find_or_create(
         if not isinstance(error, UnreachableError):  # else nobody knows whether it was made
             _drop_runtime(cluster, job, name)
         raise
-    if adopted and _runtime_of(found) != name:
+    if adopted and runtime_of(found) != name:
         _drop_runtime(cluster, job, name)
     return found, adopted
 
@@ -153,8 +154,8 @@ def delete(
     left = left_after(cluster, job.namespace, job.name, wait_seconds)
     after = patiently(lambda: find_train_job(cluster, job.namespace, job.name))
     # Where another TrainJob came in between, what it runs is seen now.
-    if before is not None and (after is None or _runtime_of(after) != _runtime_of(before)):
-        delete_object(cluster, RUNTIMES, job.namespace, _runtime_of(before))
+    if before is not None and (after is None or runtime_of(after) != runtime_of(before)):
+        delete_object(cluster, RUNTIMES, job.namespace, runtime_of(before))
     if left and wait_seconds > 0:
         raise ClusterError(
             f"{wait_seconds:.0f} s after the deletion of {job.name} are left: {', '.join(left)}",
@@ -210,11 +211,6 @@ def _create_once(cluster: Cluster, job: TrainingJob, train_job: Manifest) -> tup
             raise
         return existing, True
     return created, False
-
-
-def _runtime_of(train_job: Manifest) -> str:
-    name: str = train_job["spec"]["runtimeRef"]["name"]
-    return name
 
 
 def _drop_runtime(cluster: Cluster, job: TrainingJob, name: str) -> None:

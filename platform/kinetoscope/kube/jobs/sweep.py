@@ -9,7 +9,14 @@ from typing import Any
 from kinetoscope.core.errors import ClusterError
 from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.objects import delete_object
-from kinetoscope.kube.jobs.render import GROUP, RUN_LABEL, RUNTIMES, TRAIN_JOBS, VERSION
+from kinetoscope.kube.jobs.render import (
+    GROUP,
+    RUN_LABEL,
+    RUNTIMES,
+    TRAIN_JOBS,
+    VERSION,
+    runtime_of,
+)
 from kinetoscope.kube.jobs.state import condition
 from kinetoscope.kube.jobs.suspension import Suspension, read_suspension
 from kinetoscope.kube.jobs.which import Which
@@ -44,7 +51,7 @@ def sweep(cluster: Cluster, namespace: str, *, now: datetime) -> None:
                 which = Which.of(metadata)
                 delete_object(cluster, TRAIN_JOBS, namespace, metadata["name"], which=which)
         runtimes = listed(GROUP, VERSION, namespace, RUNTIMES, label_selector=RUN_LABEL)["items"]
-        used = {job["spec"]["runtimeRef"]["name"] for job in jobs}
+        used = {runtime_of(job) for job in jobs}
         for metadata in (item["metadata"] for item in runtimes):
             if metadata["name"] not in used and now - _made(metadata) > _RUNTIME_AGE:
                 delete_object(cluster, RUNTIMES, namespace, metadata["name"])

@@ -17,6 +17,9 @@ from kinetoscope.kube.jobs.request import Engine
 CONTAINER = "node"
 """Name of the replicated job and of its container, which Trainer's torch policy looks for."""
 
+JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
+"""Label of what a job's JobSet makes: the job's name."""
+
 _TEMPLATE_KEYS: dict[Engine, str] = {
     "torch_ddp": "training-runtime.yaml",
     "colossalai_ddp": "training-runtime-colossalai.yaml",

@@ -18,12 +18,13 @@ from kubernetes.watch import Watch
 
 from kinetoscope.core.errors import ClusterError
 from kinetoscope.kube.connection import CONNECT_SECONDS, Cluster
-from kinetoscope.kube.jobs.objects import JOBSET_LABEL, find_jobset, find_train_job, job_pods
+from kinetoscope.kube.jobs.objects import find_jobset, find_train_job, job_pods
 from kinetoscope.kube.jobs.reasons import find_reasons
 from kinetoscope.kube.jobs.render import LAUNCH_ANNOTATION
 from kinetoscope.kube.jobs.request import TrainingJob
 from kinetoscope.kube.jobs.state import Observation, PodState, Reason, job_state, pod_state
 from kinetoscope.kube.jobs.suspension import is_queued, read_suspension
+from kinetoscope.kube.jobs.template import JOBSET_LABEL
 
 _SHORTEST_SECONDS = 1.0
 _LONGEST_SECONDS = 15.0

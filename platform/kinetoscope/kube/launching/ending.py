@@ -6,11 +6,9 @@ from kinetoscope.core.errors import ExitCode, KinetoscopeError, UserError
 from kinetoscope.kube.jobs.request import TrainingJob
 from kinetoscope.kube.jobs.state import Observation
 from kinetoscope.steps.contract import StepSpec
+from kinetoscope.steps.endings import FREE
 from kinetoscope.steps.ranks import worst_code
 from kinetoscope.steps.results import step_state
-
-# No job is over for one of these alone: there is another reason, such as its deadline.
-_FREE = (ExitCode.PREEMPTED, ExitCode.LOST_PEER)
 
 
 def how_it_ended(
@@ -31,7 +29,8 @@ def how_it_ended(
     code = worst_code(codes, told_to_stop=True)
     if code == ExitCode.WITHDRAWN:
         return None
-    if code == ExitCode.DIVERGED or (_told_code(spec) == code and code not in _FREE):
+    # No job is over for a free end alone: there is another reason, such as its deadline.
+    if code == ExitCode.DIVERGED or (_told_code(spec) == code and code not in FREE):
         return code
     reasons = "; ".join(dict.fromkeys(str(reason) for reason in seen.reasons))
     lines = next((pod.message for pod in seen.failures if pod.attempt == last and pod.message), "")
@@ -46,7 +45,5 @@ def how_it_ended(
 def _told_code(spec: StepSpec) -> int | None:
     """Return how the latest attempt ended, if it was one of ours and has said so."""
     state = step_state(spec.uri)
-    latest = state.attempt
-    if latest is None or (latest.run_id, latest.start) != (spec.run_id, spec.start):
-        return None
-    return state.ended.code if state.ended is not None else None
+    is_own = state.is_at(spec.run_id, spec.start)
+    return state.ended.code if is_own and state.ended is not None else None

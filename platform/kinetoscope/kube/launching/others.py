@@ -8,7 +8,7 @@ from typing import Self
 
 from kinetoscope.core.errors import NotFoundError, StorageError, SupersededError
 from kinetoscope.kube.jobs.state import Observation
-from kinetoscope.steps.contract import StepSpec, latest_start, read_spec
+from kinetoscope.steps.contract import StepSpec, latest_start, read_spec, spec_key
 from kinetoscope.steps.nodes.sign_of_life import SignOfLife
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
@@ -51,9 +51,7 @@ class Others:
 
         Its launcher takes our job away; to go on with it would undo that, again and again.
         """
-        claim = Claim.parse(seen.launched_for)
-        own = claim.start if claim and claim.run_id == self._spec.run_id else 0
-        latest = max(own, latest_start(self._spec))
+        latest = max(self._start_of_our_run(seen) or 0, latest_start(self._spec))
         if latest > self._spec.start:
             raise SupersededError(
                 f"start {self._spec.start} of run {self._spec.run_id} was superseded by {latest}"
@@ -61,8 +59,8 @@ class Others:
 
     def is_of_earlier_start(self, seen: Observation) -> bool:
         """Tell whether a job is of an earlier start of our run, which nobody but us sees to."""
-        claim = Claim.parse(seen.launched_for)
-        return self._is_of_our_run(seen) and claim is not None and claim.start < self._spec.start
+        start = self._start_of_our_run(seen)
+        return start is not None and start < self._spec.start
 
     def may_be_removed(self, seen: Observation) -> bool:
         """Tell whether a job is over, and whoever asked for it has had the time to see that."""
@@ -73,7 +71,7 @@ class Others:
         if self._over is None or self._over[0] != seen.uid:
             self._over = (seen.uid, time.monotonic())
         waited = time.monotonic() - self._over[1]
-        return self._is_of_our_run(seen) or waited >= _ITS_OWN_SECONDS
+        return self._start_of_our_run(seen) is not None or waited >= _ITS_OWN_SECONDS
 
     def must_go(self, seen: Observation) -> bool:
         """Tell whether nobody has a use for a job any more that still runs, or waits to.
@@ -84,11 +82,12 @@ class Others:
             note = seen.suspension
             if note.kind == "stop" if note is not None else not seen.queued:
                 return False
-        return self._is_of_our_run(seen) or self._is_orphaned(seen)
+        return self._start_of_our_run(seen) is not None or self._is_orphaned(seen)
 
-    def _is_of_our_run(self, seen: Observation) -> bool:
+    def _start_of_our_run(self, seen: Observation) -> int | None:
+        """Return the number of the start of our run that asked for a job; None: another run did."""
         claim = Claim.parse(seen.launched_for)
-        return claim is not None and claim.run_id == self._spec.run_id
+        return claim.start if claim and claim.run_id == self._spec.run_id else None
 
     def _is_orphaned(self, seen: Observation) -> bool:
         """Look for a sign of life of the other's launcher, as the job's own pods do if it has any.
@@ -106,7 +105,7 @@ class Others:
             return False
 
     def _sign_of_life(self, claim: Claim) -> SignOfLife:
-        key = f"specs/{claim.run_id}/{claim.start:06d}.json"
+        key = spec_key(claim.run_id, claim.start)
         other = read_spec(join_uri(self._spec.uri, key))
         root = open_store(self._spec.root_uri)
         beside = f"{self._spec.key}/{key}"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from kinetoscope.config.run import RunConfig
+from kinetoscope.config.run import RunConfig, Stage
 from kinetoscope.core.settings import trains_in_jobs
 from kinetoscope.runs.records import RUNS
 from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.steps import RunStep
 from kinetoscope.steps.execute import Launcher
 from kinetoscope.steps.nodes.local_launcher import LocalLauncher
-
-_TRAINING = "train_"
 
 
 def choose_launcher(config: RunConfig, step: RunStep) -> Launcher:
@@ -21,7 +19,8 @@ def choose_launcher(config: RunConfig, step: RunStep) -> Launcher:
     Raises:
         ConfigError: the cluster's credentials can't be read, or the environment is no valid one.
     """
-    if not _trains_in_a_job(step):
+    stage = _stage_in_a_job(config, step)
+    if stage is None:
         return LocalLauncher()
     # The cluster's library takes most of a second to import.
     from kinetoscope.kube.connection import connect
@@ -29,13 +28,12 @@ def choose_launcher(config: RunConfig, step: RunStep) -> Launcher:
     from kinetoscope.kube.profiles import choose_profile
 
     cluster = connect(choose_profile())
-    engine = step.piece.to_json()["loop"]["engine"]
-    return TrainJobLauncher(cluster, config.cluster.pod(step.name), engine)
+    return TrainJobLauncher(cluster, config.cluster.pod(step.name), stage.loop.engine)
 
 
 def launcher_fields(config: RunConfig, start: RunStart, step: RunStep) -> dict[str, Any]:
     """Return what a step's spec says of its launcher: nothing where it runs on this machine."""
-    if not _trains_in_a_job(step):
+    if _stage_in_a_job(config, step) is None:
         return {}
     return {
         "launcher_key": f"{RUNS}/{start.run_id}/{start.launcher_key(step.name)}",
@@ -43,5 +41,7 @@ def launcher_fields(config: RunConfig, start: RunStart, step: RunStep) -> dict[s
     }
 
 
-def _trains_in_a_job(step: RunStep) -> bool:
-    return step.name.startswith(_TRAINING) and trains_in_jobs()
+def _stage_in_a_job(config: RunConfig, step: RunStep) -> Stage | None:
+    """Return what a step trains, where that is done in a job."""
+    stage = next((stage for stage in config.stages() if stage.step == step.name), None)
+    return stage if stage is not None and trains_in_jobs() else None

@@ -142,10 +142,12 @@ class LedgerState(Record):
 
     def in_vain(self, run_id: str, start: int) -> int:
         """Return how many attempts of a start, up to now, added nothing and were not stopped."""
-        before = self.attempt
-        if before is None or (before.run_id, before.start) != (run_id, start) or self.progressed:
-            return 0
-        return self.fruitless + 1
+        return 0 if self.progressed or not self.is_at(run_id, start) else self.fruitless + 1
+
+    def is_at(self, run_id: str, start: int) -> bool:
+        """Tell whether the latest attempt is one of a start of a run."""
+        latest = self.attempt
+        return latest is not None and (latest.run_id, latest.start) == (run_id, start)
 
     def after(self, entry: Entry) -> Self:
         """Return the state after one more entry, which is stored.

@@ -19,14 +19,13 @@ from kinetoscope.core.full_disk import disk_full_or_raise
 from kinetoscope.core.settings import workspace
 from kinetoscope.steps.attempts import acquire
 from kinetoscope.steps.contract import STEPS, Report
-from kinetoscope.steps.endings import ending_state
+from kinetoscope.steps.endings import FREE, ending_state
 from kinetoscope.steps.ledger.entries import Ended
 from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.nodes.node import (
     BEAT_SECONDS,
     CAUSE_SECONDS,
     END_SECONDS,
-    FREE,
     LOOK_SECONDS,
     Node,
 )

@@ -42,6 +42,4 @@ class LocalLauncher:
 def _is_superseded(spec: StepSpec, before: int) -> bool:
     """Tell whether another run, or start, has begun an attempt since that of a number."""
     state = step_state(spec.uri)
-    latest = state.attempt
-    is_own = latest is None or (latest.run_id, latest.start) == (spec.run_id, spec.start)
-    return state.generation > before and not is_own
+    return state.generation > before and not state.is_at(spec.run_id, spec.start)

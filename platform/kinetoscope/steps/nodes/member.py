@@ -11,14 +11,13 @@ from pathlib import Path
 from kinetoscope.core.errors import ExitCode, StorageError, SupersededError
 from kinetoscope.core.full_disk import disk_full_or_raise
 from kinetoscope.steps.contract import JOINED, Report
-from kinetoscope.steps.endings import ending_state
+from kinetoscope.steps.endings import FREE, ending_state
 from kinetoscope.steps.ledger.entries import LedgerState
 from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.nodes.node import (
     BEAT_SECONDS,
     CAUSE_SECONDS,
     END_SECONDS,
-    FREE,
     LOOK_SECONDS,
     Node,
 )

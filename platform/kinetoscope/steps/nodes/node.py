@@ -37,8 +37,6 @@ BEAT_SECONDS = 2.0
 END_SECONDS = 60.0
 # How long the real cause of a lost peer may take to be told by its own node.
 CAUSE_SECONDS = 30.0
-# Ends that others lead to, or that somebody asked for: whoever restarts us does so for free.
-FREE = (ExitCode.PREEMPTED, ExitCode.LOST_PEER)
 
 _log = logging.getLogger(__name__)
 

@@ -162,7 +162,8 @@ def test_a_pod_that_is_not_ready_while_it_stops_is_on_no_lost_node() -> None:
 def test_only_a_pod_that_can_not_start_is_in_trouble(
     status: dict[str, Any], in_trouble: bool
 ) -> None:
-    assert pod(status=status).in_trouble is in_trouble
+    seen = pod(status=status)
+    assert (not seen.started and seen.why() is not None) is in_trouble
 
 
 @pytest.mark.parametrize(
