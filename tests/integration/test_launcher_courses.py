@@ -108,6 +108,7 @@ def test_a_suspension_without_a_note_is_never_lifted(stage: Stage) -> None:
     path = f"{TRAIN_JOBS}/{job['metadata']['name']}"
     stage.cluster.patch(path, {"spec": {"suspend": False}})
     stage.wait_for(lambda: stage.state.checkpoints, "training")
+    stage.wait_for(lambda: not noted(stage), "the launcher to see that, and to clear its note")
     stage.cluster.patch(path, {"spec": {"suspend": True}})
     time.sleep(4)
     assert suspended(stage)
@@ -216,6 +217,10 @@ def test_a_job_of_another_store_is_waited_for(stage: Stage) -> None:
 
 def suspended(stage: Stage) -> bool:
     return any(job["spec"].get("suspend") for job in stage.cluster.train_jobs())
+
+
+def noted(stage: Stage) -> bool:
+    return any(read_suspension(job) for job in stage.cluster.train_jobs())
 
 
 def record(launching: Launching) -> JobRecord | None:
