@@ -48,9 +48,11 @@ try:
     value = found[1].tensors["weights"]["w"] if found else torch.zeros(3)
     agree_on_start(engine, {"step": step}, {"w": value + weights[rank]})
     assert joined == [known[0]], joined
-    print(json.dumps({"step": step}))
+    told = {"step": step}
 except KinetoscopeError as error:
-    print(json.dumps({"error": str(error)}))
+    told = {"error": str(error)}
+# At once: threads of gloo may end the interpreter with an abort, in which words are lost.
+print(json.dumps(told), flush=True)
 """
 
 

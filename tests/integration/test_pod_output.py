@@ -25,6 +25,10 @@ from kinetoscope.steps.worker import Outputs, run_worker
 def main(ctx):
     print("rank", ctx.rank, "begins")
     goes_on = Path(ctx.config["goes_on"])
+    # A victim that is quick would end the others before they have said anything.
+    goes_on.with_name(f"begun-{ctx.rank}").touch()
+    while "victim" in ctx.config and len(list(goes_on.parent.glob("begun-*"))) < ctx.world_size:
+        time.sleep(0.05)
     for _ in range(400):
         if not goes_on.exists():
             time.sleep(0.05)

@@ -21,9 +21,10 @@ from kinetoscope.steps.watch import watch
 PLATFORM = str(Path(__file__).resolve().parents[3] / "platform")
 NEVER = float("inf")
 
+# Ranks that share a pipe write whole lines at once: print would write a line and its end apart.
 TELL_VARIABLES = """
 import json, os, sys
-print(json.dumps({**os.environ, "arguments": sys.argv[1:]}))
+sys.stdout.write(json.dumps({**os.environ, "arguments": sys.argv[1:]}) + "\\n")
 """
 ADD_RANKS = """
 import torch, torch.distributed as dist
@@ -34,10 +35,11 @@ print("rank", dist.get_rank(), "of", dist.get_world_size(), "adds", total.item()
 dist.destroy_process_group()
 """
 OUTLIVE = """
-import time
+import sys, time
 from kinetoscope.steps.lifeline import exit_with_starter
 exit_with_starter()
-print("up", flush=True)
+sys.stdout.write("up\\n")
+sys.stdout.flush()
 time.sleep(600)
 """
 START_AND_SLEEP = """
