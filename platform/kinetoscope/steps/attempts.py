@@ -115,7 +115,8 @@ def check_beginning(store: ObjectStore, state: LedgerState, spec: StepSpec) -> N
             f"step {spec.name} was begun by an earlier version, which alone can continue it",
             hint=f"end it with that version; or {again}",
         )
-    if left := store.list(ATTEMPTS):
+    # Another one may have begun it since the state was read.
+    if (left := store.list(ATTEMPTS)) and not Ledger(store).state().number:
         raise CorruptError(
             f"{shown_name(store, LEDGER)} is gone, and {len(left)} objects of attempts are there",
             hint=f"put it back, and see whether something expires objects there "

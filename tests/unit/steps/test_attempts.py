@@ -10,7 +10,7 @@ from tiny.ledgers import ELSEWHERE, begin
 from tiny.steps import step_spec
 
 from kinetoscope.core.errors import CorruptError, DivergedError, PreemptedError, UserError
-from kinetoscope.steps.attempts import acquire
+from kinetoscope.steps.attempts import acquire, check_beginning
 from kinetoscope.steps.contract import Progress, StepStatus, status_key
 from kinetoscope.steps.ledger.entries import Committed, Ended, Happening, Saved
 from kinetoscope.steps.ledger.ledger import Ledger
@@ -148,6 +148,16 @@ def test_a_step_that_has_lost_its_ledger_is_not_begun_anew(store: DirectoryStore
     with pytest.raises(CorruptError, match="ledger is gone, and 1 objects of attempts") as caught:
         acquire(store, SPEC, lambda: False)
     assert "--fresh toy" in (caught.value.hint or "")
+
+
+def test_a_step_that_is_begun_by_another_while_one_looks_has_lost_nothing(
+    store: DirectoryStore,
+) -> None:
+    seen_before = Ledger(store).state()
+    generation = begin(store)
+    status = StepStatus(state="running", generation=generation)
+    store.put_bytes(status_key(generation), status.to_bytes())
+    check_beginning(store, seen_before, SPEC)
 
 
 def test_what_an_earlier_version_began_is_refused(store: DirectoryStore) -> None:

@@ -63,16 +63,23 @@ class Ledger:
             CorruptError: an entry is missing, was changed, does not follow on the one before, or
                 is of another step.
         """
-        state = self._state if self._state is not None else self._start()
+        state = self._folded(self._state if self._state is not None else self._start())
+        if not state.number and (found := self._store.list(LEDGER)):
+            # Somebody may have begun it since, of whom the list tells already.
+            state = self._folded(state)
+            if not state.number:
+                name = shown_name(self._store, entry_key(1))
+                raise CorruptError(
+                    f"{name} is missing, and {len(found)} objects are beside it",
+                    hint="see whether something expires objects there (docs/storage.md)",
+                )
+        self._state = state
+        return state
+
+    def _folded(self, state: LedgerState) -> LedgerState:
+        """Return a state after the entries that follow on it."""
         for entry in self._entries_after(state.number):
             state = self._follow(state, entry)
-        if not state.number and (found := self._store.list(LEDGER)):
-            name = shown_name(self._store, entry_key(1))
-            raise CorruptError(
-                f"{name} is missing, and {len(found)} objects are beside it",
-                hint="see whether something expires objects there (docs/storage.md)",
-            )
-        self._state = state
         return state
 
     def entries(self) -> Iterator[Entry]:

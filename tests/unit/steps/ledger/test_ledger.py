@@ -58,6 +58,21 @@ def test_the_state_is_the_fold_of_all_entries(store: DirectoryStore) -> None:
     assert (state.number, state.generation, state.ended) == (9, 2, None)
 
 
+class BegunMeanwhile(DirectoryStore):
+    """A store in which another process begins the ledger right before the first list of it."""
+
+    def list(self, prefix: str = "") -> list[ObjectStat]:
+        first = DirectoryStore(self._root)
+        if first.stat(entry_key(1)) is None:
+            Ledger(first).append(just(ATTEMPT), 1)
+        return super().list(prefix)
+
+
+def test_a_ledger_that_is_begun_between_two_looks_is_whole(tmp_path: Path) -> None:
+    state = Ledger(BegunMeanwhile(tmp_path)).state()
+    assert (state.number, state.generation) == (1, 1)
+
+
 def test_a_rollback_makes_what_came_later_count_no_more(store: DirectoryStore) -> None:
     ledger = Ledger(store)
     ledger.append(just(ATTEMPT), 1)
