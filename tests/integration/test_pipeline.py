@@ -40,7 +40,10 @@ def test_real_clips_go_through_all_steps_and_bad_files_to_quarantine(smoke: Any)
     assert {"candidate", "champion"} <= set(shown["model"]["aliases"])
     assert shown["scores"]["vae.psnr"] > 5
     assert Path(shown["sample"]).stat().st_size > 0
-    assert "succeeded" in Path(shown["report"]).read_text()
+    report = Path(shown["report"]).read_text()
+    assert "succeeded" in report
+    trained = [name for name in STEPS if name.startswith("train_")]
+    assert report.count("<polyline points=") == len(trained)
 
 
 def test_two_encodes_of_one_video_stay_on_one_side_of_the_split(smoke: Any) -> None:

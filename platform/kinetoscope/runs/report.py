@@ -18,7 +18,7 @@ from kinetoscope.runs.record_types import End, Failure, RunState
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.view import run_row, step_results, step_row
-from kinetoscope.steps.contract import StepResult
+from kinetoscope.steps.contract import ATTEMPTS, StepResult
 from kinetoscope.steps.endings import OFTEN_MEMORY, ending_state
 from kinetoscope.steps.results import read_status, step_state
 from kinetoscope.storage.open import open_store
@@ -127,7 +127,10 @@ def _chart(name: str, result: StepResult) -> dict[str, Any]:
     """Return the loss curve of a training step as the points of an SVG polyline."""
     store = open_store(result.uri)
     losses: dict[int, float] = {}
-    for stat in store.list("metrics"):
+    # A later attempt's word on a step that was trained again counts.
+    for stat in store.list(ATTEMPTS):
+        if not stat.key.endswith("/metrics.jsonl"):
+            continue
         for line in store.get_bytes(stat.key).splitlines():
             row = json.loads(line)
             if "train.loss" in row["metrics"]:
