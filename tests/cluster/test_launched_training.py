@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 NUM_STEPS = 300
 NUM_FAULTS = 20
-# Grows until the kernel has to take a process of the pod, and has it take the rank.
+# Fills the pod's memory until the kernel has to take a process, and has it take the rank: what lies
+# in /dev/shm counts for the pod, but not for whoever wrote it.
 HOG = """
-import pathlib, psutil, time
-rank = psutil.Process(1).children()[0].pid
-pathlib.Path(f"/proc/{rank}/oom_score_adj").write_text("1000")
-held = []
-while True:
-    held.append(b"x" * (20 << 20))
-    time.sleep(0.05)
+import pathlib, psutil
+rank = psutil.Process(1).children()[0]
+pathlib.Path(f"/proc/{rank.pid}/oom_score_adj").write_text("1000")
+with open("/dev/shm/hog", "wb", buffering=0) as file:
+    while rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE:
+        file.write(b"x" * (4 << 20))
 """
 
 
@@ -149,7 +149,7 @@ def test_memory_that_does_not_suffice_is_told_after_the_restart(
 def test_memory_that_runs_out_in_one_pod_counts_and_its_peer_does_not(
     begin: Callable[..., ClusterRun],
 ) -> None:
-    run = begin(900, seed=7)
+    run = begin(900, "cluster.training.shm=1500Mi", seed=7)
     launcher = run.launch()
     run.wait_for_checkpoint(20)
     second = run.training_pods()[1]["metadata"]["name"]
