@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kinetoscope.core.findings import Finding
 from kinetoscope.doctor.cluster.context import Context, Dict, failed
-from kinetoscope.kube.api_errors import AbsentError, ApiError, ForbiddenError
+from kinetoscope.kube.api_errors import ApiError, ForbiddenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -86,10 +86,10 @@ def check_rights(context: Context) -> list[Finding]:
 
 
 def _launcher(context: Context) -> Finding:
-    binding = f"{context.cluster.fullname}-launcher"
+    binding = binding_name(context)
     wanted = rights(LAUNCHER_RULES)
     try:
-        account = context.options.service_account or _bound_account(context, binding)
+        account = context.options.service_account or first_account(find_binding(context) or {})
     except ForbiddenError as error:
         hint = "name the ServiceAccount of the runs' steps with --service-account"
         return Finding(RUN_CHECK, "skipped", str(error.call), error.detail, hint)
@@ -104,7 +104,7 @@ def _launcher(context: Context) -> Finding:
         return Finding(RUN_CHECK, "bad", tried, "no RoleBinding for a ServiceAccount", upgrade)
     tried = f"SubjectAccessReview of {len(wanted)} rights for {context.namespace}/{account}"
     try:
-        missing = _missing(wanted, lambda right: _may_account(context, account, right))
+        missing = missing_rights(context, account)
     except ForbiddenError:
         return Finding(
             RUN_CHECK,
@@ -117,6 +117,16 @@ def _launcher(context: Context) -> Finding:
         return failed(RUN_CHECK, error)
     hint = f"Role and RoleBinding {binding} lack it: {upgrade}"
     return _finding(RUN_CHECK, tried, missing, f"{account} may all {len(wanted)}", hint)
+
+
+def missing_rights(context: Context, account: str) -> list[Right]:
+    """Return which of a launcher's rights a ServiceAccount of the runs' namespace lacks.
+
+    Raises:
+        ApiError: the subclass that fits, e.g. when we may not ask for others' rights.
+    """
+    wanted = rights(LAUNCHER_RULES)
+    return _missing(wanted, lambda right: _may_account(context, account, right))
 
 
 def _user(context: Context) -> Finding:
@@ -142,15 +152,21 @@ def _missing(wanted: list[Right], may: Callable[[Right], bool]) -> list[Right]:
         return [right for right, yes in zip(wanted, pool.map(may, wanted), strict=True) if not yes]
 
 
-def _bound_account(context: Context, binding: str) -> str | None:
-    """Return the ServiceAccount that the chart's RoleBinding gives a launcher's rights to."""
+def binding_name(context: Context) -> str:
+    """Return the name of the chart's RoleBinding that gives a launcher's rights."""
+    return f"{context.cluster.fullname}-launcher"
+
+
+def find_binding(context: Context) -> Dict | None:
+    """Return that RoleBinding in the namespace of the runs, or None where there is none.
+
+    Raises:
+        ApiError: the subclass that fits, e.g. when it may not be read.
+    """
     group = "/apis/rbac.authorization.k8s.io/v1"
-    path = f"{group}/namespaces/{context.namespace}/rolebindings/{binding}"
-    try:
-        found = context.ask(path)
-    except AbsentError:
-        return None
-    return first_account(found)
+    return context.find(
+        f"{group}/namespaces/{context.namespace}/rolebindings/{binding_name(context)}"
+    )
 
 
 def first_account(binding: Dict) -> str | None:

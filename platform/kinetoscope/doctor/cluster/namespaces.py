@@ -36,6 +36,14 @@ def check_namespace(context: Context) -> list[Finding]:
     return [_state(namespace, found), _escalation(context, label)]
 
 
+def enforced_level(context: Context) -> str | None:
+    """Return the PodSecurity level that the runs' namespace enforces; None: it may not be read."""
+    try:
+        return _label(context.ask(f"/api/v1/namespaces/{context.namespace}"))
+    except ApiError:  # told by the check of the namespace
+        return None
+
+
 def _state(namespace: str, found: Dict | None) -> Finding:
     tried = f"read Namespace {namespace}"
     if found is None:

@@ -36,7 +36,7 @@ class Supported(NamedTuple):
 KUBERNETES = Supported((1, 31), None, "1.34")
 TRAINER = Supported((2, 3), (2, 4), "2.3.0")
 JOBSET = Supported((0, 10), None, "0.12.0")
-PIPELINES = Supported((2, 15), None, "2.17.0")
+PIPELINES = Supported((2, 16), None, "2.17.0")
 
 
 def parse(text: str) -> Version | None:

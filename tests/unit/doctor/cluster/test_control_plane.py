@@ -1,4 +1,4 @@
-"""What the doctor concludes from versions, Deployments and the Pipelines backend's settings."""
+"""What the doctor concludes from versions and Deployments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from kinetoscope.doctor.cluster import versions
 from kinetoscope.doctor.cluster.control_plane import judge_controller
-from kinetoscope.doctor.cluster.pipelines import judge_version, retry_policies
 
 
 @pytest.mark.parametrize(
@@ -65,48 +64,3 @@ def test_a_controller_is_judged(
     assert finding.state == state
     assert found in finding.found
     assert bool(finding.hint) == (state != "ok")
-
-
-@pytest.mark.parametrize(
-    ("told", "state"),
-    [
-        (["2.17.0"], "ok"),
-        (["", "2.15.0"], "ok"),
-        (["2.14.3", "2.17.0"], "bad"),
-        (["", "latest"], "poor"),
-        ([], "poor"),
-    ],
-)
-def test_pipelines_need_a_version(told: list[str], state: str) -> None:
-    assert judge_version(told, "tried").state == state
-
-
-@pytest.mark.parametrize(
-    ("data", "policies"),
-    [
-        ({"workflowDefaults": "spec: {retryStrategy: {retryPolicy: Always}}"}, ["Always"]),
-        (
-            {"workflowDefaults": "spec:\n  templateDefaults:\n    retryStrategy: {limit: 2}\n"},
-            [],
-        ),
-        (
-            {
-                "workflowDefaults": (
-                    "spec: {templateDefaults: {retryStrategy: {retryPolicy: OnError}}}"
-                )
-            },
-            ["OnError"],
-        ),
-        (
-            {"config": "workflowDefaults: {spec: {retryStrategy: {retryPolicy: OnFailure}}}"},
-            ["OnFailure"],
-        ),
-        ({"config": "executor: {}"}, []),
-        ({"workflowDefaults": "a: : b"}, []),
-        (None, []),
-    ],
-)
-def test_the_backend_s_retry_policy_is_found(
-    data: dict[str, str] | None, policies: list[str]
-) -> None:
-    assert retry_policies({"data": data}) == policies
