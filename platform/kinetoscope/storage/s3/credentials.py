@@ -17,11 +17,17 @@ from kinetoscope.core.settings import aws_credentials
 if TYPE_CHECKING:
     from pathlib import Path
 
-_ACCESS_KEY, _SECRET_KEY, _SESSION_TOKEN = "access_key", "secret_key", "session_token"
+# Each file's names: ours, and that of Kubeflow's own Secrets, whose volume can rename no key.
+_SPELLINGS = (
+    ("access_key", "accesskey"),
+    ("secret_key", "secretkey"),
+    ("session_token", "sessiontoken"),
+)
+_FILES = tuple(name for names in _SPELLINGS for name in names)
 _HINT = (
     "set KINO_S3_CREDENTIALS_PATH to a folder with the files access_key, secret_key and, where "
-    "there is one, session_token; or set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and "
-    "AWS_SESSION_TOKEN)"
+    "there is one, session_token (or accesskey, secretkey, sessiontoken); or set "
+    "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)"
 )
 
 # Of each file: when it was written, its size, its inode.
@@ -58,15 +64,16 @@ class CredentialsSource(Provider):
 
     def _read_files(self, path: Path, stamp: _Stamp) -> tuple[_Stamp, SecretCredentials]:
         while True:
-            texts = [_text(path / name) for name in (_ACCESS_KEY, _SECRET_KEY, _SESSION_TOKEN)]
+            texts = {name: _text(path / name) for name in _FILES}
             now = self._look(path)
             if now == stamp:
-                return stamp, _checked(*texts, where=str(path))
+                found = [_agreed(names, texts, path) for names in _SPELLINGS]
+                return stamp, _checked(*found, where=str(path))
             # Replaced between the first file and the last: a pair that does not match.
             stamp = now
 
     def _look(self, path: Path) -> _Stamp:
-        return tuple(_stamp(path / name) for name in (_ACCESS_KEY, _SECRET_KEY, _SESSION_TOKEN))
+        return tuple(_stamp(path / name) for name in _FILES)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -77,15 +84,26 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _text(path: Path) -> str:
+def _text(path: Path) -> str | None:
     try:
         return path.read_text(errors="replace").strip()
     except FileNotFoundError:
-        return ""
+        return None
     except OSError as error:
         raise ConfigError(
             f"the S3 credentials in {path} can't be read: {error.strerror}", hint=_HINT
         ) from None
+
+
+def _agreed(names: tuple[str, str], texts: dict[str, str | None], path: Path) -> str:
+    """Return what the file holds that has either name; empty where there is none."""
+    told = {text for name in names if (text := texts[name]) is not None}
+    if len(told) > 1:
+        raise ConfigError(
+            f"the S3 credentials in {path} are not clear: {' and '.join(names)} differ",
+            hint=f"leave one of these two files there, or the same in both; {_HINT}",
+        )
+    return told.pop() if told else ""
 
 
 def _checked(

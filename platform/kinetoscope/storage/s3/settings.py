@@ -65,8 +65,8 @@ class S3Settings:
         region: that requests are signed for.
         addressing: bucket in the path, in the host name, or as the endpoint is known to want it.
         ca_file: PEM file; only certificates from it are trusted then.
-        credentials_path: folder of ``access_key``, ``secret_key`` and perhaps ``session_token``;
-            without it the environment has them.
+        credentials_path: folder of ``access_key``, ``secret_key`` and perhaps ``session_token``,
+            also without ``_``; without it the environment has them.
         retry_seconds: how long failures that may pass are tried again.
     """
 
