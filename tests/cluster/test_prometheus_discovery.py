@@ -134,13 +134,14 @@ def prometheus(cluster: Cluster, tmp_path: Path) -> Iterator[Prometheus]:
     program = os.environ.get("KINO_TEST_PROMETHEUS") or shutil.which("prometheus")
     if program is None:
         pytest.skip("no prometheus on the PATH, and KINO_TEST_PROMETHEUS is not set")
-    (job,) = yaml.safe_load((MONITORING / "scrape-config.yaml").read_text())
-    job["scrape_interval"] = "1s"
-    job["kubernetes_sd_configs"][0]["kubeconfig_file"] = os.environ["KUBECONFIG"].split(":")[0]
+    jobs = yaml.safe_load((MONITORING / "scrape-config.yaml").read_text())
+    for job in jobs:
+        job["scrape_interval"] = "1s"
+        job["kubernetes_sd_configs"][0]["kubeconfig_file"] = os.environ["KUBECONFIG"].split(":")[0]
     config = {
         "global": {"evaluation_interval": "1s"},
         "rule_files": [str(MONITORING / "rules.yaml")],
-        "scrape_configs": [job],
+        "scrape_configs": jobs,
     }
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     with socket.socket() as free:

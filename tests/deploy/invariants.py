@@ -144,6 +144,9 @@ def _selectors(shipped: Shipped) -> Iterator[str]:
             yield f"{where}: selects everything"
         elif "helm.sh/chart" in chosen:
             yield f"{where}: selects a chart version"
+        elif chosen.get("app.kubernetes.io/component") == "step":
+            if set(chosen) != SELECTOR_LABELS:  # no pods of the chart's
+                yield f"{where}: selects steps by {sorted(chosen)}"
         elif not any(chosen.items() <= pod.labels.items() for pod in pods):
             yield f"{where}: selects no pod of ours with {chosen}"
 

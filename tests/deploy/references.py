@@ -124,7 +124,8 @@ def _service_ports(objects: Sequence[Object], pods: Sequence[PodTemplate]) -> It
             wanted = {port.get("targetPort", port["port"]) for port in item["spec"]["ports"]}
         elif item["kind"] == "PodMonitor":
             chosen = item["spec"]["selector"].get("matchLabels") or {}
-            wanted = {endpoint["port"] for endpoint in item["spec"]["podMetricsEndpoints"]}
+            endpoints = item["spec"]["podMetricsEndpoints"]
+            wanted = {endpoint["port"] for endpoint in endpoints if "port" in endpoint}
         else:
             continue
         for pod in pods:

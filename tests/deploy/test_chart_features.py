@@ -71,7 +71,7 @@ SWITCHES: list[tuple[str, Mapping[str, Any], Mapping[str, Any], set[tuple[str, s
         "network policies",
         {},
         {"networkPolicy": {"enabled": False}},
-        {("NetworkPolicy", "kinetoscope-mlflow"), ("NetworkPolicy", "kinetoscope-training")},
+        {("NetworkPolicy", f"kinetoscope-{of}") for of in ("mlflow", "training", "steps")},
     ),
     ("two servers", TWO_SERVERS, {}, {("PodDisruptionBudget", "kinetoscope-mlflow")}),
     (

@@ -23,6 +23,14 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{- /* Labels by which policies and monitors find the pods of Kubeflow's steps. kino gives them, which
+knows the name of the chart's objects alone. */ -}}
+{{- define "kinetoscope.stepSelectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ include "kinetoscope.fullname" . }}
+app.kubernetes.io/component: step
+{{- end -}}
+
 {{- /* Labels of pods. Takes root, component, managedBy (default: what installs the chart). */ -}}
 {{- define "kinetoscope.podLabels" -}}
 {{ include "kinetoscope.selectorLabels" . }}

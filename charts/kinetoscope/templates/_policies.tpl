@@ -9,3 +9,13 @@ Takes root, further (names). */ -}}
         values:
           {{- include "kinetoscope.namespaces" .root | fromJsonArray | concat .further | uniq | toYaml | nindent 10 }}
 {{- end -}}
+
+{{- /* Peer of a NetworkPolicy: the namespace that Prometheus scrapes from, else all. */ -}}
+{{- define "kinetoscope.scrapers" -}}
+- namespaceSelector:
+    {{- with .Values.monitoring.namespace }}
+    matchLabels:
+      kubernetes.io/metadata.name: {{ . }}
+    {{- else }} {}
+    {{- end }}
+{{- end -}}
