@@ -211,13 +211,18 @@ def test_the_environment_reaches_every_run(release: str) -> None:
         "KINO_VIDEO_CACHE_GIB": "16",
         "KINO_METRICS_ADDRESS": "0.0.0.0",  # noqa: S104
         "KINO_METRICS_PORT": "9464",
+        "KINO_PULL_POLICY": "IfNotPresent",
         "KINO_S3_ADDRESSING": "auto",
         "KINO_S3_CREDENTIALS_PATH": "/var/run/secrets/kinetoscope/object-store",
         "KINO_S3_ENDPOINT": "https://s3.example.org",
         "KINO_S3_REGION": "us-east-1",
+        "KINO_SHM_SIZE": "8Gi",
+        "KINO_STORE_SECRET": "object-store",
+        "KINO_STORE_SECRET_KEYS": "accesskey,secretkey",
         "KINO_STORE_URI": "s3://kinetoscope",
         "KINO_TRAINER_IMAGE": "ghcr.io/kinetoscope/trainer:0.1.0",
         "KINO_WORKSPACE": "/workspace",
+        "KINO_WORKSPACE_SIZE": "100Gi",
         "MLFLOW_TRACKING_URI": f"http://{name}-mlflow.kinetoscope.svc:5000",
     }
 

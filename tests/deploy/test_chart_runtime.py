@@ -254,7 +254,9 @@ def test_every_training_setting_reaches_the_pod() -> None:
 def test_a_private_ca_reaches_training_and_probe() -> None:
     rendering = render(VALUES["all settings"])
     data = rendering.one("ConfigMap", "kinetoscope-environment", "kubeflow")["data"]
-    assert data["KINO_S3_CA_FILE"] == "/etc/kinetoscope/object-store-ca/ca.crt"
+    # By the ConfigMap's own name for it: what mounts it for a step can rename nothing.
+    assert data["KINO_S3_CA_FILE"] == "/etc/kinetoscope/object-store-ca/root.pem"
+    assert data["KINO_STORE_CA_CONFIG_MAP"] == "private-ca"
     templates = rendering.one("ConfigMap", "kinetoscope-templates", "kubeflow")["data"]
     probe = yaml.safe_load(templates["probe-pod.yaml"])["spec"]
     training = runtime_pod(yaml.safe_load(templates[RUNTIMES[0]]))["spec"]
@@ -262,7 +264,7 @@ def test_a_private_ca_reaches_training_and_probe() -> None:
         (volume,) = [v for v in pod["volumes"] if v["name"] == "object-store-ca"]
         assert volume["configMap"] == {
             "name": "private-ca",
-            "items": [{"key": "root.pem", "path": "ca.crt"}],
+            "items": [{"key": "root.pem", "path": "root.pem"}],
         }
         (mount,) = [
             m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "object-store-ca"

@@ -32,6 +32,15 @@
 {{- if eq .secretKeys.accessKey .secretKeys.secretKey -}}
 {{- fail (printf "objectStore.secretKeys.accessKey and objectStore.secretKeys.secretKey are both %s: name two keys of the Secret" .secretKeys.accessKey) -}}
 {{- end -}}
+{{- /* Kubeflow Pipelines names a volume of a step after what is in it. */ -}}
+{{- if and .existingSecret (eq .existingSecret .ca.existingConfigMap) -}}
+{{- fail (printf "objectStore.existingSecret and objectStore.ca.existingConfigMap are both %s: a step's pod can't have two volumes of one name, rename one of them" .existingSecret) -}}
+{{- end -}}
+{{- range $key, $name := dict "objectStore.existingSecret" .existingSecret "objectStore.ca.existingConfigMap" .ca.existingConfigMap -}}
+{{- if or (contains "." $name) (gt (len $name) 63) (eq $name "workspace") -}}
+{{- fail (printf "%s is %s, which can't be the name of a volume in a step's pod: give it one of at most 63 characters without dots, and not workspace" $key $name) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "kinetoscope.checkDevStore" -}}

@@ -16,8 +16,11 @@
 {{- default (printf "%s-object-store" (include "kinetoscope.fullname" .)) .Values.objectStore.existingSecret -}}
 {{- end -}}
 
+{{- /* Named as in the ConfigMap: a step's volume of Kubeflow Pipelines can rename nothing. */ -}}
 {{- define "kinetoscope.storeCaFile" -}}
-{{- if .Values.objectStore.ca.existingConfigMap -}}/etc/kinetoscope/object-store-ca/ca.crt{{- end -}}
+{{- with .Values.objectStore.ca -}}
+{{- if .existingConfigMap -}}/etc/kinetoscope/object-store-ca/{{ .key }}{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "kinetoscope.credentialsPath" -}}/var/run/secrets/kinetoscope/object-store{{- end -}}
@@ -63,7 +66,7 @@ KINO_S3_CA_FILE: {{ . | quote }}
     name: {{ .existingConfigMap }}
     items:
       - key: {{ .key }}
-        path: ca.crt
+        path: {{ .key }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -76,11 +79,15 @@ KINO_S3_CA_FILE: {{ . | quote }}
 {{- end -}}
 {{- end -}}
 
+{{- define "kinetoscope.mlflowLoginKeys" -}}
+{{- eq .Values.mlflow.auth.kind "token" | ternary "token" "username,password" -}}
+{{- end -}}
+
 {{- /* The login of an MLflow that asks for one, as environment variables: MLflow reads nothing else. */ -}}
 {{- define "kinetoscope.mlflowLogin" -}}
 {{- $secret := .Values.mlflow.auth.existingSecret -}}
 {{- if $secret -}}
-{{- range (eq .Values.mlflow.auth.kind "token" | ternary (list "token") (list "username" "password")) }}
+{{- range include "kinetoscope.mlflowLoginKeys" . | splitList "," }}
 - name: MLFLOW_TRACKING_{{ upper . }}
   valueFrom:
     secretKeyRef:

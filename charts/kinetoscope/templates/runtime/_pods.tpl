@@ -28,6 +28,26 @@
 {{ include "kinetoscope.storeVolumes" . }}
 {{- end -}}
 
+{{- /* What kino needs beside a pod's environment to give Kubeflow's pods of steps the same as
+training pods have: names and sizes, never a secret. No pod reads them. */ -}}
+{{- define "kinetoscope.stepSettings" -}}
+KINO_STORE_SECRET: {{ include "kinetoscope.storeSecret" . | quote }}
+KINO_STORE_SECRET_KEYS: {{ printf "%s,%s" .Values.objectStore.secretKeys.accessKey .Values.objectStore.secretKeys.secretKey | quote }}
+{{- with .Values.objectStore.ca.existingConfigMap }}
+KINO_STORE_CA_CONFIG_MAP: {{ . | quote }}
+{{- end }}
+{{- with .Values.mlflow.auth.existingSecret }}
+KINO_MLFLOW_SECRET: {{ . | quote }}
+KINO_MLFLOW_SECRET_KEYS: {{ include "kinetoscope.mlflowLoginKeys" $ | quote }}
+{{- end }}
+KINO_PULL_POLICY: {{ .Values.images.pullPolicy }}
+{{- with .Values.images.pullSecrets }}
+KINO_PULL_SECRETS: {{ join "," . | quote }}
+{{- end }}
+KINO_WORKSPACE_SIZE: {{ .Values.training.workspace.sizeLimit | quote }}
+KINO_SHM_SIZE: {{ .Values.training.shm.sizeLimit | quote }}
+{{- end -}}
+
 {{- /* Spec of the probe's pod. Takes root, serviceAccount (empty: the namespace's default). */ -}}
 {{- define "kinetoscope.probePod" -}}
 {{- with .serviceAccount -}}
