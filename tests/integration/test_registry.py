@@ -56,16 +56,6 @@ def test_runs_and_steps_are_reopened_not_made_twice(
     assert again._client.get_run(step).info.status == "RUNNING"
 
 
-def test_a_run_named_in_the_environment_is_adopted(
-    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adopted = tracker._client.create_run("0").info.run_id
-    monkeypatch.setenv("MLFLOW_RUN_ID", adopted)
-    assert tracker.open_run("raaaaaa2", name="n") == adopted
-    assert tracker.find_run("raaaaaa2") is None  # another experiment's run stays there
-    assert tracker.open_run("raaaaaa2", name="n") == adopted
-
-
 def test_logging_rows_again_adds_nothing_even_from_a_new_process(
     tracker: Tracker, uri: str, tmp_path: Path
 ) -> None:

@@ -41,6 +41,16 @@ def mlflow_access() -> MlflowAccess:
     )
 
 
+def named_run() -> str:
+    """Return ``$MLFLOW_RUN_ID``, a run of MLflow that this process works for; empty for none."""
+    return os.environ.get("MLFLOW_RUN_ID", "")
+
+
+def named_experiment() -> str:
+    """Return ``$MLFLOW_EXPERIMENT_ID``, where runs are to be; empty where nothing was said."""
+    return os.environ.get("MLFLOW_EXPERIMENT_ID", "")
+
+
 @dataclass(frozen=True, slots=True)
 class MlflowServerVariables:
     """What an MLflow server is told; empty where nothing is said."""

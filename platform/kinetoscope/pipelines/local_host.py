@@ -19,7 +19,7 @@ from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.build import build_pipeline
 from kinetoscope.pipelines.local_command import take_over_commands
 from kinetoscope.runs.find import open_run
-from kinetoscope.runs.mirror import Mirror
+from kinetoscope.runs.mirror.following import RUN_END_SECONDS, mirroring
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.report import finish_run
 from kinetoscope.runs.starts.start import BEAT_SECONDS, RunStart
@@ -45,21 +45,14 @@ def host(run_uri: str) -> int:
     _stop_when_orphaned(start, parent)
     start.reserve()
     beating = _beating(run, start)
-    mirror = Mirror(run, config)
-    mirror.start()
     try:
-        _run_pipeline(run_uri, config)
-    except Exception:  # kfp raises RuntimeError for a failed task; the run's records say why
-        _log.exception("the pipeline did not run to its end")
-    try:
-        if not start.has_ended():  # the exit handler itself could not run
-            finish_run(run_uri)
+        with mirroring(run, start, config, end_seconds=RUN_END_SECONDS):
+            _run_to_its_end(run, start, config)
     except OSError as error:
         full = disk_full_or_raise(error)
         _log.error("%s", full.message)
         return full.exit_code  # all that can be said where not even the end can be written
     finally:
-        mirror.finish()
         beating.stop()
     end = start.end()
     return 0 if end is not None and end.state == "succeeded" else 1
@@ -92,6 +85,15 @@ def _beating(run: Run, start: RunStart) -> Repeating:
             raise StorageError(str(error)) from error
 
     return Repeating("the host's sign of life", beat, BEAT_SECONDS)
+
+
+def _run_to_its_end(run: Run, start: RunStart, config: RunConfig) -> None:
+    try:
+        _run_pipeline(run.uri, config)
+    except Exception:  # kfp raises RuntimeError for a failed task; the run's records say why
+        _log.exception("the pipeline did not run to its end")
+    if not start.has_ended():  # the exit handler itself could not run
+        finish_run(run.uri)
 
 
 def _run_pipeline(run_uri: str, config: RunConfig) -> None:

@@ -12,6 +12,8 @@ from kinetoscope.core.full_disk import disk_full_error
 
 _JOIN_SECONDS = 90.0
 _RETRY_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
+_LAST_TRIES = 3
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +83,75 @@ class Repeating:
         if not self._failing:
             _log.warning("%s: %s; going on, and trying again", self._name, error)
         self._failing = True
+
+
+class Following:
+    """Does something again and again in a thread of its own, and once more at its end.
+
+    For what nobody's work may wait for or fail by: whatever ails it is logged once, and it is tried
+    again, until it was superseded. It waits before the first time.
+
+    Args:
+        name: of what is done, for logs.
+        work: what is done; it is told whether it is the last time.
+        seconds: between two times.
+    """
+
+    def __init__(self, name: str, work: Callable[[bool], None], seconds: float) -> None:
+        self._name = name
+        self._work = work
+        self._seconds = seconds
+        self._ending = threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def finish(
+        self, seconds: float, *, moved: Callable[[], int] | None = None, idle_seconds: float = 0
+    ) -> None:
+        """Do it once more, and wait for that, but no longer than it may take.
+
+        Args:
+            seconds: to wait at the most.
+            moved: counts what was done, where to wait depends on that.
+            idle_seconds: for which nothing may have been done.
+        """
+        self._ending.set()
+        now = time.monotonic()
+        give_up_at, seen, seen_at = now + seconds, -1, now
+        while self._thread.is_alive() and now < give_up_at:
+            self._thread.join(_LOOK_SECONDS)
+            now = time.monotonic()
+            if moved is not None and moved() != seen:
+                seen, seen_at = moved(), now
+            if moved is not None and now - seen_at > idle_seconds:
+                break
+        if self._thread.is_alive():
+            _log.warning("%s: it takes too long; going on without the rest", self._name)
+
+    def _run(self) -> None:
+        while not self._ending.wait(self._seconds):
+            if not self._try(last=False):
+                return
+        for _ in range(_LAST_TRIES):
+            if not self._try(last=True) or not self._failing:
+                return
+            time.sleep(_RETRY_SECONDS)
+        _log.warning("%s: the rest is missing", self._name)
+
+    def _try(self, *, last: bool) -> bool:
+        """Do it; tell whether it may be done again."""
+        try:
+            self._work(last)
+        except SupersededError:
+            return False
+        except Exception as error:
+            if not self._failing:
+                _log.warning("%s: %s; trying again", self._name, error)
+            self._failing = True
+        else:
+            self._failing = False
+        return True
 
 
 def may_pass(error: Exception) -> bool:

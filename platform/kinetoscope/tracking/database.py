@@ -126,32 +126,3 @@ def _database_of(function: Callable[..., object]) -> Path | None:
     """Return the embedded store's file, from a method of a client of it."""
     client = getattr(function, "__self__", None)
     return sqlite_path(getattr(client, "tracking_uri", ""))
-
-
-def experiment_id(client: MlflowClient, tracking_uri: str, artifacts_path: Path | None) -> str:
-    """Return the id of our experiment, made on first use.
-
-    Args:
-        client: from :func:`connect`.
-        tracking_uri: the store's URI.
-        artifacts_path: where the embedded store keeps artifacts; None leaves it to the server.
-    """
-    location = artifacts_path.as_uri() if artifacts_path else None
-    with exclusive(tracking_uri):
-        found = call(client.get_experiment_by_name, EXPERIMENT)
-        if found is None:
-            return str(call(_create_experiment, client, location))
-    return str(found.experiment_id)
-
-
-def _create_experiment(client: MlflowClient, location: str | None) -> str:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.create_experiment(EXPERIMENT, artifact_location=location)
-    except MlflowException as error:
-        # Another machine was faster at the same server.
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
-            raise
-        return str(found.experiment_id)

@@ -1,0 +1,1 @@
+"""The copy of a run's records in MLflow, kept by whoever works for the run."""
