@@ -14,6 +14,7 @@ starts/000001/        beat.json       its host lives
                       report.html     written by the exit handler
                       reserve         room on the disk to say that it is full
                       mirrored.json   MLflow has all of it
+                      logs/<step>.<process>.log   what processes said whose pods do not last
                       launchers/<step>.json   the step's training job, where a cluster runs it
 
 Nothing here holds a URI: a store can be moved, copied, and put into a bucket.

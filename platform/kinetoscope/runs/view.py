@@ -11,6 +11,7 @@ from kinetoscope.runs.find import list_runs
 from kinetoscope.runs.jobs.told import job_row, with_job
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.starts.signs_of_life import silence
+from kinetoscope.runs.starts.words import list_words
 from kinetoscope.steps.contract import ATTEMPTS, StepResult, StepStatus, make_again
 from kinetoscope.steps.endings import ending_state
 from kinetoscope.steps.ledger.entries import LedgerState
@@ -194,7 +195,7 @@ def step_results(run: Run) -> dict[str, StepResult]:
 
 @dataclass(frozen=True, slots=True)
 class LogObject:
-    """A log of a rank, as far as it has been shipped."""
+    """A log of a process, as far as it has been shipped."""
 
     store: ObjectStore
     key: str
@@ -207,9 +208,14 @@ class LogObject:
 
 
 def log_objects(run: Run, step: str | None) -> list[LogObject]:
-    """Return a run's logs, oldest first: those of one step, or of all that it ran itself."""
+    """Return a run's logs: those of one step, or of all that it ran itself.
+
+    First come those of the processes that carried it, as on a laptop the host's log does; then the
+    ranks' by step; both oldest first.
+    """
     names = [checked_step(run, step)] if step else run.record.steps
-    found = []
+    words = list_words(run.store, step)
+    found = [LogObject(run.store, stat.key, stat.size_bytes) for stat in words]
     for name in names:
         record = run.step(name)
         if record is not None:

@@ -33,6 +33,12 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(fields, default=str)
 
 
+def log_formatter(log_format: LogFormat | None = None) -> logging.Formatter:
+    """Return what writes a record as a line, by default as ``$KINO_LOG_FORMAT`` says."""
+    chosen = log_format or os.environ.get("KINO_LOG_FORMAT", "plain")
+    return JSONFormatter() if chosen == "json" else logging.Formatter(_PLAIN)
+
+
 def setup_logging(
     *,
     log_format: LogFormat | None = None,
@@ -44,9 +50,8 @@ def setup_logging(
         log_format: by default ``$KINO_LOG_FORMAT`` (``json``, else plain lines).
         stream: stderr by default.
     """
-    chosen = log_format or os.environ.get("KINO_LOG_FORMAT", "plain")
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JSONFormatter() if chosen == "json" else logging.Formatter(_PLAIN))
+    handler.setFormatter(log_formatter(log_format))
     root = logging.getLogger()
     for old in [old for old in root.handlers if getattr(old, "kinetoscope", False)]:
         root.removeHandler(old)

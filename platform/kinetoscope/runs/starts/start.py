@@ -143,6 +143,10 @@ class RunStart:
         """Tell whether MLflow has got all of it."""
         return self._store.stat(self._key(_MIRRORED)) is not None
 
+    def keep_words(self, name: str, data: bytes) -> None:
+        """Keep what a process has said so far."""
+        self._store.put_bytes(self._key(f"logs/{name}.log"), data)
+
     def beat(self, count: int) -> None:
         """Give a sign of life of the host."""
         self._store.put_bytes(self._key(_BEAT), Beat(count=count, at=time.time()).to_bytes())
