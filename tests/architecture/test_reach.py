@@ -42,7 +42,7 @@ ROOMS = {
     | VAE
     | TRANSFORMER
     | {"artifacts", "data", "data.latents", "data.sources"}
-    | {"evaluation", "inference", "tracking"},
+    | {"evaluation", "inference", "tracking", "tracking.runs"},
 }
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 
-from kinetoscope.core.errors import CorruptError
+from kinetoscope.core.errors import CorruptError, StorageError
 from kinetoscope.steps.contract import (
     RESULT_KEY,
+    Artifact,
     StepResult,
     StepStatus,
+    artifact_digest,
     make_again,
     split_step_uri,
     status_key,
     step_identity,
 )
-from kinetoscope.steps.ledger.entries import LedgerState
-from kinetoscope.steps.ledger.ledger import Ledger
+from kinetoscope.steps.ledger.entries import Committed, LedgerState
+from kinetoscope.steps.ledger.ledger import Ledger, ResultThereError
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.records import damage_hint, read_record, shown_name
 from kinetoscope.storage.store import ObjectStore
@@ -55,11 +57,52 @@ def read_result(step_uri: str, state: LedgerState | None = None) -> StepResult |
     return result.model_copy(update={"uri": step_uri}) if result is not None else None
 
 
+def commit_result(store: ObjectStore, ledger: Ledger, result: StepResult) -> None:
+    """Enter a result in a step's ledger, which only its latest attempt may.
+
+    To do so again does no harm: an earlier try may have heard no answer.
+    """
+
+    def committed(state: LedgerState) -> Committed:
+        told = result.model_copy(update={"code_versions": state.code_versions})
+        return Committed(result=told.model_dump(mode="json"))
+
+    try:
+        state = ledger.append(committed, result.generation)
+    except ResultThereError:
+        state = ledger.state()
+        if state.generation != result.generation:
+            raise
+    try:
+        keep_result(store, state)
+    except (StorageError, OSError) as error:  # the ledger has it: made again when it is missed
+        _log.warning("the copy of the result is not written: %s", error)
+
+
 def keep_result(store: ObjectStore, state: LedgerState) -> None:
     """Write the result that the ledger has where others look first, unless it is there."""
     if state.result is not None and store.stat(RESULT_KEY) is None:
         result = StepResult.model_validate(state.result.result)
         store.put_bytes(RESULT_KEY, result.to_bytes())
+
+
+def upstream_result(name: str, step_uri: str) -> StepResult:
+    """Return the result of a step that is an input; raises ``StorageError`` where it has none."""
+    result = read_result(step_uri)
+    if result is None:
+        raise StorageError(f"input {name!r}: no committed result at {step_uri}")
+    return result
+
+
+def artifact_at(store: ObjectStore, name: str, key: str) -> Artifact:
+    """Describe what a step wrote; raises ``CorruptError`` where that is nothing."""
+    stats = store.list(key)
+    if not stats:
+        step, _ = split_step_uri(store.uri)
+        raise CorruptError(f"step {step} wrote nothing at {key!r} for artifact {name!r}")
+    digests = {stat.key: store.digest(stat.key) for stat in stats}
+    size_bytes = sum(stat.size_bytes for stat in stats)
+    return Artifact(key=key, digest=artifact_digest(key, digests), size_bytes=size_bytes)
 
 
 def check_artifacts(result: StepResult, run_id: str) -> None:

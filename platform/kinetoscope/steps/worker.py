@@ -20,37 +20,33 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kinetoscope.core.errors import (
-    CorruptError,
     ExitCode,
     KinetoscopeError,
     NotFoundError,
-    StorageError,
 )
 from kinetoscope.core.full_disk import disk_full_error
-from kinetoscope.core.settings import rank_variables
+from kinetoscope.core.settings import metrics_endpoint, rank_variables
 from kinetoscope.steps.contract import (
     JOINED,
-    Artifact,
     Progress,
     Report,
     RuntimeConfig,
     StepResult,
     StepSpec,
     VideosInput,
-    artifact_digest,
     attempt_key,
     read_spec,
 )
-from kinetoscope.steps.ledger.entries import Committed, LedgerState
-from kinetoscope.steps.ledger.ledger import Ledger, ResultThereError
+from kinetoscope.steps.ledger.ledger import Ledger
 from kinetoscope.steps.lifeline import exit_with_starter
 from kinetoscope.steps.rank_environment import read_rank_environment
 from kinetoscope.steps.repeating import persist
-from kinetoscope.steps.results import keep_result, read_result
+from kinetoscope.steps.results import artifact_at, commit_result, upstream_result
 from kinetoscope.storage.keys import join_uri
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 from kinetoscope.telemetry.logging_setup import setup_logging
+from kinetoscope.telemetry.step_metrics import StepMetrics
 
 _PROGRESS_INTERVAL_SECONDS = 0.5
 # How long a result waits for the store: all that it needs is there.
@@ -92,7 +88,8 @@ class StepContext:
         self.store: ObjectStore = open_store(spec.uri)
         self._spec = spec
         self.inputs = {
-            name: _upstream(name, join_uri(spec.root_uri, key)) for name, key in spec.inputs.items()
+            name: upstream_result(name, join_uri(spec.root_uri, key))
+            for name, key in spec.inputs.items()
         }
         self.scratch = attempt_path / f"scratch-{self.rank}"
         self.scratch.mkdir(parents=True, exist_ok=True)
@@ -103,6 +100,7 @@ class StepContext:
         self._stop = threading.Event()
         self._progress_at = 0.0
         self._began: float | None = None
+        self._metrics: StepMetrics | None = None
 
     @property
     def videos(self) -> str:
@@ -168,6 +166,8 @@ class StepContext:
                 done=done, total=total, unit=unit, info=info, kept=kept, began=self._began
             )
             self._leave("progress.json", progress.to_bytes())
+            if self._metrics is not None and total:
+                self._metrics.progress(done / total)
 
     def waiting(self) -> None:
         """Say that this rank waits for others, for as long as it takes: that is no stall."""
@@ -192,6 +192,24 @@ class StepContext:
         if self.rank == 0 and path.exists():
             self.store.put_file(f"{attempt_key(self.generation)}/kept/metrics.jsonl", path)
 
+    def serve(self, metrics: StepMetrics) -> None:
+        """Serve Prometheus metrics from this process, which tell of the step to its very end.
+
+        Local rank 0 serves them, with the step's progress and at its end what it found.
+        """
+        if self.local_rank == 0:
+            self._metrics = metrics
+            address, port = metrics_endpoint()
+            self.publish_metrics_url(metrics.serve(port, address))
+
+    def tell_last_metrics(self, found: dict[str, float]) -> None:
+        """Set what the step found; give Prometheus the time to see it, unless told to stop."""
+        if self._metrics is not None:
+            self._metrics.progress(1.0)
+            self._metrics.scores(found)
+            self._metrics.wait_for_last_scrape(lambda: self.stop_requested)
+            self._metrics.close()
+
     def publish_metrics_url(self, url: str) -> None:
         """Say where this rank serves Prometheus metrics."""
         self._leave("metrics_url", url.encode())
@@ -205,27 +223,12 @@ class StepContext:
             step=self.name,
             fingerprint=self.fingerprint,
             generation=self.generation,
-            artifacts={k: self._artifact(k, key) for k, key in outputs.artifacts.items()},
+            artifacts={k: artifact_at(self.store, k, key) for k, key in outputs.artifacts.items()},
             metrics=outputs.metrics,
             summary=outputs.summary,
             seconds=self.elapsed_seconds,
         )
-
-        def committed(state: LedgerState) -> Committed:
-            told = result.model_copy(update={"code_versions": state.code_versions})
-            return Committed(result=told.model_dump(mode="json"))
-
-        try:
-            state = self.ledger.append(committed, self.generation)
-        except ResultThereError:
-            state = self.ledger.state()
-            if state.generation != self.generation:
-                raise
-            # An earlier try of this attempt, which heard no answer.
-        try:
-            keep_result(self.store, state)
-        except (StorageError, OSError) as error:  # the ledger has it: made again when it is missed
-            self.log.warning("the copy of the result is not written: %s", error)
+        commit_result(self.store, self.ledger, result)
 
     def leave_report(self, report: Report) -> None:
         """Leave the reason of a failure for the supervisor; on a full disk the code tells it."""
@@ -237,19 +240,15 @@ class StepContext:
         unfinished.write_bytes(data)
         unfinished.replace(self._attempt_path / name)
 
-    def _artifact(self, name: str, key: str) -> Artifact:
-        stats = self.store.list(key)
-        if not stats:
-            raise CorruptError(f"step {self.name} wrote nothing at {key!r} for artifact {name!r}")
-        digests = {stat.key: self.store.digest(stat.key) for stat in stats}
-        size_bytes = sum(stat.size_bytes for stat in stats)
-        return Artifact(key=key, digest=artifact_digest(key, digests), size_bytes=size_bytes)
 
-
-def run_worker(main: Callable[[StepContext], Outputs | None]) -> NoReturn:
+def run_worker(
+    main: Callable[[StepContext], Outputs | None], *, has_metrics: bool = False
+) -> NoReturn:
     """Run a worker's ``main`` as this process's rank and exit with the code of its end.
 
-    Rank 0 returns the outputs, which are committed here; the other ranks return None.
+    Args:
+        main: rank 0 returns the outputs, which are committed here; the other ranks return None.
+        has_metrics: whether it serves metrics of its own; else those of every step are served.
     """
     setup_logging()
     faulthandler.enable()
@@ -263,6 +262,8 @@ def run_worker(main: Callable[[StepContext], Outputs | None]) -> NoReturn:
     )
     signal.signal(signal.SIGTERM, lambda *_: ctx.request_stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not has_metrics:
+        ctx.serve(StepMetrics(ctx.run_id, ctx.name))
     code = _run(ctx, main)
     shutil.rmtree(ctx.scratch, ignore_errors=True)
     logging.shutdown()
@@ -277,6 +278,7 @@ def _run(ctx: StepContext, main: Callable[[StepContext], Outputs | None]) -> int
         outputs = main(ctx)
         if outputs is not None:
             ctx.commit(outputs)
+            ctx.tell_last_metrics(outputs.metrics)
     except KinetoscopeError as error:
         ctx.log.error("%s%s", error.message, f" (hint: {error.hint})" if error.hint else "")
         ctx.leave_report(Report(code=error.exit_code, reason=error.message, hint=error.hint or ""))
@@ -289,10 +291,3 @@ def _run(ctx: StepContext, main: Callable[[StepContext], Outputs | None]) -> int
         ctx.leave_report(Report(code=told.exit_code, reason=told.message, hint=told.hint or ""))
         return told.exit_code
     return ExitCode.DONE
-
-
-def _upstream(name: str, uri: str) -> StepResult:
-    result = read_result(uri)
-    if result is None:
-        raise StorageError(f"input {name!r}: no committed result at {uri}")
-    return result

@@ -22,6 +22,9 @@ from prometheus_client.registry import Collector
 
 _log = logging.getLogger(__name__)
 
+# Two of the chart's scrape intervals.
+LAST_SCRAPE_SECONDS = 30.0
+
 _LABELS = ("run", "stage")
 _LOOPBACK = "127.0.0.1"
 _ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (compared with, not bound to)
@@ -44,6 +47,8 @@ class StepMetrics:
         self.registry = CollectorRegistry()
         self._values = {"run": run, "stage": stage}
         self._serving: tuple[WSGIServer, Thread] | None = None
+        self._served_at = 0.0
+        self._is_looked_for = False
         self._url = ""
         self._scrapes = _Scrapes()
         self.registry.register(self._scrapes)
@@ -56,6 +61,12 @@ class StepMetrics:
     def progress(self, ratio: float) -> None:
         """Set the share of the step that is done, in [0, 1]."""
         self._set(self._progress, ratio)
+
+    def scores(self, values: Mapping[str, float]) -> None:
+        """Set what the step found, by name, once: the figures of its result."""
+        found = self._gauge("kino_eval_score", "What the step found", "metric")
+        for name, value in values.items():
+            self._set(found, value, metric=name)
 
     def serve(self, port: int = 0, address: str = _LOOPBACK) -> str:
         """Serve the metrics over HTTP from a daemon thread.
@@ -76,7 +87,7 @@ class StepMetrics:
         *wanted, last = choices
         for host, number in wanted:
             try:
-                return self._listen(host, number)
+                url = self._listen(host, number)
             except OSError as error:
                 _log.warning(
                     "metrics port %d of %s can't be used (%s): taking a free one, which Prometheus "
@@ -85,12 +96,30 @@ class StepMetrics:
                     host,
                     error,
                 )
+            else:
+                self._is_looked_for = (host, number) == (address, port) and port != 0
+                return url
         return self._listen(*last)
 
-    @property
-    def was_scraped(self) -> bool:
-        """Whether anybody has read the metrics yet."""
-        return self._scrapes.count > 0
+    def wait_for_last_scrape(self, give_up: Callable[[], bool]) -> bool:
+        """Let Prometheus see the last values: wait until they were read once more, at most 30 s.
+
+        Only where it looks, at the fixed port that was asked for; and not where nobody has read
+        anything within the first minute. A step that is over between two scrapes would leave no
+        trace there otherwise.
+
+        Args:
+            give_up: polled meanwhile; true ends the wait, e.g. that the step was told to stop.
+
+        Returns:
+            Whether they were read.
+        """
+        is_short = time.monotonic() - self._served_at < 2 * LAST_SCRAPE_SECONDS
+        if self._serving is None or not self._is_looked_for or give_up():
+            return False
+        if not is_short and not self._scrapes.count:
+            return False
+        return self.wait_for_scrape(LAST_SCRAPE_SECONDS, give_up)
 
     def wait_for_scrape(self, timeout_seconds: float, give_up: Callable[[], bool]) -> bool:
         """Wait until the metrics have been read once more; tell whether they were.
@@ -125,6 +154,7 @@ class StepMetrics:
     def _listen(self, address: str, port: int) -> str:
         server, thread = start_http_server(port, address, self.registry)
         self._serving = (server, thread)
+        self._served_at = time.monotonic()
         host = _own_address() if address in _ANY_ADDRESS else address
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
         return self._url

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
-from kinetoscope.core.settings import metrics_endpoint
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.prepare.prepare import (
     CLIPS_KEY,
@@ -71,21 +70,15 @@ def _source(ctx: StepContext) -> Source:
 
 
 def _prepare(ctx: StepContext, source: Source, config: PrepareDataConfig) -> Prepared:
-    with DataMetrics(ctx.run_id, ctx.name) as metrics:
-        address, port = metrics_endpoint()
-        ctx.publish_metrics_url(metrics.serve(port, address))
-
-        def progress(done: int, total: int) -> None:
-            metrics.progress(done / total if total else 0.0)
-            ctx.progress(done, total, unit="videos")
-
-        hooks = Hooks(
-            progress=progress,
-            stop_requested=lambda: ctx.stop_requested,
-            selected=partial(count_clips, metrics),
-        )
-        return prepare(source, ctx.store, config, seed=ctx.seed, scratch=ctx.scratch, hooks=hooks)
+    metrics = DataMetrics(ctx.run_id, ctx.name)
+    ctx.serve(metrics)
+    hooks = Hooks(
+        progress=partial(ctx.progress, unit="videos"),
+        stop_requested=lambda: ctx.stop_requested,
+        selected=partial(count_clips, metrics),
+    )
+    return prepare(source, ctx.store, config, seed=ctx.seed, scratch=ctx.scratch, hooks=hooks)
 
 
 if __name__ == "__main__":
-    run_worker(main)
+    run_worker(main, has_metrics=True)

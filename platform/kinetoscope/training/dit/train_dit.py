@@ -91,4 +91,4 @@ def _start(ctx: StepContext, config: TrainDiTConfig) -> Transformer:
 
 
 if __name__ == "__main__":
-    run_worker(main)
+    run_worker(main, has_metrics=True)

@@ -13,15 +13,13 @@ import torch
 from kinetoscope.core.settings import metrics_endpoint
 from kinetoscope.models.device import compute_device
 from kinetoscope.steps.rank_environment import RankEnvironment
+from kinetoscope.telemetry.step_metrics import LAST_SCRAPE_SECONDS
 from kinetoscope.telemetry.training_metrics import StepFigures, TrainingMetrics
 from kinetoscope.training.loop.config import TrainLoopConfig
 from kinetoscope.training.loop.outcome import StepOutcome
 from kinetoscope.training.loop.reporter import Outlet
 
 _log = logging.getLogger(__name__)
-
-# Two of the chart's scrape intervals.
-_LAST_SCRAPE_SECONDS = 30.0
 
 
 class StepLog:
@@ -125,26 +123,17 @@ class StepLog:
         the first that goes makes the supervisor tell the others to stop.
         """
         self._metrics.nonfinite()
-        self._wait_for_last_scrape()
+        _, port = metrics_endpoint()
+        if port:
+            self._metrics.wait_for_scrape(LAST_SCRAPE_SECONDS, self._stop)
 
     def finished(self) -> None:
-        """Report that training is at its end: as after `nonfinite`, Prometheus is to see that.
-
-        A training that is over between two scrapes would leave no trace there otherwise.
-        """
-        serves = self._ranks.own_local_rank == 0
-        is_short = self._outlet.elapsed_seconds < 2 * _LAST_SCRAPE_SECONDS
-        if serves and (self._metrics.was_scraped or is_short):
-            self._wait_for_last_scrape()
+        """Report that training is at its end: as after `nonfinite`, Prometheus is to see that."""
+        self._metrics.wait_for_last_scrape(self._stop)
 
     def close(self) -> None:
         """Stop serving metrics."""
         self._metrics.close()
-
-    def _wait_for_last_scrape(self) -> None:
-        _, port = metrics_endpoint()
-        if port:
-            self._metrics.wait_for_scrape(_LAST_SCRAPE_SECONDS, self._stop)
 
     def _tell_progress(self, done: int) -> None:
         self._outlet.progress(done, self._config.num_steps, "steps", kept=self._kept, **self._info)

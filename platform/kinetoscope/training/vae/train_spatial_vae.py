@@ -32,4 +32,4 @@ def spatial_vae_task(ctx: StepContext, config: TrainSpatialVAEConfig) -> Task:
 
 
 if __name__ == "__main__":
-    run_worker(main)
+    run_worker(main, has_metrics=True)

@@ -62,4 +62,4 @@ def _start(ctx: StepContext, config: TrainVAEConfig) -> VideoVAE:
 
 
 if __name__ == "__main__":
-    run_worker(main)
+    run_worker(main, has_metrics=True)
