@@ -12,7 +12,7 @@ import installed
 import pytest
 import yaml
 from tiny.cluster_faults import killed
-from tiny.cluster_run import ClusterRun
+from tiny.cluster_run import STEP, ClusterRun
 from tiny.training import lost
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def test_a_trainer_that_always_exits_75_is_stopped_by_the_brake(
     with _always_75(cluster, run.namespace):
         launcher = run.launch()
         assert not run.wait_for_end(launcher)
-    failure = run.run.latest_start().failure()
+    failure = run.run.latest_start().failure(STEP)
     assert failure is not None
     assert (failure.code, "without having come further" in failure.reason) == (77, True)
     assert run.state.generation == 3

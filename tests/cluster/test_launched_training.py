@@ -18,7 +18,7 @@ from tiny.cluster_faults import (
     lose_the_node,
     suspend_and_resume,
 )
-from tiny.cluster_run import EVERY, ClusterRun
+from tiny.cluster_run import EVERY, STEP, ClusterRun
 from tiny.training import lost
 
 from kinetoscope.kube.config import PodConfig
@@ -139,7 +139,7 @@ def test_memory_that_does_not_suffice_is_told_after_the_restart(
     assert not run.wait_for_end(launcher)
     told = installed.call(installed.program("kino"), "status", run.run.run_id)
     assert "out-of-memory" in told
-    failure = run.run.latest_start().failure()
+    failure = run.run.latest_start().failure(STEP)
     assert failure is not None
     assert "out-of-memory" in failure.reason or "out of memory" in failure.reason
 

@@ -83,7 +83,7 @@ def test_a_host_that_was_taken_to_be_gone_and_comes_back_changes_nothing(
     assert run.end() == end
     assert {stat.key: run.store.get_bytes(stat.key) for stat in _of_the_run(run)} == noted
     assert not start.is_mirrored()
-    failure = start.failure()
+    failure = start.failure("prepare_data")
     assert failure is None or "superseded" in failure.reason or "stop" in failure.reason
 
 

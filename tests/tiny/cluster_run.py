@@ -37,7 +37,7 @@ STEP = "train_spatial_vae"
 EVERY = 10
 """Steps between two checkpoints."""
 _RUN_STEP = (
-    "import json, sys; from kinetoscope.runs.run_step import run_step; "
+    "import json, sys; from kinetoscope.runs.tasks.run_step import run_step; "
     "print(run_step(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))"
 )
 _APART = {

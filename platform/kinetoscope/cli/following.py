@@ -12,6 +12,7 @@ from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.local import Host
 from kinetoscope.runs.record_types import End
 from kinetoscope.runs.records import Run
+from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.summary import run_summary
 from kinetoscope.runs.view import interruption
 
@@ -39,19 +40,34 @@ def follow(run: Run, *, as_json: bool, after: int = 0) -> None:
                 shown.update()
 
         code = host.follow(update)
-    end = host.start.end()
+    tell_end(run, host.start, disk_was_full=code == ExitCode.DISK_FULL, as_json=as_json)
+
+
+def tell_end(run: Run, start: RunStart, *, as_json: bool, disk_was_full: bool = False) -> None:
+    """Show what a run made, once a start of it is over.
+
+    Args:
+        run: that was followed.
+        start: that is over.
+        as_json: whether the summary is JSON.
+        disk_was_full: whether its host told so by its exit code.
+
+    Raises:
+        KinetoscopeError: with the exit code of the step that ended the run.
+    """
+    end = start.end()
     if end is None:
-        raise _interrupted(run, code)
+        raise _interrupted(run, disk_was_full=disk_was_full)
     if end.state != "succeeded":
-        raise _error(run_id, end)
+        raise _error(run.run_id, end)
     if as_json:
         emit_json(run_summary(run))
     else:
         say(*overview(run_summary(run)))
 
 
-def _interrupted(run: Run, code: int) -> KinetoscopeError:
-    why = interruption(run, disk_was_full=code == ExitCode.DISK_FULL)
+def _interrupted(run: Run, *, disk_was_full: bool) -> KinetoscopeError:
+    why = interruption(run, disk_was_full=disk_was_full)
     return type(why)(f"run {run.record.run_id} was interrupted: {why.message}", hint=why.hint)
 
 

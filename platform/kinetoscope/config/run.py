@@ -12,13 +12,16 @@ from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.plan.config import BucketsConfig, FrameSize, PlanConfig
 from kinetoscope.evaluation.config import DiTEvaluation, Registration, VAEEvaluation
 from kinetoscope.inference.config import ModelsConfig
-from kinetoscope.kube.config import ClusterConfig
+from kinetoscope.kube.config import ClusterConfig, TaskPodConfig
 from kinetoscope.models.config import multiples
 from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.steps.contract import RuntimeConfig
 from kinetoscope.training.dit.config import DiTStage, LatentCacheConfig
 from kinetoscope.training.loop.config import TrainLoopConfig
 from kinetoscope.training.vae.config import SpatialVAEStage, VAEStage
+
+OTHER_STEPS = ("prepare_data", "evaluate_vae", "encode_latents", "evaluate_dit", "register_model")
+"""Steps that do not train; they run in the pipeline's own pods."""
 
 
 class RuntimesConfig(Config):
@@ -80,7 +83,7 @@ class RunConfig(Config):
     register_model: Registration = Registration()
     runtimes: RuntimesConfig = RuntimesConfig()
     cluster: ClusterConfig = ClusterConfig()
-    """The pods of the steps that train, where these run on a cluster; changes no result."""
+    """The pods of the steps, where these run on a cluster; changes no result."""
 
     @model_validator(mode="after")
     def _spatial_vae_has_one_origin(self) -> Self:
@@ -198,9 +201,20 @@ class RunConfig(Config):
                 )
 
     def _pods_of_no_step(self) -> Iterator[str]:
-        steps = [stage.step for stage in self.stages()]
-        for name in sorted(self.cluster.steps.keys() - set(steps)):
-            yield f"cluster.steps.{name}: no step of this run that trains; these are: {steps}"
+        training = [stage.step for stage in self.stages()]
+        for name, pod in sorted(self.cluster.steps.items()):
+            if name not in (*training, *OTHER_STEPS):
+                steps = [*training, *OTHER_STEPS]
+                yield f"cluster.steps.{name}: no step of this run; these are: {steps}"
+            elif name not in training:
+                beyond = sorted(pod.model_fields_set - TaskPodConfig.model_fields.keys())
+                for key in beyond:
+                    yield (
+                        f"cluster.steps.{name}.{key}: Kubeflow can't say that of a step's own pod; "
+                        f"it can of a training job's, which are: {training}"
+                    )
+                if pod.scratch.claim is not None:
+                    yield f"cluster.steps.{name}.scratch.claim: only training jobs can have one"
 
     def _pods_with_too_few_gpus(self) -> Iterator[str]:
         ranks = self.runtimes.training.num_processes

@@ -5,7 +5,8 @@
     |   |-- ConfigError              2   a run config or an override is wrong
     |   |-- DataError                2   the user's videos or captions can't be used
     |   |-- NotFoundError            2   a run, a model or an object that was named does not exist
-    |   +-- GateError                2   a quality gate was not passed
+    |   |-- GateError                2   a quality gate was not passed
+    |   +-- RefusedError             2   a run never began: what it was given was refused
     |-- StorageError                 1   the object store did not do what it was asked
     |   |-- CorruptError             1   stored data does not match its manifest
     |   +-- DiskFullError           74   a disk that is written to is full
@@ -75,6 +76,10 @@ class NotFoundError(UserError):
 
 class GateError(UserError):
     """A quality gate was not passed."""
+
+
+class RefusedError(UserError):
+    """A run never began, since what its pipeline was started with was refused."""
 
 
 class StorageError(KinetoscopeError):

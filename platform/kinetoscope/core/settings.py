@@ -91,6 +91,12 @@ def environment_with_defaults(defaults: dict[str, str]) -> dict[str, str]:
     return {**defaults, **os.environ}
 
 
+def take_defaults(values: dict[str, str]) -> None:
+    """Let this process have values for what its environment does not say."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
 def object_store_host() -> str | None:
     """Return the host in ``$KINO_S3_ENDPOINT``."""
     return urlsplit(os.environ.get("KINO_S3_ENDPOINT", "")).hostname
@@ -257,6 +263,11 @@ def lend_home() -> None:
 def pod_uid() -> str:
     """Return ``$KINO_POD_UID``, which Kubernetes gives to each pod anew; empty outside of one."""
     return os.environ.get("KINO_POD_UID", "")
+
+
+def kubeflow_pod() -> str:
+    """Return ``$KFP_POD_NAME``, which Kubeflow Pipelines gives its pods; empty outside of one."""
+    return os.environ.get("KFP_POD_NAME", "")
 
 
 def stop_file() -> Path | None:

@@ -52,6 +52,7 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/:@]*$")]
 # https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#security-context
 _LARGEST_USER = 2**31 - 1
+_LONGEST_LABEL = 63
 
 
 class ScratchConfig(Config):
@@ -73,45 +74,61 @@ class ScratchConfig(Config):
         return self
 
 
-class PodConfig(Config):
-    """The pods of a step; None and empty leave what the chart's template says."""
+class TaskPodConfig(Config):
+    """What Kubeflow Pipelines can say of a pod; None and empty leave what the chart says."""
 
     image: Image | None = None
     pull_secrets: tuple[Name, ...] = ()
     """Names of Secrets in the run's namespace."""
     gpus: NonNegativeInt | None = None
-    """Of each pod; None: one for each of its ranks. 0 trains on CPUs."""
+    """Of each pod; None: what its work is for, one for each rank of a training, or one for a step
+    that runs models; 0 computes on CPUs."""
     gpu_resource: ResourceName = GPU_RESOURCE
     """What the GPUs are called, e.g. ``amd.com/gpu`` or ``nvidia.com/mig-3g.40gb``."""
-    devices: dict[ResourceName, NonNegativeInt] = {}
-    """Further devices of each pod, e.g. ``rdma/hca_shared_devices_a: 1``."""
     cpu: CpuQuantity | None = None
     """Requested; there is no limit, which would only throttle."""
     memory: ByteQuantity | None = None
     """Requested, and the limit."""
-    shm: ByteQuantity | None = None
-    """Size of /dev/shm, which counts against the memory limit."""
     scratch: ScratchConfig = ScratchConfig()
     node_selector: dict[LabelKey, LabelValue] = {}
     tolerations: tuple[dict[str, Any], ...] = ()
     """Beside the chart's, in Kubernetes' words: ``{key: gpu, operator: Exists}``."""
+    run_as_user: Annotated[int, Field(ge=1, le=_LARGEST_USER)] | None = None
+    """Number of the user and of the group that own what the pods write; never 0."""
+    s3_secret: Name | None = None
+    """Secret with the keys of the object store, by the same names as the chart's."""
+    labels: dict[LabelKey, LabelValue] = {}
+    """Of the pods, e.g. what a PodMonitor selects, or whose cost it is."""
+    env: dict[VariableName, str] = {}
+    """Further environment variables, e.g. ``NCCL_DEBUG``; never a secret: who may read the pods
+    reads them."""
+
+    @model_validator(mode="after")
+    def _leaves_others_names_alone(self) -> Self:
+        for label in self.labels:
+            if label.startswith(_RESERVED_LABELS):
+                raise ValueError(f"labels: {label} is set by Kinetoscope or Kubernetes")
+        for variable in self.env:
+            if variable.startswith(_RESERVED_VARIABLES):
+                raise ValueError(f"env: {variable} is set by Kubeflow Trainer or Kinetoscope")
+        return self
+
+
+class PodConfig(TaskPodConfig):
+    """The pods of a training job; None and empty leave what the chart's template says."""
+
+    devices: dict[ResourceName, NonNegativeInt] = {}
+    """Further devices of each pod, e.g. ``rdma/hca_shared_devices_a: 1``."""
+    shm: ByteQuantity | None = None
+    """Size of /dev/shm, which counts against the memory limit."""
     affinity: dict[str, Any] = {}
     """In Kubernetes' words: ``{nodeAffinity: {...}}``."""
     topology_spread: tuple[dict[str, Any], ...] = ()
     """In Kubernetes' words; without a labelSelector it means the job's own pods."""
     priority_class: Name | None = None
     scheduler: Name | None = None
-    run_as_user: Annotated[int, Field(ge=1, le=_LARGEST_USER)] | None = None
-    """Number of the user and of the group that own what the pods write; never 0."""
-    s3_secret: Name | None = None
-    """Secret with the keys of the object store, by the same names as the chart's."""
     mlflow_secret: Name | None = None
     """Secret with the login of MLflow, where the chart has one."""
-    labels: dict[LabelKey, LabelValue] = {}
-    """Of the pods, e.g. what a PodMonitor selects, or whose cost it is."""
-    env: dict[VariableName, str] = {}
-    """Further environment variables, e.g. ``NCCL_DEBUG``; never a secret: who may read the job
-    reads them."""
     queue: QueueName | None = None
     """Kueue's local queue, which then starts and suspends the job."""
     do_not_disrupt: bool = True
@@ -125,16 +142,6 @@ class PodConfig(Config):
     """The job saves and fails after so long; None: never."""
 
     @model_validator(mode="after")
-    def _leaves_others_names_alone(self) -> Self:
-        for label in self.labels:
-            if label.startswith(_RESERVED_LABELS):
-                raise ValueError(f"labels: {label} is set by Kinetoscope or Kubernetes")
-        for variable in self.env:
-            if variable.startswith(_RESERVED_VARIABLES):
-                raise ValueError(f"env: {variable} is set by Kubeflow Trainer or Kinetoscope")
-        return self
-
-    @model_validator(mode="after")
     def _gpus_are_counted_once(self) -> Self:
         if self.gpu_resource in self.devices:
             raise ValueError(f"devices: {self.gpu_resource} is gpu_resource, counted by gpus")
@@ -146,12 +153,36 @@ class PodConfig(Config):
 
 
 class ClusterConfig(Config):
-    """The pods of all steps that train."""
+    """The pods of all steps."""
 
     training: PodConfig = PodConfig()
+    """Of the steps that train, in training jobs."""
+    other: TaskPodConfig = TaskPodConfig()
+    """Of the others, in the pipeline's own pods, of which Kubeflow can't say all that it can say of
+    a training job's."""
     steps: dict[str, PodConfig] = {}
     """Of single steps, by their name in the pipeline, e.g. ``train_dit_1``; what is left out there
-    is as in ``training``."""
+    is as in ``training`` or ``other``."""
+
+    @model_validator(mode="after")
+    def _kubeflow_can_mount_the_keys(self) -> Self:
+        secret = self.other.s3_secret or ""
+        taken = secret in ("workspace", "shm")
+        if taken or "." in secret or len(secret) > _LONGEST_LABEL:
+            raise ValueError(
+                f"other.s3_secret={secret!r}: Kubeflow calls a volume after it, whose name has no "
+                f"dot and at most {_LONGEST_LABEL} characters, and is not workspace or shm"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _other_scratch_comes_and_goes(self) -> Self:
+        if self.other.scratch.claim is not None:
+            raise ValueError(
+                "other.scratch.claim: Kubeflow's pods have no folder of their own in a claim; give "
+                "size, with storage_class where the node's own disk is too small"
+            )
+        return self
 
     @field_serializer("steps")
     def _as_given(self, steps: dict[str, PodConfig]) -> dict[str, Any]:
@@ -159,6 +190,12 @@ class ClusterConfig(Config):
         return {k: pod.model_dump(mode="json", exclude_unset=True) for k, pod in steps.items()}
 
     def pod(self, step: str) -> PodConfig:
-        """Return what the pods of a step get."""
+        """Return what the pods of a training job get."""
         own = self.steps.get(step)
         return self.training if own is None else self.training.with_own(own)
+
+    def task_pod(self, step: str) -> TaskPodConfig:
+        """Return what the pod of a step that does not train gets."""
+        own = self.steps.get(step, PodConfig())
+        said = own.model_fields_set & TaskPodConfig.model_fields.keys()
+        return self.other.model_copy(update={name: getattr(own, name) for name in said})

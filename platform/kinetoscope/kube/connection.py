@@ -15,6 +15,7 @@ from kinetoscope import __version__
 from kinetoscope.core import settings
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.kube.api_errors import describe_call, from_answer, unreachable
+from kinetoscope.kube.names import fullname_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
-_CHART = "kinetoscope"
-_LONGEST_NAME = 63
 
 
 class _ApiClient(client.ApiClient):  # type: ignore[misc]  # kubernetes has no types
@@ -93,9 +92,7 @@ class Cluster:
     @property
     def fullname(self) -> str:
         """What the chart's objects are named after."""
-        named = _CHART in self.release
-        name = self.release if named else f"{self.release}-{_CHART}"
-        return name[:_LONGEST_NAME].rstrip("-")
+        return fullname_of(self.release)
 
     def version(self) -> str:
         """Return the version of Kubernetes, such as ``v1.34.4``."""

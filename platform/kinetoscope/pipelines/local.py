@@ -16,18 +16,15 @@ from kinetoscope.config.load import LoadedConfig
 from kinetoscope.config.paths import check_paths
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.full_disk import MAKE_ROOM
-from kinetoscope.core.hashing import canonical_json, digest_bytes
 from kinetoscope.core.ids import new_run_id
 from kinetoscope.core.machine_limits import disk_space
 from kinetoscope.core.settings import Workspace
 from kinetoscope.core.units import GIB, format_bytes
 from kinetoscope.data.prepare.fetching import check_room
-from kinetoscope.data.sources.place import with_versions
-from kinetoscope.runs.identity import code_version, modules_of_step, weights_digests
-from kinetoscope.runs.record_types import RunRecord, Start
+from kinetoscope.runs.create import write_run
+from kinetoscope.runs.record_types import Start
 from kinetoscope.runs.records import Run
-from kinetoscope.runs.steps import planned_steps
-from kinetoscope.runs.videos import look_at_videos, videos_input
+from kinetoscope.runs.videos import look_at_videos
 from kinetoscope.steps.process_identity import ProcessIdentity
 from kinetoscope.storage.open import open_store
 from kinetoscope.storage.own_folders import MARKER, STORE_FOLDERS, WORKSPACE_FOLDERS, mark_own
@@ -59,23 +56,9 @@ def create_run(
     place, listing = look_at_videos(videos)
     check_disk(workspace)
     check_room(place, listing, loaded.config.prepare_data, workspace.scratch_path)
-    steps = planned_steps(loaded.config)
-    weights = weights_digests([step.piece for step in steps], workspace.digests_path)
     _mark(workspace)
-    listing = with_versions(place, listing, workspace.digests_path, progress)
     run = Run(workspace.store_uri, new_run_id())
-    config_json = canonical_json(loaded.config.to_json()).encode()
-    record = RunRecord(
-        run_id=run.run_id,
-        name=loaded.config.name,
-        created_at=time.time(),
-        videos=videos_input(run, videos, listing, workspace),
-        config_digest=digest_bytes(config_json),
-        weights=weights,
-        steps=[step.name for step in steps],
-        code_version=code_version(*{name for step in steps for name in modules_of_step(step)}),
-    )
-    run.create(record, config_json, listing.to_bytes())
+    write_run(run, loaded.config, videos, workspace, progress, (place, listing))
     return run
 
 

@@ -6,14 +6,13 @@ dies; it stops its steps when whoever started it dies.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import sys
 import time
 
 from kinetoscope.config.run import RunConfig
-from kinetoscope.core.errors import KinetoscopeError, StorageError
+from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.core.full_disk import disk_full_or_raise
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.build import build_pipeline
@@ -21,8 +20,9 @@ from kinetoscope.pipelines.local_command import take_over_commands
 from kinetoscope.runs.find import open_run
 from kinetoscope.runs.mirror.following import RUN_END_SECONDS, mirroring
 from kinetoscope.runs.records import Run
-from kinetoscope.runs.report import finish_run
-from kinetoscope.runs.starts.start import BEAT_SECONDS, RunStart
+from kinetoscope.runs.report import finish_start
+from kinetoscope.runs.starts.start import RunStart
+from kinetoscope.runs.tasks.beating import beating
 from kinetoscope.steps.repeating import Repeating
 from kinetoscope.steps.scratch import scratch_folder
 from kinetoscope.telemetry.logging_setup import setup_logging
@@ -44,7 +44,7 @@ def host(run_uri: str) -> int:
     start = _await_start(run, parent)
     _stop_when_orphaned(start, parent)
     start.reserve()
-    beating = _beating(run, start)
+    alive = beating(run, start)
     try:
         with mirroring(run, start, config, end_seconds=RUN_END_SECONDS):
             _run_to_its_end(run, start, config)
@@ -53,7 +53,7 @@ def host(run_uri: str) -> int:
         _log.error("%s", full.message)
         return full.exit_code  # all that can be said where not even the end can be written
     finally:
-        beating.stop()
+        alive.stop()
     end = start.end()
     return 0 if end is not None and end.state == "succeeded" else 1
 
@@ -72,31 +72,16 @@ def _await_start(run: Run, parent: int) -> RunStart:
     raise KinetoscopeError(f"nobody noted the start of run {run.run_id}", hint="start it again")
 
 
-def _beating(run: Run, start: RunStart) -> Repeating:
-    """Let others see that this host lives, as long as its start counts."""
-    counts = itertools.count(1)
-
-    def beat() -> None:
-        run.check_latest(start)
-        try:
-            start.beat(next(counts))
-        except OSError as error:
-            # Nothing that ends the beat: there may be room again.
-            raise StorageError(str(error)) from error
-
-    return Repeating("the host's sign of life", beat, BEAT_SECONDS)
-
-
 def _run_to_its_end(run: Run, start: RunStart, config: RunConfig) -> None:
     try:
-        _run_pipeline(run.uri, config)
+        _run_pipeline(run.run_id, config)
     except Exception:  # kfp raises RuntimeError for a failed task; the run's records say why
         _log.exception("the pipeline did not run to its end")
     if not start.has_ended():  # the exit handler itself could not run
-        finish_run(run.uri)
+        finish_start(run, start)
 
 
-def _run_pipeline(run_uri: str, config: RunConfig) -> None:
+def _run_pipeline(run_id: str, config: RunConfig) -> None:
     from kfp import local
 
     with scratch_folder(workspace().scratch_path, "kfp") as root:
@@ -110,7 +95,7 @@ def _run_pipeline(run_uri: str, config: RunConfig) -> None:
             raise_on_error=True,
             enable_caching=False,
         )
-        build_pipeline(config)(run_uri=run_uri)
+        build_pipeline(config)(resume_of=run_id)
 
 
 def _stop_when_orphaned(start: RunStart, parent: int) -> None:

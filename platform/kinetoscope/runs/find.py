@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 
-from kinetoscope.core.errors import CorruptError, NotFoundError
+from kinetoscope.core.errors import CorruptError, NotFoundError, RefusedError
+from kinetoscope.core.ids import run_id_of
 from kinetoscope.core.settings import workspace
-from kinetoscope.runs.records import RECORD_KEY, RUNS, Run
+from kinetoscope.runs.records import RECORD_KEY, REFUSAL_KEY, RUNS, Run
 from kinetoscope.storage.keys import split_uri
 from kinetoscope.storage.open import open_store
 
 # A process that did not hear of its run's end may leave deeper ones, which make no run.
-_OF_A_RUN = re.compile(rf"{RUNS}/([^/]+)/({RECORD_KEY}|starts/[^/]+|steps/[^/]+)")
+_OF_A_RUN = re.compile(rf"{RUNS}/([^/]+)/({RECORD_KEY}|{REFUSAL_KEY}|starts/[^/]+|steps/[^/]+)")
+_OF_A_BACKEND = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _START_ONE = "start one with kino run"
 _NAME_IT = "name the run that you mean: kino ls lists them"
 
@@ -29,8 +31,13 @@ def list_runs(root_uri: str) -> list[Run]:
 
 
 def find_run(root_uri: str, name: str) -> Run:
-    """Return a run by its id, a unique prefix of it, or ``last``; raises ``NotFoundError``."""
+    """Return a run by its id, a unique prefix of it, or ``last``; raises ``NotFoundError``.
+
+    One that Kubeflow started is found by the id that it has there, too.
+    """
     ids = _run_ids(root_uri)
+    if _OF_A_BACKEND.fullmatch(name):
+        name = run_id_of(name)
     if name == "last" and ids:
         return _last(root_uri, ids)
     matching = [run_id for run_id in ids if name and run_id.startswith(name)]
@@ -56,10 +63,17 @@ def _no_run(root_uri: str, name: str) -> NotFoundError:
 
 def _last(root_uri: str, ids: list[str]) -> Run:
     try:
-        return max((Run(root_uri, run_id) for run_id in ids), key=lambda run: run.record.created_at)
+        return max((Run(root_uri, run_id) for run_id in ids), key=_began_at)
     except CorruptError as error:
         told = f"which run is the last can't be told: {error.message}"
         raise CorruptError(told, hint=_NAME_IT) from error
+
+
+def _began_at(run: Run) -> float:
+    try:
+        return run.record.created_at
+    except RefusedError:  # it never did
+        return 0.0
 
 
 def _run_ids(root_uri: str) -> list[str]:
@@ -70,6 +84,6 @@ def _run_ids(root_uri: str) -> list[str]:
 
 def _created_at(run: Run) -> float:
     try:
-        return run.record.created_at
+        return _began_at(run)
     except CorruptError:
         return 0.0

@@ -23,7 +23,9 @@ from kinetoscope.storage.open import open_store
 _log = logging.getLogger(__name__)
 
 
-def pinned_spec(run: Run, config: RunConfig, name: str, inputs: dict[str, str]) -> StepSpec:
+def pinned_spec(
+    run: Run, start: RunStart, config: RunConfig, name: str, inputs: dict[str, str]
+) -> StepSpec:
     """Return the spec of a step where the run is pinned to it, and pin it where it is not.
 
     A pin holds whatever code or version of Kinetoscope has come since. It ends when the step is to
@@ -31,6 +33,7 @@ def pinned_spec(run: Run, config: RunConfig, name: str, inputs: dict[str, str]) 
 
     Args:
         run: whose records have the pins.
+        start: of the run, that comes to the step.
         config: of the run.
         name: of the step.
         inputs: URIs of the upstream steps, by input name.
@@ -43,7 +46,6 @@ def pinned_spec(run: Run, config: RunConfig, name: str, inputs: dict[str, str]) 
     identity = identify(
         step, seed=config.seed, data=record.videos.digest, inputs=inputs, weights=record.weights
     )
-    start = run.own_start()
     key = _pin(run, start, name, identity)
     spec = _spec(run, config, step, inputs, identity)
     return spec.model_copy(

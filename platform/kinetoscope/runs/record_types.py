@@ -11,6 +11,9 @@ from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.steps.contract import STEPS, VideosInput
 from kinetoscope.steps.process_identity import ProcessIdentity
 
+BEGIN = "begin_run"
+"""Name of the pipeline's first task, which is no step."""
+
 RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
 
 
@@ -46,6 +49,8 @@ class Start(Record):
     """Which copy of the store it began in (`storage.open.place_of`)."""
     number: NonNegativeInt = 0
     """Counts the run's starts; 0 in those of versions that gave a start no folder of its own."""
+    job_id: str = ""
+    """The pipeline backend's own id of what runs it; empty on a laptop."""
 
 
 class Beat(Record):

@@ -1,6 +1,7 @@
 """What a run keeps about itself, at ``<root>/runs/<run id>/``.
 
 run.json              who, when, which config, videos and files of weights
+refusal.json          why there is none: what a pipeline was started with was refused
 config.json           the resolved RunConfig
 videos.jsonl          the list of its videos (`data.sources.listing`)
 moved-videos.json     where they lie now, if somebody moved them
@@ -9,7 +10,7 @@ fresh/<name>.json     somebody asked for the step to be made anew
 starts/000001.json    each time the run was started or resumed, and what is of that start alone:
 starts/000001/        beat.json       its host lives
                       stop.json       somebody asked it to stop
-                      failure.json    the step that ended it, and why
+                      failures/<step>.json    why a step failed
                       end.json        how it ended
                       report.html     written by the exit handler
                       reserve         room on the disk to say that it is full
@@ -23,6 +24,7 @@ Nothing here holds a URI: a store can be moved, copied, and put into a bucket.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 
 from kinetoscope.config.load import read_resolved
@@ -31,6 +33,7 @@ from kinetoscope.core.errors import (
     ConfigError,
     CorruptError,
     NotFoundError,
+    RefusedError,
     SupersededError,
     UserError,
 )
@@ -38,6 +41,7 @@ from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.core.settings import run_start
 from kinetoscope.runs.record_types import (
     End,
+    Failure,
     FreshRequest,
     MovedVideos,
     RunRecord,
@@ -53,6 +57,7 @@ from kinetoscope.storage.records import R, damage_hint, read_record, shown_name
 
 RUNS = "runs"
 RECORD_KEY = "run.json"
+REFUSAL_KEY = "refusal.json"
 VIDEOS_KEY = "videos.jsonl"
 _MOVED_VIDEOS_KEY = "moved-videos.json"
 _CONFIG_KEY = "config.json"
@@ -76,6 +81,9 @@ class Run:
     def record(self) -> RunRecord:
         """The run itself, which never changes: read once."""
         record = self._read(RECORD_KEY, RunRecord)
+        if record is None and (refusal := self.refusal()) is not None:
+            told = f"run {self.run_id} never began: {refusal.reason}"
+            raise RefusedError(told, hint=refusal.hint or None)
         if record is None or record.run_id != self.run_id:
             what = "is missing" if record is None else f"is of run {record.run_id}"
             name = shown_name(self.store, RECORD_KEY)
@@ -123,6 +131,18 @@ class Run:
         self.store.put_bytes(VIDEOS_KEY, videos_list)
         self.store.put_bytes(_CONFIG_KEY, config_json)
         self.store.put_bytes(RECORD_KEY, record.to_bytes())
+
+    def exists(self) -> bool:
+        """Tell whether its record is there."""
+        return self.store.stat(RECORD_KEY) is not None
+
+    def refuse(self, refusal: Failure) -> None:
+        """Note why it can't begin; the first reason stays."""
+        self.store.put_bytes_if_absent(REFUSAL_KEY, refusal.to_bytes())
+
+    def refusal(self) -> Failure | None:
+        """Return why it could not begin; None where it did, or nothing is known."""
+        return self._read(REFUSAL_KEY, Failure)
 
     def begin(self, start: Start, *, after: int) -> RunStart:
         """Note a start; whatever runs of the one before is asked to stop.
@@ -206,6 +226,14 @@ class Run:
     def step_uri(self, record: StepRecord) -> str:
         """Return where a step lives."""
         return join_uri(self.root_uri, record.key)
+
+    def check_steps(self, names: Iterable[str]) -> None:
+        """Raise ``NotFoundError`` where the run has no step of one of the names."""
+        steps = self.record.steps
+        for name in names:
+            if name not in steps:
+                hint = f"its steps are {', '.join(steps)}"
+                raise NotFoundError(f"run {self.run_id} has no step {name!r}", hint=hint)
 
     def request_fresh(self, name: str) -> None:
         """Ask for a step to be made anew the next time that the run comes to it."""

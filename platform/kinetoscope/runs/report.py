@@ -13,8 +13,7 @@ from kinetoscope.core.errors import CorruptError, ExitCode, NotFoundError
 from kinetoscope.core.full_disk import full_disk
 from kinetoscope.core.text import printable_value
 from kinetoscope.core.units import format_bytes, format_seconds, format_utc
-from kinetoscope.runs.find import open_run
-from kinetoscope.runs.record_types import End, Failure, RunState
+from kinetoscope.runs.record_types import BEGIN, End, Failure, RunState
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.view import run_row, step_results, step_row
@@ -28,10 +27,8 @@ _CHART_PX = (640, 160)
 _CHART_POINTS = 400
 
 
-def finish_run(run_uri: str) -> str:
-    """Note how this start of the run ended and write its report; return the state."""
-    run = open_run(run_uri)
-    start = run.own_start()
+def finish_start(run: Run, start: RunStart) -> RunState:
+    """Note how a start of a run ended and write its report; return the state."""
     start.release()
     end = _end(run, start)
     try:
@@ -42,7 +39,7 @@ def finish_run(run_uri: str) -> str:
 
 
 def _end(run: Run, start: RunStart) -> End:
-    failure = start.failure()
+    failure = _failure(run, start)
     try:
         done = step_results(run)
     except CorruptError as error:
@@ -60,10 +57,23 @@ def _end(run: Run, start: RunStart) -> End:
     return End(state=state, finished_at=time.time(), **told.model_dump())
 
 
+def _failure(run: Run, start: RunStart) -> Failure | None:
+    """Return why the first step failed that told so."""
+    told = (start.failure(name) for name in (BEGIN, *run.record.steps))
+    return next((failure for failure in told if failure is not None), None)
+
+
 def _was_reached(run: Run, start: RunStart, step: str) -> bool:
-    """Tell whether a start came to a step, which may have been done long before."""
+    """Tell whether a start came to a step, which may have been done long before.
+
+    What a backend tries again of a job, it does not begin with the steps that were done.
+    """
     record = run.step(step)
-    return record is not None and record.start == start.number
+    if record is None or record.start == start.number:
+        return record is not None
+    job_id = start.record.job_id if start.record is not None else ""
+    before = run.start(record.start).record
+    return bool(job_id) and before is not None and before.job_id == job_id
 
 
 def _untold(run: Run, start: RunStart, step: str) -> Failure:

@@ -57,6 +57,11 @@ def planned_step(config: RunConfig, name: str) -> RunStep:
     return steps[name]
 
 
+def trains(config: RunConfig, name: str) -> bool:
+    """Tell whether a step trains: on a cluster, in a job of its own that its task launches."""
+    return any(stage.step == name for stage in config.stages())
+
+
 def planned_steps(config: RunConfig) -> list[RunStep]:
     """Return the run's steps, each after all that it reads from."""
     steps = [_prepare_data(config), *_vae_steps(config)]

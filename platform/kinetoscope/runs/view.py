@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kinetoscope.core.errors import CorruptError, DiskFullError, KinetoscopeError, NotFoundError
+from kinetoscope.core.errors import (
+    CorruptError,
+    DiskFullError,
+    KinetoscopeError,
+    NotFoundError,
+    RefusedError,
+)
 from kinetoscope.core.full_disk import a_disk_was_full, full_disk
 from kinetoscope.runs.find import list_runs
 from kinetoscope.runs.jobs.told import job_row, with_job
@@ -32,7 +38,8 @@ def run_row(run: Run) -> dict[str, Any]:
 def run_rows(root_uri: str) -> list[dict[str, Any]]:
     """Return the `run_row` of all runs, the newest first.
 
-    Where a record is damaged the state is ``damaged``, and ``reason`` and ``hint`` say more.
+    Where a record is damaged the state is ``damaged``, where the run never began, since what it was
+    given was refused, ``refused``; ``reason`` and ``hint`` say more.
     """
     return [_row_or_damage(run) for run in list_runs(root_uri)]
 
@@ -40,8 +47,9 @@ def run_rows(root_uri: str) -> list[dict[str, Any]]:
 def _row_or_damage(run: Run) -> dict[str, Any]:
     try:
         return run_row(run)
-    except CorruptError as error:
-        told = {"state": "damaged", "reason": error.message, "hint": error.hint or ""}
+    except (CorruptError, RefusedError) as error:
+        state = "refused" if isinstance(error, RefusedError) else "damaged"
+        told = {"state": state, "reason": error.message, "hint": error.hint or ""}
         unknown = {"name": "?", "created_at": 0.0, "steps_done": 0, "num_steps": 0}
         return {"run": run.run_id, **unknown, **told}
 
@@ -94,11 +102,7 @@ def interruption(run: Run, *, disk_was_full: bool = False) -> KinetoscopeError:
 
 def checked_step(run: Run, name: str) -> str:
     """Return the name of a step that the run has; raises ``NotFoundError`` for another."""
-    if name not in run.record.steps:
-        raise NotFoundError(
-            f"run {run.run_id} has no step {name!r}",
-            hint=f"its steps are {', '.join(run.record.steps)}",
-        )
+    run.check_steps([name])
     return name
 
 

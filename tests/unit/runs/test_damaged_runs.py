@@ -17,7 +17,7 @@ from kinetoscope.runs.find import find_run, list_runs
 from kinetoscope.runs.record_types import FreshRequest
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.removal import remove_run
-from kinetoscope.runs.report import finish_run
+from kinetoscope.runs.report import finish_start
 from kinetoscope.runs.view import run_rows
 
 runner = CliRunner()
@@ -120,7 +120,7 @@ def test_what_runs_elsewhere_does_not_run_in_a_copy(
 def test_a_start_that_came_to_no_step_is_no_success(runs: tuple[Run, Run]) -> None:
     run, _ = runs
     set_running(run)
-    finish_run(run.uri)
+    finish_start(run, run.own_start())
     end = run.end()
     assert end is not None
     assert (end.state, end.step) == ("failed", STEPS[0])

@@ -58,7 +58,7 @@ def prepared(run: Run, content: bytes = b"rows") -> str:
 
 
 def pinned(run: Run, content: bytes = b"rows") -> StepSpec:
-    return pinned_spec(run, run.config, STEP, {"clips": prepared(run, content)})
+    return pinned_spec(run, run.own_start(), run.config, STEP, {"clips": prepared(run, content)})
 
 
 def test_a_run_s_config_keeps_its_digest_when_a_version_adds_keys(run: Run) -> None:

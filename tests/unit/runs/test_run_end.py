@@ -13,14 +13,14 @@ from kinetoscope.core.errors import PreemptedError, WithdrawnError
 from kinetoscope.core.settings import workspace
 from kinetoscope.runs.record_types import End, Failure, StepRecord
 from kinetoscope.runs.records import Run
-from kinetoscope.runs.report import finish_run
+from kinetoscope.runs.report import finish_start
 from kinetoscope.runs.view import run_status
 from kinetoscope.steps.contract import StepStatus, status_key
 from kinetoscope.storage.open import open_store
 
 
 def _end(run: Run) -> End:
-    finish_run(run.store.uri)
+    finish_start(run, run.own_start())
     end = run.end()
     assert end is not None
     return end
@@ -96,7 +96,7 @@ def test_a_disk_too_full_for_an_end_is_found_full_afterwards() -> None:
         run = new_run("raaaaaaa")
         fill(disk)
         with pytest.raises(OSError, match="No space left"):
-            finish_run(run.store.uri)
+            finish_start(run, run.own_start())
         told = run_status(run)
     assert told["state"] == "interrupted"
     assert f"the disk of {disk} is full" in told["reason"]
@@ -124,5 +124,5 @@ def test_a_report_that_can_not_be_written_leaves_the_end_noted() -> None:
     run = new_run("raaaaaaa")
     Path(run.store.uri.removeprefix("file://"), "report.html").mkdir()
     with pytest.raises(OSError, match="directory"):
-        finish_run(run.store.uri)
+        finish_start(run, run.own_start())
     assert run.state() == "failed"

@@ -27,7 +27,7 @@ def videos(tmp_path: Path) -> Path:
 
 def test_the_videos_are_a_typed_input_of_the_first_step(videos: Path) -> None:
     run = create_run(load_config("smoke"), str(videos), workspace())
-    spec = pinned_spec(run, run.config, "prepare_data", {})
+    spec = pinned_spec(run, run.own_start(), run.config, "prepare_data", {})
     assert spec.videos == run.record.videos
     assert "videos" not in str(spec.config)
     assert spec.videos_place == str(videos)
@@ -41,7 +41,7 @@ def test_the_videos_are_a_typed_input_of_the_first_step(videos: Path) -> None:
 def test_renamed_videos_make_the_same_step_and_changed_ones_another(videos: Path) -> None:
     def key(folder: Path) -> str:
         run = create_run(load_config("smoke"), str(folder), workspace())
-        return pinned_spec(run, run.config, "prepare_data", {}).key
+        return pinned_spec(run, run.own_start(), run.config, "prepare_data", {}).key
 
     before = key(videos)
     renamed = videos.rename(videos.with_name("renamed"))
@@ -57,7 +57,7 @@ def test_moved_videos_are_found_where_they_are_now(videos: Path) -> None:
         move_videos(run, str(videos), workspace())
     move_videos(run, str(renamed), workspace())
     again = Run(run.root_uri, run.run_id)
-    spec = pinned_spec(again, again.config, "prepare_data", {})
+    spec = pinned_spec(again, again.own_start(), again.config, "prepare_data", {})
     assert spec.videos_place == str(renamed)
     assert spec.videos is not None
     assert spec.videos.digest == run.record.videos.digest

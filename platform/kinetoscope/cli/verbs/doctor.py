@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinetoscope.cli.verbs.options import Json
+from kinetoscope.cli.verbs.options import Json, Place
 
 if TYPE_CHECKING:
     from kinetoscope.core.findings import Finding
 
 EXAMPLE = "Example: kino doctor --on cluster --without pipelines"
-
-
-class Place(StrEnum):
-    """What is examined."""
-
-    laptop = "laptop"
-    cluster = "cluster"
 
 
 class Part(StrEnum):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinetoscope.cli.verbs.options import RunName
+from kinetoscope.cli.verbs.options import On, Place, ProfileName, RunName, go_to
 
 if TYPE_CHECKING:
     from kinetoscope.runs.records import Run
@@ -20,7 +20,13 @@ StepName = Annotated[
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")]
 
 
-def logs(run: RunName = "last", step: StepName = None, follow: Follow = False) -> None:
+def logs(
+    run: RunName = "last",
+    step: StepName = None,
+    follow: Follow = False,
+    on: On = Place.laptop,
+    profile: ProfileName = None,
+) -> None:
     """Write the logs of a run or of one of its steps, all attempts and ranks, oldest first."""
     import time
 
@@ -30,6 +36,7 @@ def logs(run: RunName = "last", step: StepName = None, follow: Follow = False) -
     from kinetoscope.runs.summary import uri_to_path
     from kinetoscope.runs.view import log_objects
 
+    go_to(on, profile)
     found = find_run(workspace().store_uri, run)
     offsets: dict[str, int] = {}
     while True:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from kinetoscope.cli.verbs.options import Json
+from kinetoscope.cli.verbs.options import Json, On, Place, ProfileName, go_to
 
 EXAMPLE = "Example: kino ls --json"
 
 
-def ls(as_json: Json = False) -> None:
+def ls(on: On = Place.laptop, profile: ProfileName = None, as_json: Json = False) -> None:
     """List the runs, the newest first."""
     from kinetoscope.cli.output import (
         ANOTHER_WORKSPACE,
@@ -22,6 +22,7 @@ def ls(as_json: Json = False) -> None:
     from kinetoscope.core.settings import given_store_uri, workspace
     from kinetoscope.runs.view import run_rows
 
+    go_to(on, profile)
     own = workspace()
     rows = run_rows(own.store_uri)
     if own.absence:
@@ -42,7 +43,7 @@ def ls(as_json: Json = False) -> None:
             for row in rows
         ]
         say(*table(("run", "name", "state", "steps", "created"), cells))
-        _tell_damage([row for row in rows if row["state"] == "damaged"])
+        _tell_damage([row for row in rows if row["state"] in ("damaged", "refused")])
 
 
 def _tell_damage(rows: list[dict[str, Any]]) -> None:

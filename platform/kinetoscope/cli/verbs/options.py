@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from kinetoscope.pipelines.cluster.backend import Backend
+
+
+class Place(StrEnum):
+    """Where something is done or looked at."""
+
+    laptop = "laptop"
+    cluster = "cluster"
+
 
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="Id of a run, a unique prefix of it, or 'last'.")
@@ -27,3 +39,26 @@ Videos = Annotated[
         "upload (kino data upload).",
     ),
 ]
+On = Annotated[
+    Place, typer.Option("--on", envvar="KINO_ON", help="Where runs are: here, or on a cluster.")
+]
+ProfileName = Annotated[
+    str | None, typer.Option("--profile", help="Profile of the cluster (kino config profiles).")
+]
+
+
+def go_to(on: Place, profile: str | None) -> Backend | None:
+    """Look at the runs of a place from now on; return the cluster, if it is one.
+
+    Raises:
+        KinetoscopeError: the cluster can't be reached, or has no release of the chart.
+    """
+    from kinetoscope.core.errors import UserError
+
+    if on == Place.laptop:
+        if profile is not None:
+            raise UserError("--profile names a cluster", hint=f"--on cluster --profile {profile}")
+        return None
+    from kinetoscope.pipelines.cluster.backend import reach
+
+    return reach(profile)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinetoscope.cli.verbs.options import Json, RunName
+from kinetoscope.cli.verbs.options import Json, On, Place, ProfileName, RunName, go_to
 
 if TYPE_CHECKING:
+    from kinetoscope.pipelines.cluster.backend import Backend
     from kinetoscope.runs.records import Run
 
 EXAMPLE = "Example: kino resume last --fresh train_dit_1"
@@ -25,8 +26,19 @@ MovedTo = Annotated[
 ]
 
 
+Wait = Annotated[
+    bool, typer.Option("--wait", help="On a cluster: follow the run to its end, as here.")
+]
+
+
 def resume(
-    run: RunName = "last", fresh: Fresh = None, videos: MovedTo = None, as_json: Json = False
+    run: RunName = "last",
+    fresh: Fresh = None,
+    videos: MovedTo = None,
+    on: On = Place.laptop,
+    profile: ProfileName = None,
+    wait: Wait = False,
+    as_json: Json = False,
 ) -> None:
     """Continue a run: finished steps stay, the open one continues at its last checkpoint.
 
@@ -40,16 +52,40 @@ def resume(
     from kinetoscope.runs.find import find_run
     from kinetoscope.runs.finished import is_finished
 
+    backend = go_to(on, profile)
     found = find_run(workspace().store_uri, run)
-    after = _ended_start(found)
+    after = _ended_start(found, backend)
     if not fresh and is_finished(found):
         _show(found, as_json=as_json)
+        return
+    if backend is not None:
+        _submit(backend, found, fresh or [], videos, wait=wait, as_json=as_json)
         return
     _prepare(found, fresh or [], videos)
     follow(found, as_json=as_json, after=after)
 
 
-def _ended_start(run: Run) -> int:
+def _submit(
+    backend: Backend,
+    run: Run,
+    fresh: list[str],
+    videos: str | None,
+    *,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Start a pipeline that goes on with the run, in the images that the release has now."""
+    from kinetoscope.cli.submitting import place_of_videos, tell_submitted
+    from kinetoscope.pipelines.cluster.submit import submit
+
+    run.check_steps(fresh)
+    parameters = {"resume_of": run.run_id, "fresh": ",".join(fresh)}
+    parameters["videos"] = place_of_videos(videos) if videos is not None else ""
+    job_id, run_id = submit(backend, run.config, parameters)
+    tell_submitted(backend, run_id, job_id, wait=wait, as_json=as_json)
+
+
+def _ended_start(run: Run, backend: Backend | None) -> int:
     """Return the number of the latest start; raise ``UserError`` unless that has ended."""
     from functools import partial
 
@@ -57,6 +93,10 @@ def _ended_start(run: Run) -> int:
     from kinetoscope.runs.starts.signs_of_life import find_running, still_running
 
     latest = run.latest_start()
+    if backend is not None and latest.record is not None and latest.record.job_id:
+        if not backend.is_over(latest):
+            raise still_running(latest)
+        return latest.number
     running = find_running([latest], partial(say, err=True))
     if running is not None:
         raise still_running(running)
@@ -89,13 +129,7 @@ def _prepare(run: Run, fresh: list[str], videos: str | None) -> None:
 
 def _ask_fresh(run: Run, names: list[str]) -> None:
     """Note which steps are to be made anew, once all of them can be."""
-    from kinetoscope.core.errors import NotFoundError
-
     run.config  # noqa: B018 - what can't be read is told before anything is noted
-    steps = run.record.steps
-    for name in names:
-        if name not in steps:
-            hint = f"its steps are {', '.join(steps)}"
-            raise NotFoundError(f"run {run.run_id} has no step {name!r}", hint=hint)
+    run.check_steps(names)
     for name in names:
         run.request_fresh(name)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kinetoscope.cli.verbs.options import Json, RunName
+from kinetoscope.cli.verbs.options import Json, On, Place, ProfileName, RunName, go_to
 
 EXAMPLE = "Example: kino show last --json, or kino show last --step train_dit_1 --history"
 
@@ -17,7 +17,12 @@ History = Annotated[
 
 
 def show(
-    run: RunName = "last", step: Step = None, history: History = False, as_json: Json = False
+    run: RunName = "last",
+    step: Step = None,
+    history: History = False,
+    on: On = Place.laptop,
+    profile: ProfileName = None,
+    as_json: Json = False,
 ) -> None:
     """Show a run's steps, scores, model version, sample and report; or one step of it."""
     from kinetoscope.cli.output import emit_json, say
@@ -32,6 +37,7 @@ def show(
         raise UserError(
             "--history tells of one step: which?", hint="kino show RUN --step STEP --history"
         )
+    go_to(on, profile)
     found = find_run(workspace().store_uri, run)
     if step is None:
         told = run_summary(found)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from kinetoscope.cli.verbs.options import Json, RunName
+from kinetoscope.cli.verbs.options import Json, On, Place, ProfileName, RunName, go_to
 
 EXAMPLE = "Example: kino status last"
 
 
-def status(run: RunName = "last", as_json: Json = False) -> None:
+def status(
+    run: RunName = "last",
+    on: On = Place.laptop,
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
     """Show a run's state, its steps and, while one trains, the metrics that it serves."""
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.overview import steps_table
@@ -18,6 +23,7 @@ def status(run: RunName = "last", as_json: Json = False) -> None:
     from kinetoscope.runs.jobs.told import job_lines
     from kinetoscope.runs.view import run_status
 
+    go_to(on, profile)
     told = run_status(find_run(workspace().store_uri, run))
     told["metrics"] = _live_metrics(told["steps"])
     if as_json:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kinetoscope.cli.verbs.options import RunName
+from kinetoscope.cli.verbs.options import On, Place, ProfileName, RunName, go_to
 
 EXAMPLE = "Example: kino stop last"
 _POLL_SECONDS = 0.5
@@ -16,7 +16,12 @@ Timeout = Annotated[
 ]
 
 
-def stop(run: RunName = "last", timeout_seconds: Timeout = 180.0) -> None:
+def stop(
+    run: RunName = "last",
+    timeout_seconds: Timeout = 180.0,
+    on: On = Place.laptop,
+    profile: ProfileName = None,
+) -> None:
     """Ask a run to save and stop, and wait until it has."""
     import time
 
@@ -25,17 +30,18 @@ def stop(run: RunName = "last", timeout_seconds: Timeout = 180.0) -> None:
     from kinetoscope.core.settings import workspace
     from kinetoscope.runs.find import find_run
 
+    backend = go_to(on, profile)
     found = find_run(workspace().store_uri, run)
     run_id = found.run_id
     start = found.latest_start()
-    if not start.is_running():
+    if not start.is_running() and (backend is None or backend.is_over(start)):
         if start.has_vanished():  # should its host live, it saves and stops
             start.request_stop()
         say(f"run {run_id} does not run: {found.state()}")
         return
     start.request_stop()
     ends_at = time.monotonic() + timeout_seconds
-    while start.is_running():
+    while start.is_running() if backend is None else not backend.is_over(start):
         if time.monotonic() >= ends_at:
             raise KinetoscopeError(
                 f"run {run_id} did not stop within {timeout_seconds:g} s; it was asked to",

@@ -8,12 +8,12 @@ be done twice; who has the right to go on is the ledger's to decide, never their
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from dataclasses import replace
 
 from kinetoscope.core.errors import ClusterError, ExitCode, StorageError
+from kinetoscope.core.settings import kubeflow_pod
 from kinetoscope.kube.config import PodConfig
 from kinetoscope.kube.connection import Cluster
 from kinetoscope.kube.jobs.request import Engine, TrainingJob, job_name
@@ -106,7 +106,7 @@ class _Launch:
         self._handle = JobHandle(cluster, job, me)
         self._own = OwnJob(spec, job, self._handle)
         self._others = Others(spec)
-        pod = os.environ.get("KFP_POD_NAME")
+        pod = kubeflow_pod()
         self._workflow = WorkflowWatch(cluster, pod, self._on_workflow_end) if pod else None
         self._refused_since: float | None = None
 

@@ -37,6 +37,26 @@ def is_being_ended(workflow: Mapping[str, Any]) -> bool:
     return spec.get("activeDeadlineSeconds") == 0 or spec.get("shutdown") in ("Terminate", "Stop")
 
 
+def is_pod_of_ending(cluster: Cluster, pod: str) -> bool:
+    """Tell whether a pod is of a Workflow whose end somebody has asked for.
+
+    Raises:
+        ApiError: that can't be told.
+    """
+    name = workflow_of(cluster, pod)
+    if name is None:
+        return False
+    which = (*_WORKFLOWS, cluster.namespace, _PLURAL)
+    return is_being_ended(cluster.custom.get_namespaced_custom_object(*which, name))
+
+
+def workflow_of(cluster: Cluster, pod: str) -> str | None:
+    """Return the name of the Workflow that a pod belongs to; None where it is of none."""
+    found = cluster.core.read_namespaced_pod(pod, cluster.namespace)
+    name: str | None = (found.metadata.labels or {}).get(_LABEL)
+    return name
+
+
 class WorkflowWatch:
     """Watches the Workflow of a pod, if it is of one, in a thread of its own.
 
@@ -64,7 +84,7 @@ class WorkflowWatch:
     def _run(self) -> None:
         while True:
             try:
-                workflow = self._find()
+                workflow = workflow_of(self._cluster, self._pod)
                 if workflow is None:
                     return
                 self.name = f"workflow {workflow}"
@@ -82,12 +102,6 @@ class WorkflowWatch:
         if str(error) != self._told:
             _log.warning("%s can't be watched: %s; trying again", self.name, error)
         self._told = str(error)
-
-    def _find(self) -> str | None:
-        """Return the name of the Workflow that the pod belongs to; None where it is of none."""
-        pod = self._cluster.core.read_namespaced_pod(self._pod, self._cluster.namespace)
-        name: str | None = (pod.metadata.labels or {}).get(_LABEL)
-        return name
 
     def _changes(self, name: str) -> Iterator[Mapping[str, Any]]:
         """Yield the Workflow as it is, then whenever it changes."""

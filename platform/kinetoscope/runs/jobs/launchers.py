@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from kinetoscope.config.run import RunConfig, Stage
-from kinetoscope.core.settings import trains_in_jobs
+from kinetoscope.core.errors import KinetoscopeError
+from kinetoscope.core.settings import kubeflow_pod, trains_in_jobs
 from kinetoscope.runs.records import RUNS
 from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.steps import RunStep
 from kinetoscope.steps.execute import Launcher
 from kinetoscope.steps.nodes.local_launcher import LocalLauncher
+
+_log = logging.getLogger(__name__)
 
 
 def choose_launcher(config: RunConfig, step: RunStep) -> Launcher:
@@ -45,3 +49,22 @@ def _stage_in_a_job(config: RunConfig, step: RunStep) -> Stage | None:
     """Return what a step trains, where that is done in a job."""
     stage = next((stage for stage in config.stages() if stage.step == step.name), None)
     return stage if stage is not None and trains_in_jobs() else None
+
+
+def was_terminated() -> bool:
+    """Tell whether the pipeline that this process's pod is of is being ended by somebody.
+
+    False where that can't be told, and on a laptop.
+    """
+    pod = kubeflow_pod()
+    if not pod:
+        return False
+    from kinetoscope.kube.connection import connect
+    from kinetoscope.kube.launching.workflow import is_pod_of_ending
+    from kinetoscope.kube.profiles import choose_profile
+
+    try:
+        return is_pod_of_ending(connect(choose_profile()), pod)
+    except KinetoscopeError as error:
+        _log.warning("whether the pipeline was terminated can't be told: %s", error)
+        return False

@@ -115,12 +115,19 @@ class RunStart:
         return self._store.stat(self.stop_key) is not None
 
     def note_failure(self, failure: Failure) -> None:
-        """Note why it ends; the first reason stays."""
-        self._store.put_bytes_if_absent(self._key(_FAILURE), failure.to_bytes())
+        """Note why a step failed: what it says last counts."""
+        self._store.put_bytes(self._failure_key(failure.step), failure.to_bytes())
 
-    def failure(self) -> Failure | None:
-        """Return why it ended, or None where no step told."""
-        return self._read(self._key(_FAILURE), Failure)
+    def forget_failure(self, step: str) -> None:
+        """Note that a step which failed, and was tried again, did not fail after all."""
+        self._store.delete(self._failure_key(step))
+
+    def failure(self, step: str) -> Failure | None:
+        """Return why a step failed, or None where it did not tell."""
+        told = self._read(self._failure_key(step), Failure)
+        if told is None:  # earlier versions kept the first reason alone
+            told = self._read(self._key(_FAILURE), Failure)
+        return told if told is not None and told.step == step else None
 
     def finish(self, end: End) -> None:
         """Note how it ended."""
@@ -201,6 +208,9 @@ class RunStart:
     def _has_no_young_beat(self) -> bool:
         # One far ahead says no more than one far behind: the clock that it is of is wrong.
         return abs(time.time() - self.seen_at()) > SILENT_SECONDS
+
+    def _failure_key(self, step: str) -> str:
+        return self._key(f"failures/{step or 'run'}.json")
 
     def _key(self, name: str) -> str:
         return f"{self._folder}{name}"

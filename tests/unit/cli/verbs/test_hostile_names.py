@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
 from kinetoscope.core.settings import tracking_uri, workspace
-from kinetoscope.runs.report import finish_run
+from kinetoscope.runs.report import finish_start
 from kinetoscope.storage.open import open_store
 from kinetoscope.tracking.database import connect
 
@@ -93,7 +93,7 @@ def test_five_thousand_bad_files_are_counted_and_ten_are_shown() -> None:
 
 def test_a_page_shows_text_of_others_as_text() -> None:
     run = make_run("raaaaaaa", name="<b>\x1b[2J\u202e", reason="a\u202eb")
-    finish_run(run.store.uri)
+    finish_start(run, run.own_start())
     page = run.store.get_bytes("report.html").decode()
     assert r"&lt;b&gt;\x1b[2J\u202e" in page
     assert not {"\x1b", "\u202e"} & set(page)

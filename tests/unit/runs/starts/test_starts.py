@@ -18,10 +18,10 @@ from kinetoscope.runs.pins import pinned_spec
 from kinetoscope.runs.record_types import End, Failure, Start
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.removal import remove_run
-from kinetoscope.runs.report import finish_run
-from kinetoscope.runs.run_step import run_step
+from kinetoscope.runs.report import finish_start
 from kinetoscope.runs.steps import planned_steps
 from kinetoscope.runs.summary import run_summary
+from kinetoscope.runs.tasks.run_step import run_step
 from kinetoscope.runs.view import run_row
 from kinetoscope.steps.contract import latest_spec, read_spec, stop_requested, write_spec
 from kinetoscope.steps.process_identity import ProcessIdentity
@@ -60,11 +60,11 @@ def test_what_an_earlier_start_notes_late_does_not_count(
     earlier.note_failure(Failure(step=STEPS[0], code=77, reason="late"))
     earlier.note_mirrored()
     monkeypatch.setenv("KINO_RUN_START", "1")
-    assert finish_run(run.uri) == "stopped"
+    assert finish_start(run, run.own_start()) == "stopped"
     assert earlier.has_report()
     monkeypatch.delenv("KINO_RUN_START")
     assert run.state() == "running"
-    assert (later.failure(), later.end(), later.is_mirrored(), later.has_report()) == (
+    assert (later.failure(STEPS[0]), later.end(), later.is_mirrored(), later.has_report()) == (
         None, None, False, False,
     )  # fmt: skip
     later.finish(End(state="succeeded"))
@@ -74,13 +74,13 @@ def test_what_an_earlier_start_notes_late_does_not_count(
 
 def test_a_late_stop_stops_the_start_that_it_was_meant_for(planned: Run) -> None:
     earlier = set_running(planned)
-    spec = pinned_spec(planned, planned.config, STEPS[0], {})
+    spec = pinned_spec(planned, planned.own_start(), planned.config, STEPS[0], {})
     assert spec.start == 1
     later = set_running(planned)
     earlier.request_stop()
     assert stop_requested(spec)
     assert not later.stop_requested()
-    spec = pinned_spec(planned, planned.config, STEPS[0], {})
+    spec = pinned_spec(planned, planned.own_start(), planned.config, STEPS[0], {})
     assert spec.start == 2
     assert not stop_requested(spec)
     later.request_stop()
@@ -89,14 +89,14 @@ def test_a_late_stop_stops_the_start_that_it_was_meant_for(planned: Run) -> None
 
 def test_two_starts_and_two_runs_that_share_a_step_see_each_its_own_stop(planned: Run) -> None:
     set_running(planned)
-    uris = [write_spec(pinned_spec(planned, planned.config, STEPS[0], {}))]
+    uris = [write_spec(pinned_spec(planned, planned.own_start(), planned.config, STEPS[0], {}))]
     set_running(planned)
-    uris.append(write_spec(pinned_spec(planned, planned.config, STEPS[0], {})))
+    uris.append(write_spec(pinned_spec(planned, planned.own_start(), planned.config, STEPS[0], {})))
     other = Run(planned.root_uri, "rccccccc")
     record = planned.record.model_copy(update={"run_id": other.run_id})
     other.create(record, planned.config_json, b"")
     set_running(other)
-    uris.append(write_spec(pinned_spec(other, other.config, STEPS[0], {})))
+    uris.append(write_spec(pinned_spec(other, other.own_start(), other.config, STEPS[0], {})))
     specs = [read_spec(uri) for uri in uris]
     assert len({spec.key for spec in specs}) == 1
     planned.start(2).request_stop()
@@ -128,16 +128,16 @@ def test_an_earlier_start_comes_to_no_further_step(
     planned: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier, later = set_running(planned), set_running(planned)
-    pinned_spec(planned, planned.config, STEPS[0], {})
+    pinned_spec(planned, planned.own_start(), planned.config, STEPS[0], {})
     before = planned.step(STEPS[0])
     monkeypatch.setenv("KINO_RUN_START", "1")
     with pytest.raises(SupersededError, match="start 1 of run rbbbbbbb was superseded by start 2"):
-        pinned_spec(planned, planned.config, STEPS[0], {})
+        pinned_spec(planned, planned.own_start(), planned.config, STEPS[0], {})
     with pytest.raises(SupersededError):
         run_step(planned.uri, STEPS[0], {})
     assert planned.step(STEPS[0]) == before
-    assert earlier.failure() is not None
-    assert later.failure() is None
+    assert earlier.failure(STEPS[0]) is not None
+    assert later.failure(STEPS[0]) is None
 
 
 def test_what_a_start_of_a_deleted_run_notes_late_is_no_run(run: Run) -> None:
@@ -203,4 +203,6 @@ def test_a_stale_stop_of_an_earlier_version_stops_no_new_start(planned: Run) -> 
     assert planned.latest_start().stop_requested()
     start = set_running(planned)
     assert not start.stop_requested()
-    assert not stop_requested(pinned_spec(planned, planned.config, STEPS[0], {}))
+    assert not stop_requested(
+        pinned_spec(planned, planned.own_start(), planned.config, STEPS[0], {})
+    )

@@ -1,0 +1,1 @@
+"""Pipeline component of the exit handler."""

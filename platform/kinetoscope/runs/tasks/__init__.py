@@ -1,0 +1,1 @@
+"""What the tasks of the pipeline call: the first one, the steps, and the exit handler."""
