@@ -103,6 +103,7 @@ class Following:
         self._seconds = seconds
         self._ending = threading.Event()
         self._failing = False
+        self._is_left = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -128,16 +129,18 @@ class Following:
                 break
         if self._thread.is_alive():
             _log.warning("%s: it takes too long; going on without the rest", self._name)
+            self._is_left = True  # what comes of it yet, nobody waits for
 
     def _run(self) -> None:
         while not self._ending.wait(self._seconds):
             if not self._try(last=False):
                 return
         for _ in range(_LAST_TRIES):
-            if not self._try(last=True) or not self._failing:
+            if self._is_left or not self._try(last=True) or not self._failing:
                 return
             time.sleep(_RETRY_SECONDS)
-        _log.warning("%s: the rest is missing", self._name)
+        if not self._is_left:
+            _log.warning("%s: the rest is missing", self._name)
 
     def _try(self, *, last: bool) -> bool:
         """Do it; tell whether it may be done again."""
@@ -146,7 +149,7 @@ class Following:
         except SupersededError:
             return False
         except Exception as error:
-            if not self._failing:
+            if not (self._failing or self._is_left):
                 _log.warning("%s: %s; trying again", self._name, error)
             self._failing = True
         else:
