@@ -22,13 +22,22 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(folder: Path, *, workers: int = 2) -> Iterator[str]:
-    """Run a server, with several processes of its own, on a database; give its URI."""
-    port = free_port()
+def mlflow_server(
+    folder: Path, *options: str, workers: int = 2, port: int | None = None
+) -> Iterator[str]:
+    """Run a server, with several processes of its own, on a database; give its URI.
+
+    Args:
+        folder: for the database, artifacts and log.
+        *options: further ones of the command.
+        workers: processes that answer.
+        port: by default a free one.
+    """
+    port = port or free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", str(workers)]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
+    command += ["--artifacts-destination", str(folder / "artifacts"), *options]
     told = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(

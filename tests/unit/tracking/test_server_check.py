@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -15,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+from tiny.mlflow_server import free_port, mlflow_server
 
 from kinetoscope.core.errors import StorageError
 from kinetoscope.core.mlflow_variables import MlflowAccess, mlflow_access
@@ -25,46 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server that refuses the host name ``127.0.0.1:PORT`` unless asked for it."""
     folder = tmp_path_factory.mktemp("mlflow")
-    port = _free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--allowed-hosts", f"localhost:{port}"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
-        )
-    try:
-        _await_health(f"http://127.0.0.1:{port}/health", folder / "log")
+    port = free_port()
+    allowed = ("--allowed-hosts", f"localhost:{port}")
+    with mlflow_server(folder, *allowed, workers=1, port=port):
         yield f"http://localhost:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _await_health(url: str, log: object) -> None:
-    end = time.monotonic() + 120
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310
-                return
-        except OSError:
-            assert time.monotonic() < end, log
-            time.sleep(0.5)
 
 
 def _experiment_stages(uri: str) -> list[str]:
@@ -94,7 +58,7 @@ def test_the_trap_of_the_host_header_is_named(server_uri: str) -> None:
 
 
 def test_nobody_there_is_told_from_a_refusal() -> None:
-    finding = examine_server(MlflowAccess(f"http://127.0.0.1:{_free_port()}"))[0]
+    finding = examine_server(MlflowAccess(f"http://127.0.0.1:{free_port()}"))[0]
     assert finding.state == "bad"
     assert "refused" in finding.found
     assert "MLFLOW_TRACKING_URI" in finding.hint
@@ -139,7 +103,7 @@ def test_credentials_are_sent_and_never_shown(
 
 
 def test_a_password_in_the_uri_is_not_repeated() -> None:
-    findings = examine_server(MlflowAccess(f"http://ada:lovelace@127.0.0.1:{_free_port()}"))
+    findings = examine_server(MlflowAccess(f"http://ada:lovelace@127.0.0.1:{free_port()}"))
     assert "lovelace" not in str(findings)
 
 
@@ -150,7 +114,7 @@ def test_a_password_in_the_uri_is_not_repeated() -> None:
 def test_who_reads_models_of_a_server_that_is_not_there_hears_so_at_once(uri: str) -> None:
     start = time.monotonic()
     with pytest.raises(StorageError, match=r"MLflow at http://.* does not answer: ") as caught:
-        known_versions(uri.replace("PORT", str(_free_port())))
+        known_versions(uri.replace("PORT", str(free_port())))
     assert time.monotonic() - start < 20
     assert "word" not in f"{caught.value.message}{caught.value.hint}"
     assert "MLFLOW_TRACKING_URI" in (caught.value.hint or "")

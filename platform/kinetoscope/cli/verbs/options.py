@@ -45,6 +45,9 @@ On = Annotated[
 ProfileName = Annotated[
     str | None, typer.Option("--profile", help="Profile of the cluster (kino config profiles).")
 ]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="On a cluster: follow the run to its end, as here.")
+]
 
 
 def go_to(on: Place, profile: str | None) -> Backend | None:

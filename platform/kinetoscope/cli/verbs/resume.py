@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinetoscope.cli.verbs.options import Json, On, Place, ProfileName, RunName, go_to
+from kinetoscope.cli.verbs.options import Json, On, Place, ProfileName, RunName, Wait, go_to
 
 if TYPE_CHECKING:
     from kinetoscope.pipelines.cluster.backend import Backend
@@ -23,11 +23,6 @@ Fresh = Annotated[
 MovedTo = Annotated[
     str | None,
     typer.Option("--videos", metavar="PLACE", help="Where the run's videos lie now."),
-]
-
-
-Wait = Annotated[
-    bool, typer.Option("--wait", help="On a cluster: follow the run to its end, as here.")
 ]
 
 

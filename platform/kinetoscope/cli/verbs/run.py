@@ -14,6 +14,7 @@ from kinetoscope.cli.verbs.options import (
     ProfileName,
     Recipe,
     Videos,
+    Wait,
     go_to,
 )
 
@@ -26,9 +27,6 @@ EXAMPLE = (
     "or: kino run --on cluster --recipe tiny --videos s3://bucket/clips --wait"
 )
 
-Wait = Annotated[
-    bool, typer.Option("--wait", help="On a cluster: follow the run to its end, as here.")
-]
 Every = Annotated[
     str | None,
     typer.Option(

@@ -69,7 +69,7 @@ def begin_for_job(run: Run, job_id: str) -> RunStart:
                 raise
 
 
-def new_start(job_id: str = "") -> Start:
+def new_start(job_id: str) -> Start:
     """Return the record of a start that this process begins."""
     return Start(process=ProcessIdentity.of(), started_at=time.time(), job_id=job_id)
 
