@@ -48,7 +48,7 @@ for run_id in sys.argv[4:]:
     while len(list(folder.glob(f"{run_id}-*"))) < count:
         time.sleep(0.001)
     run = find_run(workspace().store_uri, run_id)
-    mirror_end(run, run.latest_start(), run.config)
+    mirror_end(run, run.latest_start())
 """
 
 
@@ -126,7 +126,7 @@ def begin_step(run: Run, name: str) -> None:
 
 
 def sync(run: Run, *, last: bool = False) -> MlflowCopy:
-    copy = MlflowCopy(run, run.latest_start(), run.config)
+    copy = MlflowCopy(run, run.latest_start())
     copy.sync(last=last)
     return copy
 
@@ -179,7 +179,7 @@ def test_processes_that_are_killed_in_the_middle_leave_what_others_complete(
         time.sleep(0.4 * number + 0.2)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    mirror_end(run, run.latest_start(), run.config)
+    mirror_end(run, run.latest_start())
     parent, steps = of_run(client, run.run_id)
     assert curve(client, steps[TRAINED]) == list(range(1, 3001))
     assert {r.info.status for r in (parent, *steps.values())} == {"FINISHED"}
@@ -276,11 +276,11 @@ def test_a_start_that_was_superseded_tells_nothing(client: Any) -> None:
     sync(run)
     set_running(run)
     first.finish(End(state="failed"))
-    mirror_end(run, first, run.config)
+    mirror_end(run, first)
     assert of_run(client, run.run_id)[0].info.status == "RUNNING"
     assert not first.is_mirrored()
     run.latest_start().finish(End(state="stopped"))
-    mirror_end(run, run.latest_start(), run.config)
+    mirror_end(run, run.latest_start())
     assert of_run(client, run.run_id)[0].info.status == "KILLED"
     assert run.latest_start().is_mirrored()
 
@@ -305,12 +305,11 @@ def test_a_server_that_does_not_answer_holds_nobody_up(
 ) -> None:
     run = make_run("rsilenta")
     set_running(run)
-    config = load_config("smoke").config
     with silent_server() as uri:
         address = uri if kind == "silent" else "http://127.0.0.1:9"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         began = time.monotonic()
-        with mirroring(run, run.latest_start(), config, end_seconds=3):
+        with mirroring(run, run.latest_start(), end_seconds=3):
             pass
         assert time.monotonic() - began < 5
     assert "MLflow is behind" in caplog.text

@@ -32,12 +32,17 @@ _RESERVED_LABELS = (
     "kueue.x-k8s.io/",
 )
 _RESERVED_VARIABLES = ("PET_", "KINO_")
+_OUR_VOLUMES = frozenset({"workspace", "shm", "tmp", "object-store", "object-store-ca"})
+_OUR_PATHS = ("/workspace", "/dev", "/tmp", "/var/run", "/etc", "/proc", "/sys")  # noqa: S108
 
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 CpuQuantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?m?$")]
 # Kubernetes also takes 512m, which is half a byte.
 ByteQuantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+# What Kubernetes can call a volume.
+VolumeName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+MountPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9][-A-Za-z0-9._]*)+$")]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
 # The value of a label, too.
 QueueName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$")]
@@ -90,6 +95,8 @@ class TaskPodConfig(Config):
     memory: ByteQuantity | None = None
     """Requested, and the limit."""
     scratch: ScratchConfig = ScratchConfig()
+    claims: dict[VolumeName, MountPath] = {}
+    """Existing PersistentVolumeClaims and where they are mounted, e.g. ``weights: /weights``."""
     node_selector: dict[LabelKey, LabelValue] = {}
     tolerations: tuple[dict[str, Any], ...] = ()
     """Beside the chart's, in Kubernetes' words: ``{key: gpu, operator: Exists}``."""
@@ -111,6 +118,12 @@ class TaskPodConfig(Config):
         for variable in self.env:
             if variable.startswith(_RESERVED_VARIABLES):
                 raise ValueError(f"env: {variable} is set by Kubeflow Trainer or Kinetoscope")
+        taken = _OUR_VOLUMES & self.claims.keys()
+        if taken:
+            raise ValueError(f"claims: {min(taken)} is the name of a volume of the chart's")
+        for path in self.claims.values():
+            if path.startswith(_OUR_PATHS):
+                raise ValueError(f"claims: {path} is where pods have files of their own")
         return self
 
 
@@ -167,11 +180,11 @@ class ClusterConfig(Config):
     @model_validator(mode="after")
     def _kubeflow_can_mount_the_keys(self) -> Self:
         secret = self.other.s3_secret or ""
-        taken = secret in ("workspace", "shm")
+        taken = secret in ("workspace", "shm", *self.other.claims)
         if taken or "." in secret or len(secret) > _LONGEST_LABEL:
             raise ValueError(
                 f"other.s3_secret={secret!r}: Kubeflow calls a volume after it, whose name has no "
-                f"dot and at most {_LONGEST_LABEL} characters, and is not workspace or shm"
+                f"dot and at most {_LONGEST_LABEL} characters, and is not workspace, shm or a claim's"
             )
         return self
 

@@ -46,7 +46,7 @@ def host(run_uri: str) -> int:
     start.reserve()
     alive = beating(run, start)
     try:
-        with mirroring(run, start, config, end_seconds=RUN_END_SECONDS):
+        with mirroring(run, start, end_seconds=RUN_END_SECONDS):
             _run_to_its_end(run, start, config)
     except OSError as error:
         full = disk_full_or_raise(error)

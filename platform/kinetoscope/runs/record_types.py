@@ -11,7 +11,7 @@ from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.steps.contract import STEPS, VideosInput
 from kinetoscope.steps.process_identity import ProcessIdentity
 
-BEGIN = "begin_run"
+BEGIN, FINISH = "begin_run", "finish_run"
 """Name of the pipeline's first task, which is no step."""
 
 RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]

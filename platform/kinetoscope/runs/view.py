@@ -15,6 +15,7 @@ from kinetoscope.core.errors import (
 from kinetoscope.core.full_disk import a_disk_was_full, full_disk
 from kinetoscope.runs.find import list_runs
 from kinetoscope.runs.jobs.told import job_row, with_job
+from kinetoscope.runs.record_types import BEGIN, FINISH
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.starts.signs_of_life import silence
 from kinetoscope.runs.starts.words import list_words
@@ -212,12 +213,14 @@ class LogObject:
 
 
 def log_objects(run: Run, step: str | None) -> list[LogObject]:
-    """Return a run's logs: those of one step, or of all that it ran itself.
+    """Return a run's logs: those of one step or task, or of all that it ran itself.
 
     First come those of the processes that carried it, as on a laptop the host's log does; then the
     ranks' by step; both oldest first.
     """
-    names = [checked_step(run, step)] if step else run.record.steps
+    names = run.record.steps
+    if step:
+        names = [] if step in (BEGIN, FINISH) else [checked_step(run, step)]
     words = list_words(run.store, step)
     found = [LogObject(run.store, stat.key, stat.size_bytes) for stat in words]
     for name in names:

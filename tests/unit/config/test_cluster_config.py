@@ -109,6 +109,9 @@ def test_a_step_that_the_run_has_not_is_refused_with_those_that_it_has(
             "cpu: 8",
             'line 11: cluster.steps.train_dit_1.cpu: must be text: put it in quotes, as "8"',
         ),
+        ("claims: {shm: /weights}", "claims: shm is the name of a volume of the chart's"),
+        ("claims: {weights: /workspace/w}", "claims: /workspace/w is where pods have files"),
+        ("claims: {weights: w}", "line 11: cluster.steps.train_dit_1.claims.weights: String"),
         ("env: {KINO_WORKSPACE: /x}", "KINO_WORKSPACE is set by Kubeflow Trainer or Kinetoscope"),
     ],
 )

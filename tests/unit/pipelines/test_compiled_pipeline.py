@@ -83,7 +83,8 @@ def test_training_is_launched_by_light_tasks_and_the_rest_runs_in_the_steps_own_
 def test_a_config_says_what_the_pods_of_steps_get() -> None:
     found = tasks(
         compiled(
-            "cluster.other={memory: 8Gi, gpus: 0, env: {A: b}, pull_secrets: [mine]}",
+            "cluster.other={memory: 8Gi, gpus: 0, env: {A: b}, pull_secrets: [mine], "
+            "claims: {weights: /weights}}",
             "cluster.steps={evaluate_dit: {gpus: 2, node_selector: {pool: h100}}}",
             KINO_PULL_SECRETS="theirs",
             KINO_SHM_SIZE="2Gi",
@@ -94,6 +95,8 @@ def test_a_config_says_what_the_pods_of_steps_get() -> None:
     assert evaluation["pod"]["nodeSelector"]["labels"] == {"pool": "h100"}
     assert preparation["container"]["resources"]["resourceMemoryLimit"] == "8Gi"
     assert {"name": "A", "value": "b"} in preparation["container"]["env"]
+    (claim,) = preparation["pod"]["pvcMount"]
+    assert (claim["constant"], claim["mountPath"]) == ("weights", "/weights")
     pulled = [one["secretName"] for one in preparation["pod"]["imagePullSecret"]]
     assert pulled == ["theirs", "mine"]
     assert {

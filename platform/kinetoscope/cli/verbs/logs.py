@@ -15,7 +15,11 @@ EXAMPLE = "Example: kino logs last train_dit_1 --follow"
 _POLL_SECONDS = 1.0
 
 StepName = Annotated[
-    str | None, typer.Argument(metavar="STEP", help="Name of a step; without it, the whole run.")
+    str | None,
+    typer.Argument(
+        metavar="STEP",
+        help="Name of a step, or begin_run or finish_run; without it, the whole run.",
+    ),
 ]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")]
 

@@ -89,6 +89,10 @@ def _spread(spec: Manifest, config: PodConfig, name: str) -> None:
 def _mount(spec: Manifest, container: Manifest, config: PodConfig, name: str) -> None:
     if config.shm is not None:
         _volume(spec, _SHM)["emptyDir"] = {"medium": "Memory", "sizeLimit": config.shm}
+    for claim, path in config.claims.items():
+        source = {"claimName": claim}
+        spec.setdefault("volumes", []).append({"name": claim, "persistentVolumeClaim": source})
+        container.setdefault("volumeMounts", []).append({"name": claim, "mountPath": path})
     scratch = config.scratch
     if scratch.claim is not None:
         _replace(_volume(spec, _WORKSPACE), persistentVolumeClaim={"claimName": scratch.claim})

@@ -67,7 +67,25 @@ def suspend(
     Raises:
         ApiError: `AbsentError` when there is no such job, `ConflictError` when it is another one.
     """
-    _set(cluster, job, which, suspended=True, note=json.dumps(asdict(suspension)))
+    path = (job.namespace, job.name)
+    _set(cluster, path, which, suspended=True, note=json.dumps(asdict(suspension)))
+
+
+def suspend_seen(cluster: Cluster, train_job: Manifest, suspension: Suspension) -> None:
+    """Suspend a job, unless somebody has changed it since it was seen.
+
+    Args:
+        cluster: where it runs.
+        train_job: as it was seen.
+        suspension: who does it, and why.
+
+    Raises:
+        ApiError: as `suspend` does.
+    """
+    metadata = train_job["metadata"]
+    path = (metadata["namespace"], metadata["name"])
+    note = json.dumps(asdict(suspension))
+    _set(cluster, path, Which.of(metadata), suspended=True, note=note)
 
 
 def resume(cluster: Cluster, job: TrainingJob, *, which: Which = ANY) -> None:
@@ -76,7 +94,7 @@ def resume(cluster: Cluster, job: TrainingJob, *, which: Which = ANY) -> None:
     Raises:
         ApiError: as `suspend` does.
     """
-    _set(cluster, job, which, suspended=False, note=None)
+    _set(cluster, (job.namespace, job.name), which, suspended=False, note=None)
 
 
 def read_suspension(train_job: Mapping[str, Any]) -> Suspension | None:
@@ -94,9 +112,10 @@ def is_queued(train_job: Mapping[str, Any]) -> bool:
 
 
 def _set(
-    cluster: Cluster, job: TrainingJob, meant: Which, *, suspended: bool, note: str | None
+    cluster: Cluster, job: tuple[str, str], meant: Which, *, suspended: bool, note: str | None
 ) -> None:
-    path = (GROUP, VERSION, job.namespace, TRAIN_JOBS, job.name)
+    namespace, name = job
+    path = (GROUP, VERSION, namespace, TRAIN_JOBS, name)
     found = patiently(lambda: cluster.custom.get_namespaced_custom_object(*path))
     uid = found["metadata"]["uid"]
     which = {"uid": uid, **meant.to_json()}
@@ -105,7 +124,7 @@ def _set(
         patch["spec"] = {"suspend": suspended}
     patiently(lambda: cluster.custom.patch_namespaced_custom_object(*path, patch))
     if is_queued(found):
-        _set_active(cluster, job.namespace, uid, not suspended)
+        _set_active(cluster, namespace, uid, not suspended)
 
 
 def _set_active(cluster: Cluster, namespace: str, uid: str, value: bool) -> None:

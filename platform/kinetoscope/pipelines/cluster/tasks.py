@@ -104,6 +104,8 @@ def _give_files(task: Any, release: Release, pod: TaskPodConfig) -> None:
         )
     if release.ca_config_map:
         kubernetes.use_config_map_as_volume(task, release.ca_config_map, CA_PATH)
+    for claim, path in pod.claims.items():
+        kubernetes.mount_pvc(task, claim, path)
     scratch = pod.scratch
     if scratch.storage_class:
         kubernetes.add_ephemeral_volume(

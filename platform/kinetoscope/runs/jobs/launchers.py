@@ -51,6 +51,26 @@ def _stage_in_a_job(config: RunConfig, step: RunStep) -> Stage | None:
     return stage if stage is not None and trains_in_jobs() else None
 
 
+def suspend_left_jobs(start: RunStart) -> None:
+    """Have training jobs of a start save and leave whose launchers are gone: its pipeline has ended.
+
+    On a laptop there are none.
+    """
+    if not trains_in_jobs():
+        return
+    from kinetoscope.kube.connection import connect
+    from kinetoscope.kube.launching.left import suspend_left
+    from kinetoscope.kube.launching.others import Claim
+    from kinetoscope.kube.profiles import choose_profile
+
+    claim = Claim(start.run_id, start.number)
+    why = "the pipeline that launched it has ended"
+    try:
+        suspend_left(connect(choose_profile()), claim, f"the end of run {claim.run_id}", why)
+    except KinetoscopeError as error:
+        _log.warning("training jobs that are left can't be looked for: %s", error)
+
+
 def was_terminated() -> bool:
     """Tell whether the pipeline that this process's pod is of is being ended by somebody.
 

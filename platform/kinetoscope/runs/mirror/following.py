@@ -16,7 +16,6 @@ from kinetoscope.steps.repeating import Following
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kinetoscope.config.run import RunConfig
     from kinetoscope.runs.records import Run
     from kinetoscope.runs.starts.start import RunStart
 
@@ -31,7 +30,7 @@ _IDLE_SECONDS = 20.0
 
 @contextmanager
 def mirroring(
-    run: Run, start: RunStart, config: RunConfig, *, end_seconds: float = STEP_END_SECONDS
+    run: Run, start: RunStart, *, end_seconds: float = STEP_END_SECONDS
 ) -> Iterator[None]:
     """Keep the copy of a run current meanwhile, and bring it up to date once more at the end.
 
@@ -41,10 +40,9 @@ def mirroring(
     Args:
         run: to be copied.
         start: that this process works for.
-        config: of the run.
         end_seconds: that the end may take at the most.
     """
-    copy = MlflowCopy(run, start, config)
+    copy = MlflowCopy(run, start)
     following = Following("MLflow is behind", lambda last: copy.sync(last=last), _SYNC_SECONDS)
     try:
         yield
@@ -52,7 +50,7 @@ def mirroring(
         following.finish(end_seconds, moved=lambda: copy.num_told, idle_seconds=_IDLE_SECONDS)
 
 
-def mirror_end(run: Run, start: RunStart, config: RunConfig) -> None:
+def mirror_end(run: Run, start: RunStart) -> None:
     """Tell MLflow all of a start that has ended, and how it ended, as far as MLflow answers."""
-    with mirroring(run, start, config, end_seconds=RUN_END_SECONDS):
+    with mirroring(run, start, end_seconds=RUN_END_SECONDS):
         pass

@@ -22,7 +22,6 @@ from kinetoscope.tracking.runs.tags import KEY_TAG
 from kinetoscope.tracking.tracker import Status, Tracker
 
 if TYPE_CHECKING:
-    from kinetoscope.config.run import RunConfig
     from kinetoscope.runs.record_types import End, StepRecord
     from kinetoscope.runs.records import Run
     from kinetoscope.runs.starts.start import RunStart
@@ -45,13 +44,11 @@ class MlflowCopy:
     Args:
         run: to be copied.
         start: that this process works for; a later one tells MLflow itself how the run fares.
-        config: of the run.
     """
 
-    def __init__(self, run: Run, start: RunStart, config: RunConfig) -> None:
+    def __init__(self, run: Run, start: RunStart) -> None:
         self._run = run
         self._start = start
-        self._config = config
         self._tracker: Tracker | None = None
         self._looked_at = 0.0
         self._parent = ""
@@ -117,7 +114,7 @@ class MlflowCopy:
                 f"{_TAG}/code-version": record.code_version,
                 f"{_TAG}/run-key": f"{RUNS}/{self._run.run_id}",
             },
-            params=self._config.to_json(),
+            params=self._run.config.to_json(),
             status=None,
         )
         self._looked_at = time.monotonic()

@@ -6,9 +6,9 @@ import logging
 
 from kinetoscope.core.errors import ExitCode, SupersededError
 from kinetoscope.core.settings import run_start
-from kinetoscope.runs.jobs.launchers import was_terminated
+from kinetoscope.runs.jobs.launchers import suspend_left_jobs, was_terminated
 from kinetoscope.runs.mirror.following import mirror_end
-from kinetoscope.runs.record_types import BEGIN, Failure
+from kinetoscope.runs.record_types import BEGIN, FINISH, Failure
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.report import finish_start
 from kinetoscope.runs.starts.start import RunStart
@@ -17,7 +17,6 @@ from kinetoscope.runs.tasks.begin_run import run_of_job
 from kinetoscope.runs.tasks.of_job import check_is_of_job
 from kinetoscope.telemetry.logging_setup import setup_logging
 
-FINISH = "finish_run"
 REFUSED = "refused"
 
 _log = logging.getLogger(__name__)
@@ -53,11 +52,12 @@ def finish_run(job_id: str, resume_of: str) -> str:
 
 
 def _finish(run: Run, start: RunStart) -> str:
-    """End a start, and tell MLflow of it."""
+    """End a start and what is left of it, and tell MLflow of it."""
     if was_terminated():  # it was stopped, whatever the steps could tell yet
         start.request_stop()
+    suspend_left_jobs(start)
     state = finish_start(run, start)
-    mirror_end(run, start, run.config)
+    mirror_end(run, start)
     return state
 
 

@@ -90,7 +90,7 @@ def at_work(run: Run, start: RunStart) -> Iterator[None]:
         return
     alive = beating(run, start)
     try:
-        with mirroring(run, start, run.config):
+        with mirroring(run, start):
             yield
     finally:
         alive.stop()

@@ -185,6 +185,15 @@ def test_scratch_has_one_source(scratch: ScratchConfig, volume: dict[str, Any]) 
     assert (mount["mountPath"], mount.get("subPathExpr")) == ("/workspace", folder)
 
 
+def test_claims_are_mounted_beside_the_chart_s_volumes() -> None:
+    pod = _pod(PodConfig(claims={"weights": "/weights", "lists": "/mnt/lists"}))
+    assert _volume(pod, "weights") == {"persistentVolumeClaim": {"claimName": "weights"}}
+    mounted = {m["name"]: m["mountPath"] for m in _node(pod)["volumeMounts"]}
+    assert mounted["weights"] == "/weights"
+    assert mounted["lists"] == "/mnt/lists"
+    assert mounted["workspace"] == "/workspace"
+
+
 def test_the_store_s_keys_come_from_the_request_s_secret() -> None:
     pod = _pod(PodConfig(s3_secret=SECRET))
     (source,) = _volume(pod, "object-store")["projected"]["sources"]
