@@ -40,7 +40,7 @@ ASCII_PTH := import pathlib, sys; path = pathlib.Path(sys.argv[1]); data = path.
 # An environment of the wheel and its base dependencies alone.
 BARE := build/bare
 
-.PHONY: help setup setup-colossalai demo test test-deploy test-long test-cluster coverage parity wheel test-wheel \
+.PHONY: help setup setup-colossalai demo test test-deploy test-long test-cluster test-kubeflow coverage parity wheel test-wheel \
 	lint check bench images manifests lock clean
 
 help: ## Show this list
@@ -67,10 +67,13 @@ test-long: setup ## The longer proofs: kill and resume, the cache, concurrent ru
 	$(PYTEST) -m slow --ignore tests/cluster $(ARGS)
 
 test-cluster: setup ## The tests that need a Kubernetes cluster: the one that KUBECONFIG names (docs/cluster.md)
-	$(BIN)/python -m pytest tests/cluster -m "not slow" --force-enable-socket $(ARGS)
+	$(BIN)/python -m pytest tests/cluster -m "not slow and not kubeflow" --force-enable-socket $(ARGS)
 
 test-cluster-long: setup ## The longer proofs on that cluster: twenty faults, twenty suspensions, outages (over an hour)
 	$(BIN)/python -m pytest tests/cluster -m slow --force-enable-socket $(ARGS)
+
+test-kubeflow: setup ## Whole runs on the Kubeflow Pipelines of that cluster, some at once (docs/cluster.md)
+	$(PYTEST) tests/cluster -m kubeflow --force-enable-socket $(ARGS)
 
 coverage: ## `make test`, and a gate on how much of the code it ran; htmlcov/index.html shows what it did not
 	$(MAKE) test ARGS="--cov --cov-report=html $(ARGS)"

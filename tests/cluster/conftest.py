@@ -9,6 +9,7 @@ from uuid import uuid4
 import installed
 import pytest
 from tiny.cluster_run import STEP, ClusterRun, Outer, begin_run, environment, run_here
+from tiny.kubeflow import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,3 +112,34 @@ def undisturbed(training_folder: Path) -> Callable[[ClusterRun], StepSpec]:
             return own.spec
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def kubeflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A release of the chart beside Kubeflow Pipelines, installed once."""
+    what = "the namespace of Kubeflow Pipelines, single-user, that tests may fill"
+    lab = Lab(
+        installed.given("KINO_TEST_PIPELINES_NAMESPACE", what), tmp_path_factory.mktemp("lab")
+    )
+    trainer = installed.given("KINO_TEST_TRAINER_TAG", "an image with packages: tasks mount none")
+    try:
+        lab.install(trainer)
+        with environment({"KUBECONFIG": os.environ["KUBECONFIG"]}):
+            lab.settle()
+        yield lab
+    finally:
+        lab.release.uninstall()
+
+
+@pytest.fixture
+def lab(kubeflow: Lab) -> Iterator[Lab]:
+    """The release, whose store this process reads, too, with the images that are tested."""
+    kubeflow.install(os.environ["KINO_TEST_TRAINER_TAG"])
+    with environment(kubeflow.variables):
+        yield kubeflow
+
+
+@pytest.fixture
+def newer_tag() -> str:
+    """The tag of images whose steps have other revisions."""
+    return installed.given("KINO_TEST_NEWER_TAG", "images of code with raised revisions of steps")

@@ -36,7 +36,7 @@ from kinetoscope.storage.open import open_store
 STEP = "train_spatial_vae"
 EVERY = 10
 """Steps between two checkpoints."""
-_RUN_STEP = (
+RUN_STEP = (
     "import json, sys; from kinetoscope.runs.tasks.run_step import run_step; "
     "print(run_step(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))"
 )
@@ -240,7 +240,7 @@ def _reachable(videos: Path) -> str:
 
 def run_here(run: Run, name: str, inputs: dict[str, str]) -> str:
     """Run a step on this machine; return its URI."""
-    command = [sys.executable, "-c", _RUN_STEP, run.uri, name, json.dumps(inputs)]
+    command = [sys.executable, "-c", RUN_STEP, run.uri, name, json.dumps(inputs)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=3 * _SECONDS
     )
@@ -264,7 +264,7 @@ def _launcher_job(run: ClusterRun, name: str, labels: Mapping[str, str]) -> dict
     del spec["activeDeadlineSeconds"]
     container = spec["containers"][0]
     inputs = json.dumps({"clips": run.clips_uri})
-    container["command"] = ["python", "-c", _RUN_STEP, run.run.uri, STEP, inputs]
+    container["command"] = ["python", "-c", RUN_STEP, run.run.uri, STEP, inputs]
     container.setdefault("env", []).extend(
         {"name": key, "value": value}
         for key, value in {

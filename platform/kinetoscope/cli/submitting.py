@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kinetoscope.pipelines.cluster.backend import Backend
     from kinetoscope.runs.records import Run
 
@@ -62,19 +64,50 @@ def _follow(backend: Backend, run_id: str, job_id: str, *, as_json: bool) -> Non
     from kinetoscope.runs.records import Run
 
     run = Run(workspace().store_uri, run_id)
-    while not _has_begun(run, job_id):
+
+    def has_begun() -> bool:
+        if _has_begun(run, job_id):
+            return True
         state = backend.pipelines.run_state(job_id)
-        if state in ENDED:
+        if state in ENDED and not _has_begun(run, job_id):
             run.record  # noqa: B018 - says why it was refused
             raise KinetoscopeError(f"run {run_id} never began: its pipeline is {state}")
-        time.sleep(_POLL_SECONDS)
+        return False
+
+    _wait_for(has_begun)
     with display(run) as shown:
-        while not _is_over(backend, run, job_id):
+
+        def look() -> bool:
             with suppress(CorruptError):
                 shown.update()
-            time.sleep(_POLL_SECONDS)
+            return _is_over(backend, run, job_id)
+
+        _wait_for(look)
         shown.update()
     tell_end(run, run.latest_start(), as_json=as_json)
+
+
+def _wait_for(look: Callable[[], bool]) -> None:
+    """Look until something is so. A cluster or store that does not answer says nothing of a run."""
+    from kinetoscope.cli.output import say
+    from kinetoscope.core.errors import StorageError
+    from kinetoscope.kube.api_errors import ApiError
+    from kinetoscope.kube.patience import passes
+    from kinetoscope.steps.repeating import may_pass
+
+    told = ""
+    while True:
+        try:
+            if look():
+                return
+            told = ""
+        except (ApiError, StorageError) as error:
+            if not (passes(error) if isinstance(error, ApiError) else may_pass(error)):
+                raise
+            if error.message != told:
+                say(f"{error.message}; looking again", err=True)
+            told = error.message
+        time.sleep(_POLL_SECONDS)
 
 
 def _has_begun(run: Run, job_id: str) -> bool:

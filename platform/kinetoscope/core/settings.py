@@ -287,6 +287,11 @@ def launch_id() -> str:
     return os.environ.get("KINO_LAUNCH_ID", "")
 
 
+def release() -> str:
+    """Return ``$KINO_RELEASE``: the release that a pod is of; ``kinetoscope`` by default."""
+    return os.environ.get("KINO_RELEASE") or "kinetoscope"
+
+
 def in_cluster() -> bool:
     """Tell whether this process runs in a pod that Kubernetes has told its API's address."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))

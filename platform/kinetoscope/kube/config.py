@@ -184,7 +184,7 @@ class ClusterConfig(Config):
         if taken or "." in secret or len(secret) > _LONGEST_LABEL:
             raise ValueError(
                 f"other.s3_secret={secret!r}: Kubeflow calls a volume after it, whose name has no "
-                f"dot and at most {_LONGEST_LABEL} characters, and is not workspace, shm or a claim's"
+                f"dot, at most {_LONGEST_LABEL} characters, and is not workspace, shm or a claim's"
             )
         return self
 

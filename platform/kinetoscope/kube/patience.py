@@ -29,10 +29,11 @@ def patiently(call: Callable[[], T]) -> T:
         try:
             return call()
         except ApiError as error:
-            if not _passes(error) or time.monotonic() >= end:
+            if not passes(error) or time.monotonic() >= end:
                 raise
         time.sleep(_PAUSE_SECONDS)
 
 
-def _passes(error: ApiError) -> bool:
+def passes(error: ApiError) -> bool:
+    """Tell whether what was refused may be granted in a moment, without anybody's doing."""
     return isinstance(error, UnreachableError) or error.status in _PASSING

@@ -250,7 +250,8 @@ def environment_profile() -> Profile:
         namespace = _SERVICE_ACCOUNT_NAMESPACE.read_text().strip()
     except OSError:
         namespace = _DEFAULT_NAMESPACE
-    return Profile(name="default", in_cluster=True, namespace=namespace)
+    release = settings.release()
+    return make_profile(name="default", in_cluster=True, namespace=namespace, release=release)
 
 
 def make_profile(**values: object) -> Profile:

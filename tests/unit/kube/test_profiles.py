@@ -131,6 +131,9 @@ def test_without_a_file_the_environment_decides(
         connect(choose_profile())
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     assert choose_profile().in_cluster
+    assert choose_profile().release == "kinetoscope"
+    monkeypatch.setenv("KINO_RELEASE", "kino-test-kinetoscope")
+    assert choose_profile().release == "kino-test-kinetoscope"
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "admin.conf"))
     assert not choose_profile().in_cluster
 

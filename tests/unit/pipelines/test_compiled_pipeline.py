@@ -76,6 +76,7 @@ def test_training_is_launched_by_light_tasks_and_the_rest_runs_in_the_steps_own_
         image = "registry/control-plane:1" if light else "registry/trainer:1"
         assert container["image"] == image
         assert (env.get("KINO_LAUNCHER") == "trainjob") == light
+        assert env.get("KINO_RELEASE") == ("kinetoscope" if light else None)
         asks_for_gpus = "accelerator" in container.get("resources", {})
         assert asks_for_gpus == (name in ("evaluate_vae", "encode_latents", "evaluate_dit"))
 

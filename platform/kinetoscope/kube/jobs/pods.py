@@ -90,8 +90,8 @@ def _mount(spec: Manifest, container: Manifest, config: PodConfig, name: str) ->
     if config.shm is not None:
         _volume(spec, _SHM)["emptyDir"] = {"medium": "Memory", "sizeLimit": config.shm}
     for claim, path in config.claims.items():
-        source = {"claimName": claim}
-        spec.setdefault("volumes", []).append({"name": claim, "persistentVolumeClaim": source})
+        volume = {"name": claim, "persistentVolumeClaim": {"claimName": claim}}
+        spec.setdefault("volumes", []).append(volume)
         container.setdefault("volumeMounts", []).append({"name": claim, "mountPath": path})
     scratch = config.scratch
     if scratch.claim is not None:
@@ -100,12 +100,12 @@ def _mount(spec: Manifest, container: Manifest, config: PodConfig, name: str) ->
         # Each node has the same folder again after a restart, where it finds what to sweep.
         mount["subPathExpr"] = f"{name}/node-$(JOB_COMPLETION_INDEX)"
     elif scratch.storage_class is not None:
-        claim = {
+        spec_of_claim = {
             "accessModes": ["ReadWriteOnce"],
             "storageClassName": scratch.storage_class,
             "resources": {"requests": {"storage": scratch.size}},
         }
-        template = {"volumeClaimTemplate": {"spec": claim}}
+        template = {"volumeClaimTemplate": {"spec": spec_of_claim}}
         _replace(_volume(spec, _WORKSPACE), ephemeral=template)
     elif scratch.size is not None:
         _volume(spec, _WORKSPACE)["emptyDir"] = {"sizeLimit": scratch.size}

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 from kinetoscope.kube.api_errors import ApiError, describe_call
 from kinetoscope.kube.connection import Cluster
+from kinetoscope.kube.patience import patiently
 
 Dict = dict[str, Any]
 
@@ -58,15 +59,21 @@ class PipelinesApi:
 
     def _call(self, method: str, path: str, body: Dict | None = None) -> Dict:
         url = f"{self._root}/{path}"
-        answer, _, _ = self._cluster.api.call_api(
-            url,
-            method,
-            header_params=_JSON,
-            body=body,
-            auth_settings=["BearerToken"],
-            _preload_content=False,
-            _request_timeout=_SECONDS,
-        )
+
+        def ask() -> Any:
+            answer, _, _ = self._cluster.api.call_api(
+                url,
+                method,
+                header_params=_JSON,
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _request_timeout=_SECONDS,
+            )
+            return answer
+
+        # What starts a run is asked once: an answer that was lost would be a second run.
+        answer = patiently(ask) if method == "GET" else ask()
         text = answer.data.decode(errors="replace")
         try:
             told = json.loads(text or "{}")

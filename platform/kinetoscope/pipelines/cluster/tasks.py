@@ -42,6 +42,7 @@ def fit_light_task(task: Any, release: Release, name: str) -> None:
     """
     task.set_container_image(release.control_plane_image)
     task.set_env_variable("KINO_LAUNCHER", "trainjob")
+    task.set_env_variable("KINO_RELEASE", release.name)
     _fit(task, release, name, _LIGHT)
     task.set_memory_request(_LIGHT_MEMORY_REQUEST)
 

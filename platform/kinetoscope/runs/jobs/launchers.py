@@ -52,9 +52,9 @@ def _stage_in_a_job(config: RunConfig, step: RunStep) -> Stage | None:
 
 
 def suspend_left_jobs(start: RunStart) -> None:
-    """Have training jobs of a start save and leave whose launchers are gone: its pipeline has ended.
+    """Have training jobs of a start whose pipeline has ended save and leave.
 
-    On a laptop there are none.
+    Their launchers are gone. On a laptop there are none.
     """
     if not trains_in_jobs():
         return
