@@ -271,19 +271,13 @@ def kubeflow_pod() -> str:
 
 
 def stop_file() -> Path | None:
-    """Return ``$KINO_STOP_FILE``: once it is there, a pod's supervisor is told to stop.
-
-    A pod's preStop hook makes it; None where there is no such hook.
-    """
+    """Return ``$KINO_STOP_FILE``: a pod's preStop hook makes it; None where there is no hook."""
     named = os.environ.get("KINO_STOP_FILE")
     return Path(named) if named else None
 
 
 def launch_id() -> str:
-    """Return ``$KINO_LAUNCH_ID``, which all ranks of one launch share; empty by default.
-
-    A JobSet counts its restarts, so the greater number is the later launch.
-    """
+    """Return ``$KINO_LAUNCH_ID``, which the ranks of a launch share: the greater, the later."""
     return os.environ.get("KINO_LAUNCH_ID", "")
 
 
