@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from kinetoscope.kube.connection import Cluster
 
-NUM_STEPS = 300
+NUM_STEPS = 200
 NUM_FAULTS = 20
 # Fills the pod's memory until the kernel has to take a process, and has it take the rank: what lies
 # in /dev/shm counts for the pod, but not for whoever wrote it.
@@ -71,6 +71,7 @@ def test_a_launched_stage_loses_nothing_and_leaves_nothing(
     assert _places_of_secrets(run) == []
 
 
+@pytest.mark.slow
 def test_two_runs_share_a_step_and_a_stop_hands_it_over(
     begin: Callable[..., ClusterRun],
 ) -> None:

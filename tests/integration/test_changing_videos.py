@@ -90,7 +90,7 @@ def training(
     return spec, place
 
 
-@pytest.mark.parametrize("what", ["changed", "gone"])
+@pytest.mark.parametrize("what", ["changed", pytest.param("gone", marks=pytest.mark.slow)])
 def test_training_refuses_a_changed_video_by_name_and_takes_the_original_back(
     training: tuple[StepSpec, Place], what: str, tmp_path: Path
 ) -> None:

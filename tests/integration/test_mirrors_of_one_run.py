@@ -147,7 +147,7 @@ def start_races(folder: Path, run_ids: list[str], count: int) -> list[subprocess
 def test_processes_that_open_the_same_run_at_the_same_moment_make_it_once(
     client: Any, tmp_path: Path
 ) -> None:
-    run_ids = [f"rsame{letter}aa" for letter in "abcde"]
+    run_ids = [f"rsame{letter}aa" for letter in "abc"]
     for run_id in run_ids:
         run = make_finished_run(run_id)
         write_rows(run, 1, 40)

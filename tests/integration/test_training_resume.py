@@ -90,7 +90,8 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("num_ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow  # `make test` has a training that is killed twice, in test_faults.py
+@pytest.mark.parametrize("num_ranks", [1, 2])
 def test_killed_and_resumed_training_ends_with_the_same_bits(
     work: Workplace, num_ranks: int
 ) -> None:
