@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -258,8 +259,16 @@ class Lab:
 
     def retry(self, job: str) -> None:
         """Press Retry, after which a run of Kubeflow is at work."""
-        self.api("POST", f"runs/{job}:retry")
+        self.wait_for(lambda: self._is_retried(job), "the retry to be taken", 60)
         self.wait_for(lambda: self.job_state(job) == "RUNNING", "the retry", 120)
+
+    def _is_retried(self, job: str) -> bool:
+        """Press Retry: Kubeflow takes it only once it knows of the end of all pods."""
+        try:
+            self.api("POST", f"runs/{job}:retry")
+        except urllib.error.HTTPError:
+            return False
+        return True
 
     def step_reason(self, run: str) -> str:
         """Return why a run's first stage does not go on; empty before the run has begun."""

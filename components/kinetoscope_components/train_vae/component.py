@@ -4,20 +4,17 @@ from kfp import dsl
 
 
 @dsl.component(base_image="kinetoscope/trainer", install_kfp_package=False)
-def train_vae(run_uri: str, name: str, job_id: str, clips: str, previous: str = "") -> str:
+def train_vae(name: str, job_id: str, resume_of: str) -> str:
     """Train one stage of the video VAE.
 
     Args:
-        run_uri: where the run keeps its records and its resolved config.
-        name: the step's name in the run, e.g. ``train_vae_2``.
+        name: the step's name in the run.
         job_id: Kubeflow's id of what carries the run.
-        clips: URI of the prepare_data step.
-        previous: URI of the stage before; empty where pretrained weights are the start.
+        resume_of: id of the run, where it goes on; empty for a new one.
 
     Returns:
         URI of the step.
     """
-    from kinetoscope.runs.tasks.run_step import run_step
+    from kinetoscope.runs.tasks.run_step import run_task
 
-    inputs = {"clips": clips, "previous": previous}
-    return run_step(run_uri, name, {key: uri for key, uri in inputs.items() if uri}, job_id)
+    return run_task(name, job_id, resume_of)

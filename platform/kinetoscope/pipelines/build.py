@@ -23,8 +23,9 @@ def build_pipeline(config: RunConfig, release: Release | None = None) -> Any:
     - ``resume_of``: id of a run that goes on.
     - ``fresh``: names of steps to make anew, by commas.
 
-    Tasks follow each other through the URIs that they return; bulk data stays in the object store.
-    kfp's own caching is off everywhere: the step contract decides what is done.
+    Tasks only follow each other: where the steps before have left what they made, the run's records
+    say. Of a task whose driver was tried again Kubeflow knows two, and finds the output of neither.
+    Its own caching is off everywhere: the step contract decides what is done.
 
     Args:
         config: the resolved config.
@@ -60,11 +61,9 @@ def build_pipeline(config: RunConfig, release: Release | None = None) -> Any:
             begin = prepare(_component("begin_run")(**job, **given, graph=graph), "begin_run")
             done: dict[str, Any] = {}
             for step in steps:
-                inputs = {key: done[upstream].output for key, upstream in step.inputs.items()}
-                task = _component(step.component)(
-                    run_uri=begin.output, name=step.name, **job, **inputs
-                )
-                done[step.name] = prepare(task, step.name)
+                task = _component(step.component)(name=step.name, **job, resume_of=resume_of)
+                upstream = [done[name] for name in dict.fromkeys(step.inputs.values())]
+                done[step.name] = prepare(task, step.name).after(*(upstream or [begin]))
 
     return pipeline
 

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from kinetoscope.config.load import read_resolved
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import ConfigError, KinetoscopeError, NotFoundError
-from kinetoscope.core.ids import run_id_of
 from kinetoscope.core.settings import run_start, workspace
 from kinetoscope.runs.create import write_run
 from kinetoscope.runs.record_types import BEGIN, Failure
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.starts.words import keeping_words
 from kinetoscope.runs.tasks.graph import check_graph
-from kinetoscope.runs.tasks.of_job import begin_for_job
+from kinetoscope.runs.tasks.of_job import begin_for_job, run_of_job
 from kinetoscope.runs.videos import move_videos
 from kinetoscope.storage.open import open_store
 from kinetoscope.telemetry.logging_setup import setup_logging
@@ -57,11 +56,6 @@ def begin_run(job_id: str, config: str, videos: str, resume_of: str, fresh: str,
             begin_for_job(run, job_id)
         _log.info("run %s", run.run_id)
     return run.uri
-
-
-def run_of_job(job_id: str, resume_of: str) -> Run:
-    """Return the run that a job carries: a new one of its own, or one that goes on."""
-    return Run(workspace().store_uri, resume_of or run_id_of(job_id))
 
 
 def _create(run: Run, config: str, videos: str, graph: str) -> None:

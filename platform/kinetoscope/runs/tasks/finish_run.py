@@ -13,8 +13,7 @@ from kinetoscope.runs.records import Run
 from kinetoscope.runs.report import finish_start
 from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.starts.words import keeping_words
-from kinetoscope.runs.tasks.begin_run import run_of_job
-from kinetoscope.runs.tasks.of_job import check_is_of_job
+from kinetoscope.runs.tasks.of_job import check_is_of_job, run_of_job
 from kinetoscope.telemetry.logging_setup import setup_logging
 
 REFUSED = "refused"

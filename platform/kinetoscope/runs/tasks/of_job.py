@@ -1,4 +1,4 @@
-"""Which start of its run a task of the pipeline works for."""
+"""Which run, and which start of it, a task of the pipeline works for."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import time
 from contextlib import suppress
 
 from kinetoscope.core.errors import SupersededError, UserError
-from kinetoscope.core.settings import run_start
+from kinetoscope.core.ids import run_id_of
+from kinetoscope.core.settings import run_start, workspace
 from kinetoscope.runs.record_types import Start
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.steps.process_identity import ProcessIdentity
+
+
+def run_of_job(job_id: str, resume_of: str) -> Run:
+    """Return the run that a job carries: a new one of its own, or one that goes on."""
+    return Run(workspace().store_uri, resume_of or run_id_of(job_id))
 
 
 def start_of_job(run: Run, job_id: str) -> RunStart:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import (
     DivergedError,
     ExitCode,
@@ -26,7 +27,7 @@ from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.starts.words import keeping_words
 from kinetoscope.runs.steps import planned_step
 from kinetoscope.runs.tasks.beating import beating
-from kinetoscope.runs.tasks.of_job import is_reopened, start_of_job
+from kinetoscope.runs.tasks.of_job import is_reopened, run_of_job, start_of_job
 from kinetoscope.runs.view import step_results
 from kinetoscope.steps.execute import execute
 from kinetoscope.telemetry.logging_setup import setup_logging
@@ -38,13 +39,24 @@ _FINAL: dict[int, type[KinetoscopeError]] = {
 }
 
 
-def run_step(run_uri: str, name: str, inputs: dict[str, str], job_id: str = "") -> str:
+def run_task(name: str, job_id: str, resume_of: str) -> str:
+    """Run one step of the run that a job carries, after the steps before it, as `run_step` does.
+
+    Args:
+        name: the step, e.g. ``train_vae_2``.
+        job_id: the backend's own id of the job.
+        resume_of: id of the run, where it goes on; empty for a new one.
+    """
+    return run_step(run_of_job(job_id, resume_of).uri, name, None, job_id)
+
+
+def run_step(run_uri: str, name: str, inputs: dict[str, str] | None, job_id: str = "") -> str:
     """Run one step of a run, or find it done, and return the step's URI.
 
     Args:
         run_uri: where the run keeps its records and its resolved config.
         name: the step, e.g. ``train_vae_2``.
-        inputs: URIs of the upstream steps, by input name.
+        inputs: URIs of the upstream steps, by input name; None: those of the run.
         job_id: the backend's own id of the job that carries the run.
 
     Raises:
@@ -62,17 +74,29 @@ def run_step(run_uri: str, name: str, inputs: dict[str, str], job_id: str = "") 
         return _run(run, start, name, inputs)
 
 
-def _run(run: Run, start: RunStart, name: str, inputs: dict[str, str]) -> str:
+def _run(run: Run, start: RunStart, name: str, inputs: dict[str, str] | None) -> str:
     config = run.config
     run.check_latest(start)
     if start.stop_requested():
         raise PreemptedError(f"run {run.run_id} was stopped before step {name}")
     _check_may_help(start, name)
+    inputs = _upstream(run, config, name) if inputs is None else inputs
     spec = pinned_spec(run, start, config, name, inputs)
     result = execute(spec, choose_launcher(config, planned_step(config, name)))
     if not inputs:
         check_plans(config, result)
     return spec.uri
+
+
+def _upstream(run: Run, config: RunConfig, name: str) -> dict[str, str]:
+    """Return the URIs of the steps that a step goes on from, by input name: all are done."""
+    found = {}
+    for key, upstream in planned_step(config, name).inputs.items():
+        record = run.step(upstream)
+        if record is None:
+            raise KinetoscopeError(f"step {upstream} comes before {name}, and was not begun")
+        found[key] = run.step_uri(record)
+    return found
 
 
 def _check_may_help(start: RunStart, name: str) -> None:
