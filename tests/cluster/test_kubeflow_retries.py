@@ -129,7 +129,7 @@ def _history(lab: Lab, run: str) -> list[dict[str, Any]]:
 
 def _saved(lab: Lab, run: str) -> int:
     """Return the newest step of which there is a checkpoint."""
-    kept = [e["details"]["step"] for e in _history(lab, run) if e["kind"] == "saved"]
+    kept = [e["details"]["step"] for e in _history(lab, run) if e["kind"] == "checkpoint"]
     return max(kept, default=0)
 
 
@@ -137,7 +137,7 @@ def _lost_steps(lab: Lab, run: str) -> list[str]:
     """Return where an attempt began with less than had been saved."""
     lost, newest = [], ""
     for entry in _history(lab, run):
-        if entry["kind"] == "saved":
+        if entry["kind"] == "checkpoint":
             newest = entry["details"]["prefix"]
         if entry["kind"] == "attempt" and (entry["details"]["checkpoint"] or "") != newest:
             lost.append(entry["text"])
