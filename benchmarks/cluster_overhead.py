@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             lab.settle()
             os.environ.update(lab.variables)
-            told = _compare(lab, seed)
+            with lab.forwarding():
+                told = _compare(lab, seed)
         finally:
             lab.release.uninstall()
     print(json.dumps(told))

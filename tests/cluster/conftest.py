@@ -126,7 +126,8 @@ def kubeflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         lab.install(trainer)
         with environment({"KUBECONFIG": os.environ["KUBECONFIG"]}):
             lab.settle()
-        yield lab
+        with lab.forwarding():
+            yield lab
     finally:
         lab.release.uninstall()
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import installed
 import yaml
+from tiny.mlflow_server import free_port
 
 from kinetoscope.core.ids import run_id_of
 from kinetoscope.data.config import SynthConfig
@@ -76,6 +77,7 @@ class Lab:
         # Of each test process its own: they may be at work at once.
         self.release = installed.Release(f"kino-{uuid4().hex[:6]}", namespace)
         self._address = ""
+        self._mlflow_port = free_port()
 
     def install(self, tag: str) -> None:
         """Install the chart, or upgrade it to the images of a tag."""
@@ -104,7 +106,6 @@ class Lab:
     def variables(self) -> dict[str, str]:
         """What the user's environment says."""
         bucket = installed.given("KINO_TEST_S3_BUCKET", "a bucket that pods reach")
-        mlflow = self.address(f"{self.release.name}-kinetoscope-mlflow")
         return {
             "KINO_ON": "cluster",
             "KINO_PROFILES": str(self.folder / "profiles.yaml"),
@@ -113,7 +114,7 @@ class Lab:
             "KINO_S3_ADDRESSING": "path",
             "KINO_S3_CREDENTIALS_PATH": str(self.folder),
             "KINO_WORKSPACE": str(self.folder / "workspace"),
-            "MLFLOW_TRACKING_URI": f"http://{mlflow}",
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self._mlflow_port}",
             "OMP_NUM_THREADS": "1",
         }
 
@@ -123,6 +124,20 @@ class Lab:
             installed.kubectl("get", "service", service, "-n", self.namespace, "-o", "json")
         )["spec"]
         return f"{found['clusterIP']}:{found['ports'][0]['port']}"
+
+    @contextmanager
+    def forwarding(self) -> Iterator[None]:
+        """Reach MLflow as its users do: it answers to its own names and this machine's alone."""
+        service = f"service/{self.release.name}-kinetoscope-mlflow"
+        command = ["kubectl", "-n", self.namespace, "port-forward", service]
+        process = subprocess.Popen(
+            [*command, f"{self._mlflow_port}:5000"], stdout=subprocess.DEVNULL
+        )
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
 
     def settle(self) -> None:
         """Write what a user's machine has: keys, a profile, videos."""
