@@ -40,8 +40,8 @@ ASCII_PTH := import pathlib, sys; path = pathlib.Path(sys.argv[1]); data = path.
 # An environment of the wheel and its base dependencies alone.
 BARE := build/bare
 
-.PHONY: help setup setup-colossalai demo test test-deploy test-long test-cluster test-kubeflow coverage parity wheel test-wheel \
-	lint check bench images manifests lock clean
+.PHONY: help setup setup-colossalai demo test test-deploy test-long test-cluster test-cluster-long test-kubeflow \
+	coverage parity wheel test-wheel lint check bench images manifests lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "%-18s%s\n", $$1, $$2}'

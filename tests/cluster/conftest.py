@@ -124,8 +124,7 @@ def kubeflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     trainer = installed.given("KINO_TEST_TRAINER_TAG", "an image with packages: tasks mount none")
     try:
         lab.install(trainer)
-        with environment({"KUBECONFIG": os.environ["KUBECONFIG"]}):
-            lab.settle()
+        lab.settle()
         with lab.forwarding():
             yield lab
     finally:

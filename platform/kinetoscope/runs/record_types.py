@@ -12,7 +12,7 @@ from kinetoscope.steps.contract import STEPS, VideosInput
 from kinetoscope.steps.process_identity import ProcessIdentity
 
 BEGIN, FINISH = "begin_run", "finish_run"
-"""Name of the pipeline's first task, which is no step."""
+"""Names of the pipeline's first task and of its exit handler, which are no steps."""
 
 RunState = Literal["running", "succeeded", "failed", "stopped", "interrupted"]
 

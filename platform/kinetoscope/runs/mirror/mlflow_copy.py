@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kinetoscope.core.settings import tracking_uri, workspace
 from kinetoscope.runs.mirror.rows import read_on, rows_of_attempts
@@ -99,6 +100,11 @@ class MlflowCopy:
         record = self._complete.get(name)
         return record is not None and record.start == self._start.number
 
+    @cached_property
+    def _params(self) -> dict[str, Any]:
+        """The run's config, read once."""
+        return self._run.config.to_json()
+
     def _look(self) -> None:
         """Find the run in MLflow; its steps are found when it is their turn."""
         if self._tracker is None:
@@ -114,7 +120,7 @@ class MlflowCopy:
                 f"{_TAG}/code-version": record.code_version,
                 f"{_TAG}/run-key": f"{RUNS}/{self._run.run_id}",
             },
-            params=self._run.config.to_json(),
+            params=self._params,
             status=None,
         )
         self._looked_at = time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kinetoscope.config.run import RunConfig
 from kinetoscope.core.errors import (
     DivergedError,
     ExitCode,
@@ -25,7 +24,7 @@ from kinetoscope.runs.records import Run
 from kinetoscope.runs.report import finish_start
 from kinetoscope.runs.starts.start import RunStart
 from kinetoscope.runs.starts.words import keeping_words
-from kinetoscope.runs.steps import planned_step
+from kinetoscope.runs.steps import RunStep, planned_step
 from kinetoscope.runs.tasks.beating import beating
 from kinetoscope.runs.tasks.of_job import is_reopened, run_of_job, start_of_job
 from kinetoscope.runs.view import step_results
@@ -80,21 +79,22 @@ def _run(run: Run, start: RunStart, name: str, inputs: dict[str, str] | None) ->
     if start.stop_requested():
         raise PreemptedError(f"run {run.run_id} was stopped before step {name}")
     _check_may_help(start, name)
-    inputs = _upstream(run, config, name) if inputs is None else inputs
+    step = planned_step(config, name)
+    inputs = _upstream(run, step) if inputs is None else inputs
     spec = pinned_spec(run, start, config, name, inputs)
-    result = execute(spec, choose_launcher(config, planned_step(config, name)))
+    result = execute(spec, choose_launcher(config, step))
     if not inputs:
         check_plans(config, result)
     return spec.uri
 
 
-def _upstream(run: Run, config: RunConfig, name: str) -> dict[str, str]:
+def _upstream(run: Run, step: RunStep) -> dict[str, str]:
     """Return the URIs of the steps that a step goes on from, by input name: all are done."""
     found = {}
-    for key, upstream in planned_step(config, name).inputs.items():
+    for key, upstream in step.inputs.items():
         record = run.step(upstream)
         if record is None:
-            raise KinetoscopeError(f"step {upstream} comes before {name}, and was not begun")
+            raise KinetoscopeError(f"step {upstream} comes before {step.name}, and was not begun")
         found[key] = run.step_uri(record)
     return found
 
