@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 import installed
 import pytest
+from secrets_told import places_in, words_of_secret
 from tiny.cluster_faults import (
     at_moments,
     delete_a_pod,
@@ -238,9 +238,9 @@ def _let_go(cluster: Cluster, run: ClusterRun, *, seconds: float) -> None:
 
 def _places_of_secrets(run: ClusterRun) -> list[str]:
     """Return where the store's keys stand that have no business there, plain or in base64."""
-    key = installed.given("KINO_TEST_S3_SECRET_KEY", "the secret key of the store")
-    words = [key, base64.b64encode(key.encode()).decode()]
-    assert words[1] in installed.kubectl("get", "secrets", "-n", run.namespace, "-o", "json")
+    assert words_of_secret()[1] in installed.kubectl(
+        "get", "secrets", "-n", run.namespace, "-o", "json"
+    )
     kinds = "pods,jobs,trainjobs,trainingruntimes,jobsets,configmaps,events,serviceaccounts"
     texts = {kinds: installed.kubectl("get", kinds, "-n", run.namespace, "-o", "json")}
     options = ("-n", run.namespace, "--all-containers", "--prefix", "-l", "test=launcher")
@@ -251,4 +251,4 @@ def _places_of_secrets(run: ClusterRun) -> list[str]:
             for stat in store.list()
             if stat.key.endswith((".json", ".jsonl", ".log"))
         }
-    return [place for place, text in texts.items() if any(word in text for word in words)]
+    return places_in(texts.items())

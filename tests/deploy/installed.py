@@ -80,12 +80,24 @@ def items(kind: str, namespace: str) -> list[dict[str, Any]]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 180) -> None:
-    """Wait for a condition of the cluster; fails, naming it, when it does not come."""
-    deadline = time.monotonic() + seconds
+def wait_until(
+    condition: Callable[[], object],
+    what: str,
+    *,
+    seconds: float = 180,
+    pause_seconds: float = 1,
+    told: Callable[[], str] = str,
+) -> float:
+    """Wait for a condition of the cluster; return after how many seconds it came.
+
+    Where it does not come, fails with its name and what is told then.
+    """
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"{seconds:.0f} s were not enough for {what}"
-        time.sleep(1)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"{seconds:g} s were not enough for {what}\n{told()}"
+        time.sleep(pause_seconds)
+    return time.monotonic() - began
 
 
 def make_namespace(prefix: str) -> str:

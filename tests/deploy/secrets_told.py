@@ -12,18 +12,28 @@ import installed
 from kinetoscope.storage.open import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tiny.kubeflow import Lab, Submitted
 
 _KINDS = "pods,workflows,trainjobs,trainingruntimes,jobsets,configmaps,events,services,deployments"
 
 
+def words_of_secret() -> list[str]:
+    """Return the store's secret key, plain and in base64."""
+    key = installed.given("KINO_TEST_S3_SECRET_KEY", "the secret key of the store")
+    return [key, base64.b64encode(key.encode()).decode()]
+
+
+def places_in(texts: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the names of the texts in which the secret key stands."""
+    words = words_of_secret()
+    return [name for name, text in texts if any(word in text for word in words)]
+
+
 def places_of_secret(lab: Lab, submitted: Submitted) -> list[str]:
     """Return every place but its Secret where the store's secret key stands, plain or base64."""
-    key = os.environ["KINO_TEST_S3_SECRET_KEY"]
-    told = {key, base64.b64encode(key.encode()).decode()}
-    return [name for name, text in _texts(lab, submitted) if any(word in text for word in told)]
+    return places_in(_texts(lab, submitted))
 
 
 def _texts(lab: Lab, submitted: Submitted) -> Iterator[tuple[str, str]]:

@@ -81,20 +81,29 @@ class Outer:
     @classmethod
     def of(cls, release: installed.Release, folder: Path) -> Outer:
         """Write what is needed into a folder, and name it by variables."""
-        what = "the endpoint of KINO_TEST_S3_ENDPOINT as this machine reaches it"
-        for name, variable in (("access_key", "ACCESS"), ("secret_key", "SECRET")):
-            (folder / name).write_text(installed.given(f"KINO_TEST_S3_{variable}_KEY", what))
-        bucket = installed.given("KINO_TEST_S3_BUCKET", what)
-        variables = {
-            "KINO_STORE_URI": f"s3://{bucket}/{release.namespace}",
-            "KINO_S3_ENDPOINT": installed.given("KINO_TEST_S3_OUTER_ENDPOINT", what),
-            "KINO_S3_ADDRESSING": "path",
-            "KINO_S3_CREDENTIALS_PATH": str(folder),
-            "KINO_WORKSPACE": str(folder / "workspace"),
-            # As the wheel in the image has it: identity has no digests of sources.
-            "KINO_CACHE_SOURCES": "0",
-        }
+        variables = outer_variables(release.namespace, folder)
+        # As the wheel in the image has it: identity has no digests of sources.
+        variables["KINO_CACHE_SOURCES"] = "0"
         return cls(release.namespace, variables)
+
+
+def outer_variables(prefix: str, folder: Path) -> dict[str, str]:
+    """Write the store's keys into a folder; return what a user's environment says of the store.
+
+    Args:
+        prefix: of the release in the bucket.
+        folder: also for the workspace.
+    """
+    what = "the endpoint of KINO_TEST_S3_ENDPOINT as this machine reaches it"
+    for name, variable in (("access_key", "ACCESS"), ("secret_key", "SECRET")):
+        (folder / name).write_text(installed.given(f"KINO_TEST_S3_{variable}_KEY", what))
+    return {
+        "KINO_STORE_URI": f"s3://{installed.given('KINO_TEST_S3_BUCKET', what)}/{prefix}",
+        "KINO_S3_ENDPOINT": installed.given("KINO_TEST_S3_OUTER_ENDPOINT", what),
+        "KINO_S3_ADDRESSING": "path",
+        "KINO_S3_CREDENTIALS_PATH": str(folder),
+        "KINO_WORKSPACE": str(folder / "workspace"),
+    }
 
 
 class ClusterRun:
@@ -159,10 +168,7 @@ class ClusterRun:
 
     def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = _SECONDS) -> None:
         """Wait until something has happened; tell all that is known where it does not."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s\n{self.told()}"
-            time.sleep(0.3)
+        installed.wait_until(condition, what, seconds=seconds, pause_seconds=0.3, told=self.told)
 
     def wait_for_checkpoint(self, step: int) -> None:
         """Wait until a checkpoint of a step, or a later one, is saved."""

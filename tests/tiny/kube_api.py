@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -108,6 +110,23 @@ def serve(api: Api) -> ThreadingHTTPServer:
             """Quiet."""
 
     return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+
+@contextmanager
+def serving(api: Api, folder: Path) -> Iterator[Cluster]:
+    """Serve an API for a while; yields the cluster that it is of.
+
+    Args:
+        api: that answers.
+        folder: for a token.
+    """
+    server = serve(api)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield connect_to(server.server_port, folder)
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def connect_to(port: int, folder: Path, who: str = "hunter2") -> Cluster:

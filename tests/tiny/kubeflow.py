@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from uuid import uuid4
 
 import installed
 import yaml
+from tiny.cluster_run import outer_variables
 from tiny.mlflow_server import free_port
 
 from kinetoscope.core.ids import run_id_of
@@ -76,6 +76,8 @@ class Lab:
         self.videos = folder / "videos"
         # Of each test process its own: they may be at work at once.
         self.release = installed.Release(f"kino-{uuid4().hex[:6]}", namespace)
+        self.variables: dict[str, str] = {}
+        """What the user's environment says."""
         self._address = ""
         self._mlflow_port = free_port()
 
@@ -102,22 +104,6 @@ class Lab:
             }
         )
 
-    @property
-    def variables(self) -> dict[str, str]:
-        """What the user's environment says."""
-        bucket = installed.given("KINO_TEST_S3_BUCKET", "a bucket that pods reach")
-        return {
-            "KINO_ON": "cluster",
-            "KINO_PROFILES": str(self.folder / "profiles.yaml"),
-            "KINO_STORE_URI": f"s3://{bucket}/{self.release.name}",
-            "KINO_S3_ENDPOINT": installed.given("KINO_TEST_S3_OUTER_ENDPOINT", "as seen here"),
-            "KINO_S3_ADDRESSING": "path",
-            "KINO_S3_CREDENTIALS_PATH": str(self.folder),
-            "KINO_WORKSPACE": str(self.folder / "workspace"),
-            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self._mlflow_port}",
-            "OMP_NUM_THREADS": "1",
-        }
-
     def address(self, service: str) -> str:
         """Return address and port of a Service."""
         found = json.loads(
@@ -141,10 +127,12 @@ class Lab:
 
     def settle(self) -> None:
         """Write what a user's machine has: keys, a profile, videos."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name, variable in (("access_key", "ACCESS"), ("secret_key", "SECRET")):
-            key = installed.given(f"KINO_TEST_S3_{variable}_KEY", "the keys of the store")
-            (self.folder / name).write_text(key)
+        self.variables = outer_variables(self.release.name, self.folder) | {
+            "KINO_ON": "cluster",
+            "KINO_PROFILES": str(self.folder / "profiles.yaml"),
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self._mlflow_port}",
+            "OMP_NUM_THREADS": "1",
+        }
         self._address = self.address("ml-pipeline")
         where = ("--namespace", self.namespace, "--release", self.release.name)
         self.kino("config", "profiles", "add", "lab", *where, "--kubeconfig", _kubeconfig())
@@ -205,12 +193,7 @@ class Lab:
 
     def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = _SECONDS) -> float:
         """Wait until something has happened; return after how many seconds."""
-        began = time.monotonic()
-        while not condition():
-            waited = time.monotonic() - began
-            assert waited < seconds, f"{what}: not within {seconds:g} s\n{self.told()}"
-            time.sleep(1)
-        return time.monotonic() - began
+        return installed.wait_until(condition, what, seconds=seconds, told=self.told)
 
     def wait_for_steps(self, run: str, num_steps: int) -> None:
         """Wait until a run's first stage has trained so many steps."""
@@ -237,7 +220,7 @@ class Lab:
         """Return the training pods of a run that have not ended."""
         return [
             pod
-            for pod in installed.items("pods", self.namespace)
+            for pod in self.pods()
             if pod["metadata"]["labels"].get("kinetoscope.dev/run") == run
             and pod["status"].get("phase") not in _PERMANENT
         ]
@@ -245,9 +228,7 @@ class Lab:
     def task_pods(self, job: str) -> list[Json]:
         """Return the pods of a run of Kubeflow, those that have ended among them."""
         return [
-            pod
-            for pod in installed.items("pods", self.namespace)
-            if pod["metadata"]["labels"].get("pipeline/runid") == job
+            pod for pod in self.pods() if pod["metadata"]["labels"].get("pipeline/runid") == job
         ]
 
     def train_jobs(self, run: str) -> list[Json]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +17,8 @@ def api() -> Api:
 
 @pytest.fixture
 def cluster(api: Api, tmp_path: Path) -> Iterator[Cluster]:
-    server = kube_api.serve(api)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield kube_api.connect_to(server.server_port, tmp_path)
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with kube_api.serving(api, tmp_path) as cluster:
+        yield cluster
 
 
 @pytest.fixture

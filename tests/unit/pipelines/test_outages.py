@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tiny.kube_api import Answer, Api, connect_to, serve, status
+from tiny.kube_api import Answer, Api, serving, status
 
 from kinetoscope.cli import submitting
 from kinetoscope.core.errors import CorruptError, StorageError
@@ -31,11 +30,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
 
 @pytest.fixture
 def pipelines(api: Api, tmp_path: Path) -> Iterator[PipelinesApi]:
-    server = serve(api)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield PipelinesApi(connect_to(server.server_port, tmp_path))
-    server.shutdown()
-    server.server_close()
+    with serving(api, tmp_path) as cluster:
+        yield PipelinesApi(cluster)
 
 
 def answers(api: Api, method: str, path: str, *given: Answer) -> None:

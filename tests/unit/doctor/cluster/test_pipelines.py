@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,14 +98,8 @@ def _bind(api: Api, *names: str) -> None:
 
 @pytest.fixture
 def context(api: Api, tmp_path: Path) -> Iterator[Context]:
-    server = kube_api.serve(api)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    cluster = kube_api.connect_to(server.server_port, tmp_path)
-    yield Context(cluster, Options(), lambda _: None)
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with kube_api.serving(api, tmp_path) as cluster:
+        yield Context(cluster, Options(), lambda _: None)
 
 
 def _found(context: Context) -> dict[str, Finding]:
