@@ -24,7 +24,8 @@ MODELS = {"checkpoints", "diffusion", "models.text", "models.weights"}
 TRANSFORMER = MODELS | {"models.layers", "models.stdit", "models.weights.open_sora"}
 ROOMS = {
     "prepare_data": BASE
-    | {"data", "data.prepare", "data.prepare.scorers", "data.sources", "data.text"},
+    | {"data", "data.captions", "data.prepare", "data.prepare.scorers", "data.sources"}
+    | {"data.text"},
     # Weights of others (layouts) only where a stage can start from them.
     "train_spatial_vae": TRAINING | VAE | {"models.vae.adversarial", "training.vae"},
     "train_vae_1": TRAINING

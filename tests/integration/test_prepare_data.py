@@ -19,7 +19,7 @@ from tiny.steps import start_supervisor, step_spec
 
 from kinetoscope.core.errors import DataError, ExitCode, PreemptedError
 from kinetoscope.data.clip_table import ClipTable, read_clip_table
-from kinetoscope.data.config import FiltersConfig, PrepareDataConfig, SynthConfig
+from kinetoscope.data.config import CaptionsConfig, FiltersConfig, PrepareDataConfig, SynthConfig
 from kinetoscope.data.prepare.prepare import Hooks, Prepared, Source, prepare
 from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.data.sources.place import open_place, place_name, with_versions
@@ -220,6 +220,43 @@ def test_a_copy_of_a_file_is_dropped(synthetic: Path, tmp_path: Path) -> None:
     prepared = run(synthetic, tmp_path / "out")
     assert prepared.dropped == {"exact_duplicate": 1}
     assert "copy.mp4" not in table(tmp_path / "out").video
+
+
+def test_of_copies_the_one_with_a_caption_is_kept(synthetic: Path, tmp_path: Path) -> None:
+    shutil.copy(synthetic / "clip-00003.mp4", synthetic / "a-copy.mp4")
+    run(synthetic, tmp_path / "out")
+    with (synthetic / "captions.csv").open(newline="") as file:
+        captions = {row["path"]: row["text"] for row in csv.DictReader(file)}
+    kept = {row.video: row.caption for row in table(tmp_path / "out")}
+    assert "a-copy.mp4" not in kept
+    assert kept["clip-00003.mp4"] == captions["clip-00003.mp4"]
+
+
+def test_what_lists_gave_is_told_and_a_foreign_one_ends_nothing(
+    synthetic: Path, tmp_path: Path
+) -> None:
+    with (synthetic / "captions.csv").open("a") as file:
+        file.write("gone.mp4,nobody\n")
+    (synthetic / "<b>.csv").write_bytes(b"caf\xe9\xff")
+    prepared = run(synthetic, tmp_path / "out")
+    foreign, own = prepared.captions["lists"]
+    assert "not UTF-8" in foreign["why_not"]
+    assert (own["num_rows"], own["num_matched"]) == (31, 30)
+    assert own["examples"] == {"no such video, or several": ["line 32: gone.mp4"]}
+    page = (tmp_path / "out" / "outputs" / "report" / "report.html").read_text()
+    assert "30 of 31" in page
+    assert "&lt;b&gt;.csv" in page
+    assert "(captions.csv:" in page
+
+
+def test_lists_that_match_hardly_a_video_end_the_step(synthetic: Path, tmp_path: Path) -> None:
+    rows = (synthetic / "captions.csv").read_text().replace("clip-000", "scene-000")
+    (synthetic / "captions.csv").write_text(rows)
+    with pytest.raises(DataError, match=r"0 of 30 videos.*captions\.csv: 0 of 30 rows matched"):
+        run(synthetic, tmp_path / "out")
+    passing = CaptionsConfig(min_matched=0)
+    run(synthetic, tmp_path / "out", IN_PROCESS.model_copy(update={"captions": passing}))
+    assert set(table(tmp_path / "out").caption) >= {"clip 00003"}
 
 
 def test_no_usable_clip_says_what_was_dropped_and_why(synthetic: Path, tmp_path: Path) -> None:

@@ -62,9 +62,11 @@ class ScenesConfig(Config):
 
 
 class CaptionsConfig(Config):
-    """Where captions come from when no sidecar file has one."""
+    """The captions that lie beside the videos, and what stands in where there is none."""
 
     missing: Literal["filename", "drop", "empty"] = "filename"
+    min_matched: float = Field(default=0.5, ge=0, le=1)
+    """Least share of the videos that must have a caption where there are lists of captions."""
     clean: bool = False
     """Clean captions, and later prompts, of links, markup and advertising, in lower case
     (``data/text/cleaning.py``). A caption of which nothing is left is missing."""

@@ -15,7 +15,7 @@ from kinetoscope.training.vae.config import TrainSpatialVAEConfig, TrainVAEConfi
 # By component: the module that its ranks run, and the revision of its results, which is raised when
 # the same config and inputs give others than in the version before.
 _WORKERS = {
-    "prepare_data": ("kinetoscope.data.prepare.step", 2),
+    "prepare_data": ("kinetoscope.data.prepare.step", 3),
     "train_spatial_vae": ("kinetoscope.training.vae.train_spatial_vae", 1),
     "train_vae": ("kinetoscope.training.vae.train_vae", 1),
     "evaluate_vae": ("kinetoscope.evaluation.evaluate_vae", 1),

@@ -18,10 +18,11 @@ from typing import Any
 
 from kinetoscope.core.errors import DataError
 from kinetoscope.core.hashing import digest_bytes
+from kinetoscope.core.units import MIB
+from kinetoscope.data.captions.gather import gather_captions
 from kinetoscope.data.clip_table import write_clip_table
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.prepare.analysis import VideoAnalysis
-from kinetoscope.data.prepare.captions import read_captions
 from kinetoscope.data.prepare.examine import Examined, Examiner
 from kinetoscope.data.prepare.fetching import check_room, fetch
 from kinetoscope.data.prepare.report import QuarantineRow, ReportData, render_report
@@ -42,6 +43,7 @@ QUARANTINE_KEY = "outputs/quarantine/quarantine.jsonl"
 OUTPUT_FOLDERS = frozenset({"outputs", "parts"})
 
 _NUM_SIDECAR_THREADS = 8
+_MOST_SIDECAR_BYTES = 512 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Prepared:
         dropped: clips dropped, by reason.
         quarantine: files not used.
         num_left_out: folders that Kinetoscope made, not looked into.
+        captions: where they came from, and what was passed over (``captions.found``).
     """
 
     videos_digest: str
@@ -99,6 +102,7 @@ class Prepared:
     dropped: dict[str, int]
     quarantine: list[QuarantineRow] = field(default_factory=list)
     num_left_out: int = 0
+    captions: dict[str, Any] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """Return the counts under their metric names."""
@@ -145,8 +149,10 @@ def prepare(
     hooks = hooks or Hooks()
     check_room(place, listing, config, scratch)
     scratch.mkdir(parents=True, exist_ok=True)
-    contents = _sidecars(source, scratch)
-    captions = read_captions(listing, contents)
+    listing = _without_large_sidecars(listing)
+    contents = _sidecars(place, listing, scratch)
+    captions = gather_captions(listing, contents, place.uri)
+    captions.require(config.captions.min_matched, place.uri)
     examiner = Examiner(place, store, config, scratch, hooks.progress, hooks.stop_requested)
     found = examiner.examine([video for video in listing.videos if not video.refused])
     quarantine = list(_quarantine(listing, found))
@@ -161,6 +167,8 @@ def prepare(
         dropped=dict(sorted(selection.dropped.items())),
         quarantine=quarantine,
         num_left_out=listing.num_left_out,
+        captions=captions.to_json(),
+        origins={clip.clip_id: clip.caption.origin for clip in selection.candidates},
     )
     _write(store, report, found)
     return _prepared(report, _content_digest(listing, found, contents))
@@ -176,6 +184,7 @@ def _prepared(report: ReportData, videos_digest: str) -> Prepared:
         dropped=report.dropped,
         quarantine=list(report.quarantine),
         num_left_out=report.num_left_out,
+        captions=report.captions,
     )
 
 
@@ -188,10 +197,22 @@ def _content_digest(listing: SourceListing, found: Examined, contents: dict[str,
     return SourceListing(tuple(files)).digest
 
 
-def _sidecars(source: Source, scratch: Path) -> dict[str, bytes]:
+def _without_large_sidecars(listing: SourceListing) -> SourceListing:
+    """Return the listing with the files refused that are too large for lists of captions."""
+    why = f"larger than {_MOST_SIDECAR_BYTES // MIB} MiB"
+    files = (
+        replace(file, refused=why)
+        if not file.is_video and file.size_bytes > _MOST_SIDECAR_BYTES
+        else file
+        for file in listing.files
+    )
+    return replace(listing, files=tuple(files))
+
+
+def _sidecars(place: VideoPlace, listing: SourceListing, scratch: Path) -> dict[str, bytes]:
     """Return the content of the files that may hold captions, by name."""
-    files = [file for file in source.listing.sidecars if not file.refused]
-    tasks = [partial(_content, source.place, file, scratch) for file in files]
+    files = [file for file in listing.sidecars if not file.refused]
+    tasks = [partial(_content, place, file, scratch) for file in files]
     contents = in_order(tasks, num_threads=_NUM_SIDECAR_THREADS) if tasks else []
     return {file.name: content for file, content in zip(files, contents, strict=True)}
 

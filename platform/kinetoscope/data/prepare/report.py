@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import markupsafe
@@ -35,7 +35,17 @@ svg text { font-size: 11px }
 <p>{{ num_videos }} videos, {{ rows|length }} clips kept ({{ num_train }} to train on,
 {{ rows|length - num_train }} held out) in {{ num_groups }} groups of near-duplicates.</p>
 {% if left_out %}<p class="note">{{ left_out }}.</p>
-{% endif %}<h2>Dropped clips</h2>
+{% endif %}<h2>Captions</h2>
+<p>{{ captions.with_caption }} of {{ captions.videos }} videos have one{% if captions.beside %},
+{{ captions.beside }} of them from files beside them{% endif %}.</p>
+{% if captions.lists %}<table><tr><th>file</th><th>rows matched</th><th>passed over</th></tr>
+{% for list in captions.lists %}<tr><td>{{ list.file }}</td>
+{% if list.why_not %}<td></td><td>{{ list.why_not }}</td>{% else %}
+<td>{{ list.num_matched }} of {{ list.num_rows }} ({{ list.layout }})</td>
+<td>{% for reason, count in list.passed_over.items() %}{{ count }}: {{ reason }}
+(e.g. {{ list.examples[reason]|join(", ") }})<br>{% endfor %}</td>{% endif %}</tr>
+{% endfor %}</table>{% endif %}
+<h2>Dropped clips</h2>
 {% if dropped %}<table><tr><th>reason</th><th>clips</th></tr>
 {% for reason, count in dropped %}<tr><td>{{ reason }}</td><td class="n">{{ count }}</td></tr>
 {% endfor %}</table>{% else %}<p>None.</p>{% endif %}
@@ -50,7 +60,8 @@ svg text { font-size: 11px }
 <h2>Samples</h2>
 <div class="row">{% for row, image in samples %}<figure>
 <img alt="" src="data:image/jpeg;base64,{{ image }}">
-<figcaption>{{ row.text or "(no caption)" }}<br>{{ row.split }}, {{ row.num_frames }} frames of
+<figcaption>{{ row.text or "(no caption)" }}<br>({{ origins[row.clip_id] }})<br>
+{{ row.split }}, {{ row.num_frames }} frames of
 {{ row.width }}x{{ row.height }}, motion {{ "%.2f"|format(row.motion_score) }}, quality
 {{ "%.2f"|format(row.quality_score) }}</figcaption></figure>{% endfor %}</div>
 </body></html>
@@ -77,6 +88,8 @@ class ReportData:
         dropped: clips dropped, by reason.
         quarantine: files not used.
         num_left_out: folders that Kinetoscope made, not looked into.
+        captions: where they came from (``captions.found``).
+        origins: of each clip's caption, by clip id.
     """
 
     num_videos: int
@@ -84,6 +97,8 @@ class ReportData:
     thumbnails: dict[str, str]
     dropped: dict[str, int]
     quarantine: Sequence[QuarantineRow]
+    captions: dict[str, Any]
+    origins: dict[str, str]
     num_left_out: int = 0
 
 
@@ -97,6 +112,8 @@ def render_report(data: ReportData) -> str:
     return environment.from_string(_TEMPLATE).render(
         num_videos=data.num_videos,
         left_out=told_left_out(data.num_left_out) if data.num_left_out else "",
+        captions=data.captions,
+        origins=data.origins,
         rows=rows,
         num_train=sum(row.split == "train" for row in rows),
         num_groups=len({row.group for row in rows}),

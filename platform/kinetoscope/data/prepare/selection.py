@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kinetoscope.data.captions.fallback import caption_for
 from kinetoscope.data.clip_table import ClipRow
 from kinetoscope.data.conditioning import condition_text
-from kinetoscope.data.prepare.captions import caption_for
 from kinetoscope.data.prepare.filters import drop_reason
 from kinetoscope.data.prepare.near_duplicates import group_clips, normalize
 from kinetoscope.data.prepare.split import split_groups
@@ -19,6 +19,8 @@ from kinetoscope.data.prepare.split import split_groups
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kinetoscope.data.captions.found import Captions
+    from kinetoscope.data.captions.rows import Caption
     from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.data.prepare.analysis import SceneAnalysis, VideoAnalysis
     from kinetoscope.data.prepare.examine import Examined
@@ -32,7 +34,7 @@ class Candidate:
     clip_id: str
     source: SourceFile
     digest: str
-    caption: str
+    caption: Caption
     video: VideoAnalysis
     scene: SceneAnalysis
 
@@ -74,7 +76,7 @@ class Selection:
                 fps=clip.video.fps,
                 height=clip.video.height,
                 width=clip.video.width,
-                caption=clip.caption,
+                caption=clip.caption.text,
                 text=_text(clip, config),
                 motion_score=clip.scene.motion,
                 quality_score=clip.scene.quality,
@@ -89,7 +91,7 @@ class Selection:
 def select_clips(
     videos: Sequence[SourceFile],
     found: Examined,
-    captions: dict[str, str],
+    captions: Captions,
     config: PrepareDataConfig,
 ) -> Selection:
     """Choose the clips that pass the filters.
@@ -97,19 +99,16 @@ def select_clips(
     Args:
         videos: of the place, sorted by name.
         found: what they are; quarantined videos have no clips.
-        captions: from sidecar files, by the video's name.
+        captions: of the videos.
         config: of the step.
     """
     selection = Selection()
-    seen: set[str] = set()
-    for source in videos:
-        video = None if source.refused else found.verdict(source)
-        if video is None or video.reason is not None:
-            continue
+    usable = [v for v in videos if not v.refused and found.verdict(v).reason is None]
+    taken = _one_of_each(usable, found, captions)
+    for source in usable:
+        video, digest = found.verdict(source), found.digests[source.name]
         caption = caption_for(source.name, captions, config.captions)
-        digest = found.digests[source.name]
-        repeated = digest in seen
-        seen.add(digest)
+        repeated = taken[digest] != source.name
         for scene in video.scenes:
             reason = drop_reason(video, scene, config.filters)
             if repeated or caption is None or reason is not None:
@@ -121,8 +120,21 @@ def select_clips(
     return selection
 
 
+def _one_of_each(
+    videos: Sequence[SourceFile], found: Examined, captions: Captions
+) -> dict[str, str]:
+    """Return which video of each content is used: the first with a caption, or else the first."""
+    taken: dict[str, str] = {}
+    for video in videos:
+        digest = found.digests[video.name]
+        held = taken.setdefault(digest, video.name)
+        if held not in captions.by_video and video.name in captions.by_video:
+            taken[digest] = video.name
+    return taken
+
+
 def _text(clip: Candidate, config: PrepareDataConfig) -> str:
     scores = {"motion": clip.scene.motion, "quality": clip.scene.quality}
     if not config.conditioning:
-        return clip.caption
-    return condition_text(clip.caption, {name: scores[name] for name in config.conditioning})
+        return clip.caption.text
+    return condition_text(clip.caption.text, {name: scores[name] for name in config.conditioning})

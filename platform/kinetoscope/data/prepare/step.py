@@ -45,6 +45,7 @@ def main(ctx: StepContext) -> Outputs | None:
             "dropped": prepared.dropped,
             "quarantine": [asdict(row) for row in prepared.quarantine],
             "left_out": prepared.num_left_out,
+            "captions": prepared.captions,
         },
     )
 

@@ -17,7 +17,7 @@ from kinetoscope.core.errors import CorruptError, DataError
 from kinetoscope.core.hashing import canonical_json, digest_bytes
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
-SIDECAR_SUFFIXES = frozenset({".csv", ".jsonl", ".txt"})
+SIDECAR_SUFFIXES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".txt", ".caption"})
 SUFFIXES = VIDEO_SUFFIXES | SIDECAR_SUFFIXES
 
 _DIGEST = "sha256:"

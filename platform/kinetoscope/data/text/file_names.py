@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_SEPARATORS = re.compile(r"[^\w.,=+-]+")
+# Letters, the marks on them (the vowels of Indic scripts and of Thai are such), digits.
+_OF_WORDS = frozenset("LMN")
+# They join or part letters within a word.
+_JOINERS = "\u200c\u200d"
+_KEPT = frozenset("_.,=+-")
+_OTHERS = re.compile("\0+")
 _MOST_BYTES = 120
 _DEFAULT = "sample"
 
@@ -30,6 +35,13 @@ def clip_name(
 
 
 def _file_safe(text: str) -> str:
-    safe = _SEPARATORS.sub("-", unicodedata.normalize("NFC", text)).strip("-.")
+    normal = unicodedata.normalize("NFC", text)
+    marked = "".join(c if c in _KEPT or is_of_word(c) else "\0" for c in normal)
+    safe = _OTHERS.sub("-", marked).strip("-.")
     cut = safe.encode()[:_MOST_BYTES].decode(errors="ignore").rstrip("-.")
     return cut or _DEFAULT
+
+
+def is_of_word(character: str) -> bool:
+    """Tell whether a character is a part of a word, in any script."""
+    return character in _JOINERS or unicodedata.category(character)[0] in _OF_WORDS

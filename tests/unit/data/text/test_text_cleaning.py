@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kinetoscope.data.captions.fallback import caption_for
+from kinetoscope.data.captions.found import Captions
+from kinetoscope.data.captions.rows import Caption
 from kinetoscope.data.config import CaptionsConfig
-from kinetoscope.data.prepare.captions import caption_for
 from kinetoscope.data.text.cleaning import clean_caption
 
 GOLDEN = Path(__file__).parents[3] / "golden/reference/text_cleaning.json"
@@ -80,10 +82,11 @@ def test_captions_of_the_demo_are_not_changed_by_cleaning() -> None:
 
 
 def test_captions_are_cleaned_on_request_and_empty_ones_are_missing() -> None:
-    captions = {"a_cat.mp4": "A <b>Cat</b> @joe", "dog.mp4": "https://www.dogs.com"}
+    given = {"a_cat.mp4": "A <b>Cat</b> @joe", "dog.mp4": "https://www.dogs.com"}
+    captions = Captions({name: Caption(text, "c.csv:2") for name, text in given.items()})
     raw, clean = CaptionsConfig(missing="drop"), CaptionsConfig(missing="drop", clean=True)
-    assert caption_for("a_cat.mp4", captions, raw) == "A <b>Cat</b> @joe"
-    assert caption_for("a_cat.mp4", captions, clean) == "a cat"
+    assert caption_for("a_cat.mp4", captions, raw) == Caption("A <b>Cat</b> @joe", "c.csv:2")
+    assert caption_for("a_cat.mp4", captions, clean) == Caption("a cat", "c.csv:2")
     assert caption_for("dog.mp4", captions, clean) is None
     named = CaptionsConfig(missing="filename", clean=True)
-    assert caption_for("My_Dog.mp4", {}, named) == "my dog"
+    assert caption_for("My_Dog.mp4", Captions(), named) == Caption("my dog", "file name")

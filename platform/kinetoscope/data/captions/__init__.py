@@ -1,0 +1,1 @@
+"""Captions from the files beside the videos."""

@@ -1,0 +1,208 @@
+"""Gathers the captions of a place's videos, and tells of every file where they came from.
+
+Captions come from a text file beside the video (``clip.txt``, ``clip.mp4.txt``), a JSON object
+beside it, lists (`tables`, `json_lists`), and two text files of which one names the videos and the
+other has their captions, line by line. A file beside the video wins over the lists; of two lists
+that name the same video, the one whose name sorts first.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from kinetoscope.data.captions.found import Captions, ListReport
+from kinetoscope.data.captions.json_lists import caption_in, read_json
+from kinetoscope.data.captions.rows import (
+    LIST_STEMS,
+    Caption,
+    NotAListError,
+    ParsedList,
+    PassedOver,
+    Row,
+)
+from kinetoscope.data.captions.tables import read_table
+from kinetoscope.data.captions.video_names import VideoNames
+from kinetoscope.data.sources.listing import SourceFile, SourceListing, suffix_of
+
+_JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
+_VIDEOS_STEM = re.compile(r"videos?(_?(list|paths?|files?))?", re.IGNORECASE)
+_TEXTS_STEM = re.compile(r"(video_?)?(prompts?|captions?|texts?)", re.IGNORECASE)
+_BEHIND = (".txt", ".json", ".caption")
+
+
+def gather_captions(
+    listing: SourceListing, contents: Mapping[str, bytes], place: str = ""
+) -> Captions:
+    """Return the captions of the videos.
+
+    Args:
+        listing: of the videos and of the files that may hold captions.
+        contents: of those files, by name, as far as they may be opened.
+        place: where they lie, in words; its folders tell two rows apart that end alike.
+    """
+    videos = [video.name for video in listing.videos if not video.refused]
+    gathering = _Gathering(VideoNames(videos, place), Captions(num_videos=len(videos)))
+    texts: dict[str, str] = {}
+    for sidecar in listing.sidecars:
+        if sidecar.name not in contents:
+            gathering.pass_over(sidecar, sidecar.refused or "it was not read", meant=True)
+            continue
+        try:
+            texts[sidecar.name] = _text(contents[sidecar.name])
+        except NotAListError as error:
+            gathering.pass_over(sidecar, error.why, meant=_is_meant(sidecar.name, error))
+    for name in list(texts):
+        if gathering.beside(name, texts[name]):
+            del texts[name]
+    for name, mate in _pairs(texts):
+        gathering.pair(name, texts.pop(name), mate, texts.pop(mate))
+    for name, text in texts.items():
+        gathering.read(name, text)
+    gathering.captions.lists.sort(key=lambda report: report.file)
+    return gathering.captions
+
+
+@dataclass(slots=True)
+class _Gathering:
+    names: VideoNames
+    captions: Captions
+
+    def pass_over(self, sidecar: SourceFile, why: str, *, meant: bool) -> None:
+        self.captions.lists.append(ListReport(sidecar.name, why_not=why, meant=meant))
+
+    def beside(self, name: str, text: str) -> bool:
+        """Take the caption of a file that belongs to one video; tell whether it does."""
+        stem, suffix = posixpath.splitext(name)
+        if suffix.lower() not in _BEHIND:
+            return False
+        caption = caption_in(text) if suffix.lower() == ".json" else text
+        videos = self.names.beside(stem)
+        if caption is None or not videos:
+            return False
+        for video in videos:
+            if caption := " ".join(caption.split()):
+                self.captions.by_video.setdefault(video, Caption(caption, name))
+                self.captions.num_beside += 1
+        return True
+
+    def pair(self, name: str, videos: str, mate: str, texts: str) -> None:
+        """Take captions from two files, line by line."""
+        paths, lines = videos.rstrip("\n").split("\n"), texts.rstrip("\n").split("\n")
+        if len(paths) != len(lines):
+            why = f"{name} has {len(paths)} lines and {mate} has {len(lines)}: none is taken"
+            self.captions.lists.append(ListReport(mate, why_not=why, meant=True))
+            return
+        parsed = ParsedList(f"lines, one for each line of {name}", named=True)
+        for number, (path, text) in enumerate(zip(paths, lines, strict=True), start=1):
+            parsed.rows.append(Row(number, path, text))
+        self._take(mate, posixpath.dirname(name), parsed)
+
+    def read(self, name: str, text: str) -> None:
+        """Take captions from a list; a file that is none is passed over."""
+        folder = posixpath.dirname(name)
+
+        def finds(path: str) -> bool:
+            return self.names.find(path, folder) is not None
+
+        is_json = suffix_of(name) in _JSON_SUFFIXES
+        try:
+            parsed = (read_json if is_json else read_table)(text, finds)
+        except NotAListError as error:
+            meant = _is_meant(name, error)
+            self.captions.lists.append(ListReport(name, why_not=error.why, meant=meant))
+            return
+        self._take(name, folder, parsed)
+
+    def _take(self, name: str, folder: str, parsed: ParsedList) -> None:
+        passed = parsed.passed_over
+        num_rows = len(parsed.rows) + passed.counts.total()
+        best: dict[str, tuple[int, Row]] = {}
+        for row in parsed.rows:
+            match = self.names.find(row.path, folder)
+            if match is None:
+                passed.add("no such video, or several", row.line, row.path)
+            elif not row.text.strip():
+                passed.add("no caption", row.line, row.path)
+            elif not _is_text(row.text):
+                passed.add("half a character (a lone surrogate)", row.line, row.path)
+            else:
+                _keep_closest(best, match.name, match.closeness, row, passed)
+        num_matched = 0
+        for video, (_, row) in best.items():
+            if video in self.captions.by_video:
+                origin = self.captions.by_video[video].origin
+                passed.add("its video has a caption from another file", row.line, origin)
+                continue
+            text = " ".join(row.text.split())
+            self.captions.by_video[video] = Caption(text, f"{name}:{row.line}")
+            num_matched += 1
+        self.captions.lists.append(
+            ListReport(
+                name,
+                layout=parsed.layout,
+                num_rows=num_rows,
+                num_matched=num_matched,
+                passed_over=dict(sorted(passed.counts.items())),
+                examples=passed.examples,
+                meant=True,
+            )
+        )
+
+
+def _keep_closest(
+    best: dict[str, tuple[int, Row]], video: str, closeness: int, row: Row, passed: PassedOver
+) -> None:
+    """Of two rows for one video, keep the one with the closer path, or else the first."""
+    if video not in best:
+        best[video] = (closeness, row)
+        return
+    kept_closeness, kept = best[video]
+    loser = row
+    if closeness > kept_closeness:
+        best[video], loser = (closeness, row), kept
+    same = " ".join(kept.text.split()) == " ".join(row.text.split())
+    reason = "the same again" if same else "another caption for a video that has one"
+    passed.add(reason, loser.line, loser.path)
+
+
+def _pairs(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the names of a file of videos and of one of captions in the same folder."""
+    folders: dict[str, dict[str, str]] = {}
+    for name in sorted(texts):
+        stem, suffix = posixpath.splitext(posixpath.basename(name))
+        kinds = {"videos": _VIDEOS_STEM, "texts": _TEXTS_STEM}
+        for kind, pattern in kinds.items():
+            if suffix.lower() == ".txt" and pattern.fullmatch(stem):
+                folders.setdefault(posixpath.dirname(name), {}).setdefault(kind, name)
+    for found in folders.values():
+        if len(found) == 2:  # noqa: PLR2004 (both kinds)
+            yield found["videos"], found["texts"]
+
+
+def _text(data: bytes) -> str:
+    """Decode a file with the line ends of Python's text files; UTF-8, or UTF-16 with its mark."""
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise NotAListError(
+            f"it is not UTF-8 (byte {error.start}): save it as UTF-8", damaged=True
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_meant(name: str, error: NotAListError) -> bool:
+    """Tell whether a file that can't be read as one was meant as a list of captions."""
+    stem = posixpath.splitext(posixpath.basename(name))[0]
+    return bool(LIST_STEMS.fullmatch(stem)) or (error.damaged and suffix_of(name) != ".txt")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""Finds the video that a row of a caption list means."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kinetoscope.data.sources.listing import VIDEO_SUFFIXES, suffix_of
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_DRIVE = re.compile(r"[A-Za-z]:/")
+# What a path relative to the list's own folder is worth; it beats any common end.
+_EXACT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A video that a path names.
+
+    Attributes:
+        name: of the video.
+        closeness: of the path to the video's own; the greater wins where two rows name one video.
+    """
+
+    name: str
+    closeness: int
+
+
+class VideoNames:
+    """The videos of a place, by what lists call them.
+
+    A path matches a video whose path ends as it does, or that ends as the video's does (another
+    root); capitals and the form of accented letters make no difference, and the suffix may be
+    missing. Where several videos match equally well, none does.
+
+    Args:
+        names: of the videos.
+        place: where they lie; its folders tell two rows apart that end alike.
+    """
+
+    def __init__(self, names: Iterable[str], place: str = "") -> None:
+        self._place = _parts(place)
+        self._names = frozenset(names)
+        self._by_base: dict[str, list[str]] = defaultdict(list)
+        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(self._names):
+            base = _folded(posixpath.basename(name))
+            self._by_base[base].append(name)
+            self._by_stem[posixpath.splitext(base)[0]].append(name)
+
+    def find(self, path: str, folder: str = "") -> Match | None:
+        """Return the video that a path means.
+
+        Args:
+            path: as a list has it: relative, absolute or a URI.
+            folder: of the list, below the place.
+        """
+        path = _plain(path)
+        if not path:
+            return None
+        for closeness, start in ((_EXACT + 1, folder), (_EXACT, "")):
+            name = posixpath.normpath(posixpath.join(start, path))
+            if name in self._names:
+                return Match(name, closeness)
+        rated = [
+            (closeness, name)
+            for name in self._candidates(path)
+            if (closeness := self._closeness(path, name))
+        ]
+        best = max((closeness for closeness, _ in rated), default=0)
+        names = [name for closeness, name in rated if closeness == best]
+        if len(names) > 1:
+            names = [n for n in names if posixpath.basename(n) == posixpath.basename(path)]
+        return Match(names[0], best) if len(names) == 1 else None
+
+    def beside(self, stem: str) -> list[str]:
+        """Return the videos that a file of this path, without its own suffix, belongs to."""
+        if suffix_of(stem) in VIDEO_SUFFIXES and stem in self._names:
+            return [stem]
+        found = self._by_stem.get(_folded(posixpath.basename(stem)), [])
+        folder = posixpath.dirname(stem)
+        mine = [name for name in found if posixpath.dirname(name) == folder]
+        same = [name for name in mine if posixpath.splitext(name)[0] == stem]
+        return same or mine
+
+    def _candidates(self, path: str) -> list[str]:
+        base = _folded(posixpath.basename(path))
+        if suffix_of(base) in VIDEO_SUFFIXES:
+            return self._by_base.get(base, [])
+        return self._by_stem.get(base, [])
+
+    def _closeness(self, path: str, name: str) -> int:
+        """Return how many folders are shared; 0 where neither path ends as the other."""
+        asked, has = _parts(path), _parts(name)
+        # The base name was compared already, with or without its suffix.
+        whole = self._place + has
+        common = 1
+        for mine, theirs in zip(reversed(whole[:-1]), reversed(asked[:-1]), strict=False):
+            if mine != theirs:
+                break
+            common += 1
+        return common if common >= min(len(asked), len(has)) else 0
+
+
+def _plain(path: str) -> str:
+    path = path.strip().strip("\"'").strip().replace("\\", "/")
+    if "\0" in path:
+        return ""
+    return _SCHEME.sub("/", path)
+
+
+def _parts(path: str) -> list[str]:
+    path = _DRIVE.sub("/", posixpath.normpath(_plain(path) or "."))
+    return [_folded(part) for part in path.split("/") if part not in ("", ".", "..")]
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
