@@ -15,6 +15,7 @@ from uuid import uuid4
 import av
 import numpy as np
 import pytest
+from tiny.ffmpeg import ffmpeg, picture
 from tiny.steps import start_supervisor, step_spec
 
 from kinetoscope.core.errors import DataError, ExitCode, PreemptedError
@@ -247,6 +248,18 @@ def test_what_lists_gave_is_told_and_a_foreign_one_ends_nothing(
     assert "30 of 31" in page
     assert "&lt;b&gt;.csv" in page
     assert "(captions.csv:" in page
+
+
+def test_a_phone_s_video_is_upright_and_the_report_says_so(synthetic: Path, tmp_path: Path) -> None:
+    source = picture(tmp_path / "wide.mp4", source="testsrc2=size=96x64:rate=12:duration=3")
+    ffmpeg("-display_rotation", "90", "-i", source, "-c", "copy", synthetic / "phone.mp4")
+    prepared = run(synthetic, tmp_path / "out")
+    assert prepared.shown == {"turned": 1}
+    clips = table(tmp_path / "out")
+    (row,) = [row for row in clips if row.video == "phone.mp4"]
+    assert (row.height, row.width, row.fps) == (96, 64, 12.0)
+    page = (tmp_path / "out" / "outputs" / "report" / "report.html").read_text()
+    assert "turned or mirrored, as players do" in page
 
 
 def test_lists_that_match_hardly_a_video_end_the_step(synthetic: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kinetoscope.data.video.files import Frames
+    from kinetoscope.data.video.display import Frames
 
 _CELL_PX = 96
 

@@ -13,7 +13,7 @@ from kinetoscope.storage.open import as_local
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kinetoscope.data.video.files import Frames
+    from kinetoscope.data.video.display import Frames
     from kinetoscope.evaluation.sample_plan import PlannedClip
     from kinetoscope.inference.pipeline import TextToVideo
     from kinetoscope.steps.worker import StepContext

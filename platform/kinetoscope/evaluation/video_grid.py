@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kinetoscope.data.video.files import Frames
+    from kinetoscope.data.video.display import Frames
 
 _GAP_PX = 2
 _GAP_LEVEL = 96

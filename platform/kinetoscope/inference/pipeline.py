@@ -36,7 +36,7 @@ from kinetoscope.models.text.encoders import build_text_encoder
 from kinetoscope.models.weights.load import load_model
 
 if TYPE_CHECKING:
-    from kinetoscope.data.video.files import Frames
+    from kinetoscope.data.video.display import Frames
     from kinetoscope.inference.bundle import Bundle
     from kinetoscope.inference.config import ClipRequest
 

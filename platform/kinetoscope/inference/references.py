@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kinetoscope.core.errors import DataError
 from kinetoscope.data.video.clip_reader import cover_and_crop, to_pixels
-from kinetoscope.data.video.files import Frames, iterate_frames, to_rgb
+from kinetoscope.data.video.display import Frames
+from kinetoscope.data.video.files import shown_frames
 from kinetoscope.models.base import VideoAutoencoder
 
 MOST_FRAMES = 10_000
@@ -34,8 +35,8 @@ def read_reference(path: Path, size: tuple[int, int]) -> Frames:
     if image is not None:
         return cover_and_crop(image, size, _CENTRE)[None]
     frames = [
-        cover_and_crop(to_rgb(frame), size, _CENTRE)
-        for frame in islice(iterate_frames(path), MOST_FRAMES + 1)
+        cover_and_crop(frame, size, _CENTRE)
+        for frame in islice(shown_frames(path), MOST_FRAMES + 1)
     ]
     if not frames:
         raise DataError(f"the reference {path} has no decodable frame")

@@ -14,7 +14,8 @@ from kinetoscope.core.errors import ConfigError, DataError, NotFoundError
 from kinetoscope.core.keys import random_key
 from kinetoscope.data.conditioning import condition_text
 from kinetoscope.data.video.clip_reader import to_frames
-from kinetoscope.data.video.files import Frames, read_video, write_video
+from kinetoscope.data.video.display import Frames
+from kinetoscope.data.video.files import read_video, write_video
 from kinetoscope.diffusion.flow_model import Conditions
 from kinetoscope.diffusion.rectified_flow import ClipSizes, keyed_noise
 from kinetoscope.diffusion.sampler import sample, sampling_schedule

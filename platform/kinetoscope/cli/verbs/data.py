@@ -184,6 +184,7 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
         "num_heldout": int(result.metrics["clips.heldout"]),
         "num_left_out": result.summary.get("left_out", 0),
         "captions": result.summary.get("captions", {}),
+        "shown": result.summary.get("shown", {}),
         "dropped": result.summary["dropped"],
         "quarantine": result.summary["quarantine"],
         "quarantine_file": uri_to_path(result.artifact_uri("quarantine")),
@@ -200,6 +201,7 @@ def _prepared_lines(told: dict[str, Any]) -> list[str]:
     from kinetoscope.cli.overview import quarantine_lines
     from kinetoscope.data.captions.found import caption_lines
     from kinetoscope.data.sources.listing import told_left_out
+    from kinetoscope.data.video.display import PECULIARITIES
 
     lines = [
         f"{told['num_videos']} videos: {told['num_train']} clips to train on, "
@@ -207,6 +209,7 @@ def _prepared_lines(told: dict[str, Any]) -> list[str]:
     ]
     if told["captions"]:
         lines += first_of(caption_lines(told["captions"]), told["report"])
+    lines += [f"{count} videos {PECULIARITIES[kind]}" for kind, count in told["shown"].items()]
     lines += [f"dropped, {reason}: {count}" for reason, count in told["dropped"].items()]
     if told["num_left_out"]:
         lines.append(told_left_out(told["num_left_out"]))

@@ -17,13 +17,19 @@ from kinetoscope.data.prepare.scorers.base import Scorer
 from kinetoscope.data.prepare.scorers.motion import WORKING_SIDE_PX, MotionScorer
 from kinetoscope.data.prepare.scorers.quality import QualityScorer
 from kinetoscope.data.sources.frame_times import FrameTimes
+from kinetoscope.data.video.display import square_size, turn_of
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     import av
     import numpy.typing as npt
 
     from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.data.sources.reader import SeekableFile
+
+ANALYSIS_REVISION = 2
+"""Raised when the same video and settings give another verdict than before."""
 
 # Frames of the signature, as fractions of the scene.
 _SIGNATURE_TIMES = (0.125, 0.375, 0.625, 0.875)
@@ -55,6 +61,8 @@ class VideoAnalysis(Record):
     height: int = 0
     width: int = 0
     fps: float = 0.0
+    shown: tuple[str, ...] = ()
+    """What is told of how its frames are shown (``video.display.peculiarities``)."""
     times: FrameTimes | None = None
     scenes: tuple[SceneAnalysis, ...] = ()
     reason: Reason | None = None
@@ -75,6 +83,7 @@ def analyze(file: SeekableFile, config: PrepareDataConfig) -> VideoAnalysis:
         fps=info.fps,
         scenes=tuple(measuring.scenes()),
         times=info.times,
+        shown=info.shown,
     )
 
 
@@ -90,9 +99,9 @@ class _Measuring:
         self._thumbnails: list[npt.NDArray[np.uint8]] = []
         self._stride = 1
 
-    def visit(self, frame: av.VideoFrame) -> None:
-        """Measure one frame at the working size."""
-        image = self._shrink(frame)
+    def visit(self, frame: av.VideoFrame, aspect: Fraction) -> None:
+        """Measure one frame, as it is shown, at the working size."""
+        image = self._shrink(frame, aspect)
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         self._keep_thumbnail(image)
         self._cutter.push(image)
@@ -117,17 +126,18 @@ class _Measuring:
             thumbnail=base64.b64encode(np.asarray(jpeg).tobytes()).decode(),
         )
 
-    def _shrink(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
-        scale = min(1.0, WORKING_SIDE_PX / max(frame.height, frame.width))
+    def _shrink(self, frame: av.VideoFrame, aspect: Fraction) -> npt.NDArray[np.uint8]:
+        height, width = square_size(frame.height, frame.width, aspect)
+        scale = min(1.0, WORKING_SIDE_PX / max(height, width))
         small = self._reformatter.reformat(
             frame,
-            width=max(1, round(frame.width * scale)),
-            height=max(1, round(frame.height * scale)),
+            width=max(1, round(width * scale)),
+            height=max(1, round(height * scale)),
             format="rgb24",
             interpolation=Interpolation.AREA,
         )
         image: Any = small.to_ndarray()
-        return np.asarray(image, dtype=np.uint8)
+        return turn_of(frame).apply(np.asarray(image, dtype=np.uint8))
 
     def _keep_thumbnail(self, image: npt.NDArray[np.uint8]) -> None:
         if self._num_frames % self._stride:

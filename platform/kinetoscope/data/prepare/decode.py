@@ -7,8 +7,8 @@ libav open another file or a network address (playlists, external tracks).
 from __future__ import annotations
 
 import os
-import struct
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,12 +16,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import av
 
-from kinetoscope.data.sources.frame_times import FrameTimes, frame_times
+from kinetoscope.data.prepare.structure import is_cut_off, names_files, other_kind
+from kinetoscope.data.sources.frame_times import FrameTimes, frame_times, rate_of
 from kinetoscope.data.sources.reader import OPEN_OPTIONS
+from kinetoscope.data.video.display import (
+    Turn,
+    UnsupportedTurnError,
+    peculiarities,
+    pixel_aspect,
+    shown_size,
+    shown_stream,
+    turn_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from kinetoscope.data.config import LimitsConfig
     from kinetoscope.data.sources.reader import SeekableFile
 
@@ -34,12 +42,6 @@ Reason = Literal[
     "too_large",
     "hostile",
 ]
-
-_HEAD_BYTES = 4096
-# Text formats that name other files: HLS, concat scripts, DASH, SDP, edit lists of players.
-_PLAYLIST_MARKS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"[playlist]", b"<smil", b"rtsp://")
-# A stream without a frame count may end this share, and two frames, before the declared duration.
-_SLACK = 0.01
 
 
 class QuarantinedError(Exception):
@@ -58,19 +60,29 @@ class QuarantinedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What decoding a whole video found; ``height`` and ``width`` in pixels."""
+    """What decoding a whole video found.
+
+    Attributes:
+        height: of the frames as they are shown, in pixels; likewise ``width``.
+        shown: how the shown frames differ from those stored, and what else they are (`display`).
+    """
 
     num_frames: int
     height: int
     width: int
     fps: float
     times: FrameTimes | None = None
+    shown: tuple[str, ...] = ()
+
+
+Visit = Callable[[av.VideoFrame, Fraction], None]
+"""Takes a decoded frame and the aspect of its pixels."""
 
 
 def probe(
     file: SeekableFile,
     limits: LimitsConfig,
-    visit: Callable[[av.VideoFrame], None] | None = None,
+    visit: Visit | None = None,
 ) -> VideoInfo:
     """Decode the first video stream to its end.
 
@@ -89,16 +101,29 @@ def probe(
         raise QuarantinedError(
             "too_large", f"{size_bytes} bytes; limit {limits.max_file_bytes} (max_file_bytes)"
         )
-    _refuse_playlist(file)
+    if names_files(file):
+        raise QuarantinedError("hostile", "a text that names other files, as playlists do")
+    if (kind := other_kind(file)) is not None:
+        raise QuarantinedError("unreadable", f"it is {kind}, whatever its name says")
     file.seek(0)
     try:
         with _open(file) as container:
-            return _Decoding(container, limits, visit).run()
+            info = _Decoding(container, limits, visit).run()
     except _DecodingError as error:
-        if _ends_inside_a_box(file, size_bytes):
-            detail = f"the file ends inside a part of it, after {size_bytes} bytes"
-            raise QuarantinedError("truncated", detail) from error
+        _refuse_cut_off(file, size_bytes)
         raise QuarantinedError("unreadable", str(error)) from error
+    except QuarantinedError as error:
+        if error.reason in ("too_few_frames", "zero_length"):
+            _refuse_cut_off(file, size_bytes)
+        raise
+    _refuse_cut_off(file, size_bytes)
+    return info
+
+
+def _refuse_cut_off(file: SeekableFile, size_bytes: int) -> None:
+    if is_cut_off(file, size_bytes):
+        detail = f"the file ends inside a part of it, after {size_bytes} bytes"
+        raise QuarantinedError("truncated", detail)
 
 
 class _DecodingError(Exception):
@@ -122,7 +147,7 @@ class _Decoding:
         self,
         container: Any,
         limits: LimitsConfig,
-        visit: Callable[[av.VideoFrame], None] | None,
+        visit: Visit | None,
     ) -> None:
         self._container = container
         self._limits = limits
@@ -134,8 +159,11 @@ class _Decoding:
         self._num_frames = 0
         self._times: list[int | None] = []
         self._num_damaged = 0
+        self._aspect = pixel_aspect(self._stream)
+        self._turn: Turn | None = None
+        self._size = (0, 0)
+        self._shown: set[str] = set()
         self._discarded = 0
-        self._end_seconds = 0.0
 
     def run(self) -> VideoInfo:
         """Decode all and judge."""
@@ -151,7 +179,10 @@ class _Decoding:
                 "too_few_frames", f"{self._num_frames} frames; min_frames {self._limits.min_frames}"
             )
         times = frame_times(self._times, self._frame_distance())
-        return VideoInfo(self._num_frames, self._height, self._width, self._fps, times)
+        self._fps = rate_of(self._times, self._stream.time_base, self._fps)
+        return VideoInfo(
+            self._num_frames, *self._size, self._fps, times, shown=tuple(sorted(self._shown))
+        )
 
     def _frame_distance(self) -> Fraction:
         """Return the distance of frames by the declared frame rate, in units of time."""
@@ -179,7 +210,6 @@ class _Decoding:
         """Visit every frame; return why decoding ended early, or None."""
         try:
             for packet in self._container.demux():
-                self._end_seconds = max(self._end_seconds, _end_seconds(packet))
                 if packet.stream.index == self._stream.index:
                     self._discarded += packet.size > 0 and packet.is_discard
                     for frame in packet.decode():
@@ -198,22 +228,30 @@ class _Decoding:
         self._num_frames += 1
         self._times.append(frame.pts)
         self._check_frame_count(self._num_frames)
+        self._look_at(frame)
         if self._visit is not None:
-            self._visit(frame)
+            self._visit(frame, self._aspect)
+
+    def _look_at(self, frame: av.VideoFrame) -> None:
+        """Note how the frame is shown; all are shown alike."""
+        try:
+            turn = turn_of(frame)
+        except UnsupportedTurnError as error:
+            raise QuarantinedError("unreadable", str(error)) from error
+        if self._turn is None:
+            self._turn, self._size = turn, shown_size(frame, self._aspect)
+        if turn != self._turn:
+            raise QuarantinedError("unreadable", "frames are turned in more than one way")
+        self._shown.update(peculiarities(frame, self._aspect))
 
     def _check_complete(self, failure: str | None) -> None:
         # Frames that an edit list hides are declared but rightly not shown.
         declared = self._declared - self._discarded
-        seconds = (self._container.duration or 0) / av.time_base
         if failure is None and self._num_damaged:
             failure = f"{self._num_damaged} of {self._num_frames} frames are damaged"
         because = f" ({failure})" if failure else ""
         if self._num_frames < declared:
             detail = f"{self._num_frames} of {declared} declared frames can be decoded{because}"
-            raise QuarantinedError("truncated", detail)
-        least_seconds = seconds * (1 - _SLACK) - 2 / (self._fps or 1.0)
-        if not self._stream.frames and self._end_seconds < least_seconds:
-            detail = f"ends after {self._end_seconds:.2f} of {seconds:.2f} declared seconds"
             raise QuarantinedError("truncated", detail)
         if failure:
             raise _DecodingError(failure)
@@ -224,9 +262,12 @@ class _Decoding:
 
 
 def _declared_frames(container: Any, stream: Any) -> int:
-    """Return how many frames the header promises; 0 where it does not say."""
+    """Return how many frames the file has by its table of samples; 0 where it has no such table.
+
+    What other containers' headers promise is often wrong, e.g. in AVI files of copied H.264.
+    """
     if "mp4" not in container.format.name:
-        return int(stream.frames)
+        return 0
     # Of the frames that an edit list cuts off, most are not even in libav's index.
     return min(int(stream.frames), len(stream.index_entries))
 
@@ -237,48 +278,15 @@ def timeout_detail(limits: LimitsConfig) -> str:
 
 
 def _video_stream(container: Any) -> Any:
-    if not container.streams.video:
+    stream = shown_stream(container)
+    if stream is None:
         kinds = sorted({stream.type for stream in container.streams})
-        raise QuarantinedError("no_video_stream", f"streams: {', '.join(kinds) or 'none'}")
-    stream = container.streams.video[0]
+        only = "only a cover picture" if container.streams.video else "streams: "
+        found = "" if container.streams.video else ", ".join(kinds) or "none"
+        raise QuarantinedError("no_video_stream", f"{only}{found}")
     if stream.codec_context is None:
         raise QuarantinedError("unreadable", "no decoder for its video codec")
-    if stream.disposition & stream.disposition.attached_pic:
-        raise QuarantinedError("no_video_stream", "only a cover picture")
     return stream
-
-
-def _end_seconds(packet: Any) -> float:
-    if packet.pts is None or packet.time_base is None:
-        return 0.0
-    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
-
-
-def _refuse_playlist(file: SeekableFile) -> None:
-    file.seek(0)
-    head = file.read(_HEAD_BYTES)
-    for mark in _PLAYLIST_MARKS:
-        if mark.lower() in head.lower() and b"\0" not in head:
-            raise QuarantinedError("hostile", f"a text that names other files ({mark.decode()})")
-
-
-def _ends_inside_a_box(file: SeekableFile, size_bytes: int) -> bool:
-    """Tell whether an MP4 or MOV file is cut off (ISO/IEC 14496-12: size, type, content)."""
-    position = 0
-    while position < size_bytes:
-        file.seek(position)
-        header = file.read(16)
-        if position == 0 and header[4:8] != b"ftyp":
-            return False
-        if len(header) < 8:  # noqa: PLR2004 (size and type)
-            return True
-        size = struct.unpack(">I", header[:4])[0]
-        if size == 1 and len(header) == 16:  # noqa: PLR2004 (64-bit size follows)
-            size = struct.unpack(">Q", header[8:16])[0]
-        if size < 8:  # noqa: PLR2004 (0: to the end; else malformed)
-            return False
-        position += size
-    return position > size_bytes
 
 
 def _why(error: Exception) -> str:

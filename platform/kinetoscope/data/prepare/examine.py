@@ -19,7 +19,7 @@ from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import CorruptError, PreemptedError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.data.config import PrepareDataConfig
-from kinetoscope.data.prepare.analysis import VideoAnalysis, analyze
+from kinetoscope.data.prepare.analysis import ANALYSIS_REVISION, VideoAnalysis, analyze
 from kinetoscope.data.prepare.decode import timeout_detail
 from kinetoscope.data.prepare.fetching import FetchAhead, Fetched
 from kinetoscope.data.prepare.guarded_pool import Casualty, GuardedPool
@@ -31,6 +31,7 @@ from kinetoscope.storage.records import R, read_record
 from kinetoscope.storage.store import ObjectStore
 
 _PARTS = "parts"
+_DIGEST = "sha256:"
 _log = logging.getLogger(__name__)
 
 
@@ -172,7 +173,7 @@ class Examiner:
         found.verdicts[digests.digest] = verdict
         found.num_done += 1
         if lasting:
-            self.store.put_bytes(_part_key(digests.digest), verdict.to_bytes())
+            self.store.put_bytes(self._part_key(digests.digest), verdict.to_bytes())
 
     def _casualty(self, casualty: Casualty) -> VideoAnalysis:
         detail = f"the decoder's process died (exit code {casualty.exit_code})"
@@ -181,7 +182,7 @@ class Examiner:
         return VideoAnalysis(reason="hostile", detail=detail)
 
     def _kept_verdict(self, digest: str, found: Examined) -> VideoAnalysis | None:
-        return self._kept(_part_key(digest), VideoAnalysis, found)
+        return self._kept(self._part_key(digest), VideoAnalysis, found)
 
     def _known_digest(self, file: SourceFile, found: Examined) -> str:
         known = self._kept(self._object_key(file), KnownObject, found)
@@ -200,13 +201,15 @@ class Examiner:
         if file.etag:
             self.store.put_bytes(self._object_key(file), KnownObject(digest=digest).to_bytes())
 
+    def _part_key(self, digest: str) -> str:
+        """Return where the verdict on a content lies: another one under other settings."""
+        settings = [self.config.limits.model_dump(), self.config.scenes.model_dump()]
+        asked = digest_json([ANALYSIS_REVISION, settings]).removeprefix(_DIGEST)[:16]
+        return f"{_PARTS}/{digest.removeprefix(_DIGEST)}-{asked}.json"
+
     def _object_key(self, file: SourceFile) -> str:
         named = digest_json([self.place.uri, file.name, file.size_bytes, file.version])
-        return f"{_PARTS}/objects/{named.removeprefix('sha256:')}.json"
-
-
-def _part_key(digest: str) -> str:
-    return f"{_PARTS}/{digest.removeprefix('sha256:')}.json"
+        return f"{_PARTS}/objects/{named.removeprefix(_DIGEST)}.json"
 
 
 def _analyze(task: tuple[Fetched, PrepareDataConfig]) -> VideoAnalysis:

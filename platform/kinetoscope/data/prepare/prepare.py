@@ -93,6 +93,8 @@ class Prepared:
         quarantine: files not used.
         num_left_out: folders that Kinetoscope made, not looked into.
         captions: where they came from, and what was passed over (``captions.found``).
+        shown: videos that are shown otherwise than stored, or should be
+            (``video.display.PECULIARITIES``).
     """
 
     videos_digest: str
@@ -103,6 +105,7 @@ class Prepared:
     quarantine: list[QuarantineRow] = field(default_factory=list)
     num_left_out: int = 0
     captions: dict[str, Any] = field(default_factory=dict)
+    shown: dict[str, int] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """Return the counts under their metric names."""
@@ -168,6 +171,7 @@ def prepare(
         quarantine=quarantine,
         num_left_out=listing.num_left_out,
         captions=captions.to_json(),
+        shown=_counts_shown(listing, found),
         origins={clip.clip_id: clip.caption.origin for clip in selection.candidates},
     )
     _write(store, report, found)
@@ -185,6 +189,7 @@ def _prepared(report: ReportData, videos_digest: str) -> Prepared:
         quarantine=list(report.quarantine),
         num_left_out=report.num_left_out,
         captions=report.captions,
+        shown=report.shown,
     )
 
 
@@ -232,6 +237,13 @@ def _quarantine(listing: SourceListing, found: Examined) -> Iterator[QuarantineR
             yield QuarantineRow(video.name, "hostile", video.refused)
         elif (reason := found.verdict(video).reason) is not None:
             yield QuarantineRow(video.name, reason, found.verdict(video).detail)
+
+
+def _counts_shown(listing: SourceListing, found: Examined) -> dict[str, int]:
+    """Count the videos of each peculiarity."""
+    opened = [video for video in listing.videos if not video.refused]
+    counts = Counter(kind for video in opened for kind in found.verdict(video).shown)
+    return dict(sorted(counts.items()))
 
 
 def _nothing_left(

@@ -11,6 +11,7 @@ import numpy as np
 
 from kinetoscope.core.text import printable_value
 from kinetoscope.data.sources.listing import told_left_out
+from kinetoscope.data.video.display import PECULIARITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,11 @@ svg text { font-size: 11px }
 <td>{% for reason, count in list.passed_over.items() %}{{ count }}: {{ reason }}
 (e.g. {{ list.examples[reason]|join(", ") }})<br>{% endfor %}</td>{% endif %}</tr>
 {% endfor %}</table>{% endif %}
-<h2>Dropped clips</h2>
+{% if shown %}<h2>How videos are shown</h2>
+<table><tr><th>videos</th><th>they are</th></tr>
+{% for words, count in shown %}<tr><td class="n">{{ count }}</td><td>{{ words }}</td></tr>
+{% endfor %}</table>
+{% endif %}<h2>Dropped clips</h2>
 {% if dropped %}<table><tr><th>reason</th><th>clips</th></tr>
 {% for reason, count in dropped %}<tr><td>{{ reason }}</td><td class="n">{{ count }}</td></tr>
 {% endfor %}</table>{% else %}<p>None.</p>{% endif %}
@@ -90,6 +95,7 @@ class ReportData:
         num_left_out: folders that Kinetoscope made, not looked into.
         captions: where they came from (``captions.found``).
         origins: of each clip's caption, by clip id.
+        shown: videos by ``video.display.PECULIARITIES``.
     """
 
     num_videos: int
@@ -99,6 +105,7 @@ class ReportData:
     quarantine: Sequence[QuarantineRow]
     captions: dict[str, Any]
     origins: dict[str, str]
+    shown: dict[str, int]
     num_left_out: int = 0
 
 
@@ -114,6 +121,7 @@ def render_report(data: ReportData) -> str:
         left_out=told_left_out(data.num_left_out) if data.num_left_out else "",
         captions=data.captions,
         origins=data.origins,
+        shown=[(PECULIARITIES[kind], count) for kind, count in data.shown.items()],
         rows=rows,
         num_train=sum(row.split == "train" for row in rows),
         num_groups=len({row.group for row in rows}),

@@ -46,6 +46,7 @@ def main(ctx: StepContext) -> Outputs | None:
             "quarantine": [asdict(row) for row in prepared.quarantine],
             "left_out": prepared.num_left_out,
             "captions": prepared.captions,
+            "shown": prepared.shown,
         },
     )
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kinetoscope.core.units import MIB
 from kinetoscope.data.clip_table import ClipTable
-from kinetoscope.data.video.files import Frames, decode_window
+from kinetoscope.data.video.display import Frames
+from kinetoscope.data.video.files import decode_window
 
 # A clip is decoded whole, for all its windows at once, when that fills no more of the cache.
 _WHOLE_CLIP_SHARE = 64

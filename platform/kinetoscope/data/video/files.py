@@ -11,24 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.stream import Discard
 from av.video.reformatter import (
     ColorPrimaries,
     ColorRange,
     Colorspace,
     ColorTrc,
-    Interpolation,
 )
 
 from kinetoscope.core.errors import DataError
 from kinetoscope.data.sources.reader import OPEN_OPTIONS
+from kinetoscope.data.video.display import (
+    EXACT,
+    Frames,
+    UnsupportedTurnError,
+    pixel_aspect,
+    shown_stream,
+    to_rgb,
+)
 
 if TYPE_CHECKING:
     from kinetoscope.data.sources.reader import SeekableFile
     from kinetoscope.data.sources.videos import PreparedVideo
 
-Frames = npt.NDArray[np.uint8]
+_Decoded = tuple[av.VideoFrame, Fraction]
+"""A frame and the aspect of its pixels."""
 
 _RGB_AXES = 4
 # Decoding from the start is as fast as seeking when the window is this near.
@@ -36,8 +43,6 @@ _SEEK_FROM_FRAME = 48
 # Containers that seek by the times of decoding find key frames that are shown after the window's
 # first frame. Decoders hold back no more frames than this.
 _REORDERED_FRAMES = 16
-# swscale's default shortcuts cost 2 to 4 levels of mean error in red and blue; these flags 0.5.
-_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 def write_video(path: Path, frames: Frames, fps: float, *, crf: int = 10) -> None:
@@ -72,7 +77,7 @@ def write_video(path: Path, frames: Frames, fps: float, *, crf: int = 10) -> Non
 
 
 def read_video(path: Path) -> tuple[Frames, float]:
-    """Decode a whole file.
+    """Decode a whole file, as a player shows it.
 
     Returns:
         ``T H W C`` RGB uint8 frames and the average frames per second.
@@ -80,7 +85,7 @@ def read_video(path: Path) -> tuple[Frames, float]:
     Raises:
         DataError: the file holds no decodable video frame.
     """
-    frames = [to_rgb(frame) for frame in iterate_frames(path)]
+    frames = list(shown_frames(path))
     if not frames:
         raise DataError(f"{path} has no decodable video frame")
     return np.stack(frames), frame_rate(path)
@@ -89,30 +94,29 @@ def read_video(path: Path) -> tuple[Frames, float]:
 def frame_rate(path: Path) -> float:
     """Return the average frames per second that the file declares (0 when it declares none)."""
     with av.open(str(path)) as container:
-        return float(container.streams.video[0].average_rate or 0)
+        return float(_video_stream(container, path).average_rate or 0)
 
 
-def to_rgb(frame: av.VideoFrame) -> Frames:
-    """Convert a decoded frame, by the colour space it declares, to RGB uint8 ``H W C``."""
-    image = frame.reformat(format="rgb24", interpolation=_EXACT).to_ndarray()
-    return np.asarray(image, dtype=np.uint8)
-
-
-def iterate_frames(path: Path) -> Iterator[av.VideoFrame]:
-    """Decode the file's first video stream, frame by frame.
+def shown_frames(path: Path) -> Iterator[Frames]:
+    """Decode a file's video, frame by frame, as a player shows it: RGB uint8 ``H W C``.
 
     Raises:
         DataError: the file can't be opened or decoded.
     """
     try:
         with av.open(str(path)) as container:
-            yield from container.decode(_video_stream(container, path))
-    except av.FFmpegError as error:
+            stream = _video_stream(container, path)
+            aspect = pixel_aspect(stream)
+            for frame in container.decode(stream):
+                yield to_rgb(frame, aspect)
+    except (av.FFmpegError, UnsupportedTurnError) as error:
         raise DataError(f"{path} can't be decoded: {error}") from error
 
 
 def decode_window(video: PreparedVideo, start: int, num_frames: int) -> Iterator[Frames]:
-    """Yield RGB frames ``H W C`` number ``start`` to ``start + num_frames - 1`` of a video.
+    """Yield frames number ``start`` to ``start + num_frames - 1`` of a video, as they are shown.
+
+    They are RGB, uint8, ``H W C``.
 
     Frames are counted in decoding (display) order from 0, as prepare_data counts them. Windows that
     start late in a video are reached by seeking to the key frame before them, where the times of
@@ -125,11 +129,11 @@ def decode_window(video: PreparedVideo, start: int, num_frames: int) -> Iterator
     count = 0
     with video.open() as file:
         try:
-            for frame in _window(file, video, start, num_frames):
+            for frame, aspect in _window(file, video, start, num_frames):
                 file.check()
                 count += 1
-                yield to_rgb(frame)
-        except av.FFmpegError as error:
+                yield to_rgb(frame, aspect)
+        except (av.FFmpegError, UnsupportedTurnError) as error:
             file.check()
             raise DataError(f"{video.name} can't be decoded: {error}") from error
     if count < num_frames:
@@ -142,16 +146,16 @@ def decode_window(video: PreparedVideo, start: int, num_frames: int) -> Iterator
 
 def _window(
     file: SeekableFile, video: PreparedVideo, start: int, num_frames: int
-) -> Iterator[av.VideoFrame]:
+) -> Iterator[_Decoded]:
     """Yield frames one by one: all those of a long clip may not fit into memory."""
     count = 0
     if start >= _SEEK_FROM_FRAME and video.times is not None:
         times = video.times.window(start, num_frames)
         targets = [*times[:1], *video.times.window(start - _REORDERED_FRAMES, 1)]
         with suppress(av.FFmpegError):
-            for frame in _seek_and_decode(file, video, times, targets):
+            for decoded in _seek_and_decode(file, video, times, targets):
                 count += 1
-                yield frame
+                yield decoded
     # Where seeking does not lead to the same frames, they are counted from the start.
     if count < num_frames:
         yield from _decode_from_start(file, video, start + count, num_frames - count)
@@ -159,23 +163,26 @@ def _window(
 
 def _decode_from_start(
     file: SeekableFile, video: PreparedVideo, start: int, num_frames: int
-) -> Iterator[av.VideoFrame]:
+) -> Iterator[_Decoded]:
     file.seek(0)
     with _opened(file, video.name) as (container, stream):
-        yield from islice(container.decode(stream), start, start + num_frames)
+        aspect = pixel_aspect(stream)
+        for frame in islice(container.decode(stream), start, start + num_frames):
+            yield frame, aspect
 
 
 def _seek_and_decode(
     file: SeekableFile, video: PreparedVideo, times: list[int], targets: list[int]
-) -> Iterator[av.VideoFrame]:
+) -> Iterator[_Decoded]:
     """Yield the frames of these times, from the first target on that leads to them."""
     count = 0
     with _opened(file, video.name) as (container, stream):
+        aspect = pixel_aspect(stream)
         for target in targets:
             container.seek(target, stream=stream, backward=True)
             for frame in _at(container.decode(stream), times):
                 count += 1
-                yield frame
+                yield frame, aspect
             if count:
                 return
 
@@ -201,9 +208,10 @@ def _opened(file: SeekableFile, name: str) -> Iterator[tuple[Any, Any]]:
 
 
 def _video_stream(container: Any, name: str | Path) -> Any:
-    if not container.streams.video:
+    stream = shown_stream(container)
+    if stream is None:
         raise DataError(f"{name} has no video stream")
-    return container.streams.video[0]
+    return stream
 
 
 def _to_yuv(image: Frames) -> av.VideoFrame:
@@ -213,7 +221,7 @@ def _to_yuv(image: Frames) -> av.VideoFrame:
         dst_colorspace=Colorspace.ITU709,
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.MPEG,
-        interpolation=_EXACT,
+        interpolation=EXACT,
     )
 
 

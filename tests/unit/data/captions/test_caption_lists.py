@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from kinetoscope.data.captions.gather import gather_captions
 from kinetoscope.data.config import CaptionsConfig
 from kinetoscope.data.sources.directory import DirectoryPlace
 
+Files = Mapping[str, str | bytes]
 
-def gathered(directory: Path, files: dict[str, str | bytes]) -> Captions:
+
+def gathered(directory: Path, files: Files) -> Captions:
     for name, content in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +38,7 @@ COMMAS = "a man in a red coat, walking left, in the rain"
 RED = "a red circle"
 OPEN_SORA_HEADER = "path,text,num_frames,height,width,aspect_ratio,fps,resolution"
 
-ONE_VIDEO = {
+ONE_VIDEO: Mapping[str, tuple[str, str | bytes]] = {
     "absolute": ("meta.csv", "path,text\n{place}/clip.mp4,a red circle\n"),
     "Open-Sora": (
         "meta.csv",
@@ -102,7 +105,7 @@ def test_commas_that_are_not_quoted_belong_to_the_caption(tmp_path: Path) -> Non
     behind = f"path,text,fps\nd.mp4,{COMMAS},24\n"
     before = f"text,path\n{COMMAS},e.mp4\n"
     bare = f"f.mp4,{COMMAS}\n"
-    videos: dict[str, str | bytes] = {f"{letter}.mp4": "" for letter in "abcdef"}
+    videos = {f"{letter}.mp4": "" for letter in "abcdef"}
     files = {"1.csv": rows, "2.csv": behind, "3.csv": before, "4.csv": bare}
     found = texts(gathered(tmp_path, videos | files))
     assert found == {
@@ -116,7 +119,7 @@ def test_commas_that_are_not_quoted_belong_to_the_caption(tmp_path: Path) -> Non
 
 
 def test_two_files_hold_videos_and_prompts_line_by_line(tmp_path: Path) -> None:
-    pair: dict[str, str | bytes] = {"videos.txt": "v/a.mp4\nv/b.mp4\n", "prompts.txt": "one\ntwo\n"}
+    pair = {"videos.txt": "v/a.mp4\nv/b.mp4\n", "prompts.txt": "one\ntwo\n"}
     captions = gathered(tmp_path, {"v/a.mp4": "", "v/b.mp4": "", **pair})
     assert texts(captions) == {"v/a.mp4": "one", "v/b.mp4": "two"}
     captions = gathered(tmp_path, {"prompts.txt": "one\ntwo\nthree\n"})
@@ -134,7 +137,7 @@ def test_accents_match_in_either_form(tmp_path: Path, on_disk: str) -> None:
 
 def test_a_quote_that_is_not_closed_swallows_no_rows(tmp_path: Path) -> None:
     rows = 'path,text\na.mp4,"one\nb.mp4,two\nc.mp4,"three, and ""more"""\nd.mp4,5" wide\n'
-    videos: dict[str, str | bytes] = {f"{letter}.mp4": "" for letter in "abcd"}
+    videos = {f"{letter}.mp4": "" for letter in "abcd"}
     captions = gathered(tmp_path, videos | {"c.csv": rows})
     assert texts(captions) == {
         "b.mp4": "two",
@@ -185,7 +188,7 @@ def test_a_file_beside_the_video_wins_then_the_first_list(tmp_path: Path) -> Non
     assert captions.lists[1].passed_over == {"its video has a caption from another file": 1}
 
 
-FOREIGN = {
+FOREIGN: Files = {
     "stats.csv": "name,size\nx,1\n",
     "log.jsonl": '{"step": 1}\n',
     "readme.txt": "hello, world\n",
@@ -252,7 +255,7 @@ KINDS = {
 @pytest.mark.parametrize("layout", ["csv", "tsv", "jsonl", "json", "txt", "map", "pair"])
 def test_captions_of_every_kind_come_through_whole(tmp_path: Path, kind: str, layout: str) -> None:
     text = KINDS[kind]
-    files: dict[str, dict[str, str | bytes]] = {
+    files: dict[str, dict[str, str]] = {
         "csv": {"c.csv": f'path,text\r\na.mp4,"{text}"\r\n'},
         "tsv": {"c.tsv": f"path\ttext\na.mp4\t{text}\n"},
         "jsonl": {"c.jsonl": json.dumps({"path": "a.mp4", "text": text}) + "\r\n"},
