@@ -20,7 +20,14 @@ from tiny.steps import start_supervisor, step_spec
 
 from kinetoscope.core.errors import DataError, ExitCode, PreemptedError
 from kinetoscope.data.clip_table import ClipTable, read_clip_table
-from kinetoscope.data.config import CaptionsConfig, FiltersConfig, PrepareDataConfig, SynthConfig
+from kinetoscope.data.config import (
+    CaptionsConfig,
+    FiltersConfig,
+    PrepareDataConfig,
+    ScenesConfig,
+    SplitConfig,
+    SynthConfig,
+)
 from kinetoscope.data.prepare.prepare import Hooks, Prepared, Source, prepare
 from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.data.sources.place import open_place, place_name, with_versions
@@ -262,6 +269,38 @@ def test_a_phone_s_video_is_upright_and_the_report_says_so(synthetic: Path, tmp_
     assert "turned or mirrored, as players do" in page
 
 
+def film(path: Path, num_takes: int, frames_each: int = 40) -> Path:
+    """Write one video of takes that show unlike things."""
+    rng = np.random.default_rng(3)
+    takes = []
+    for _ in range(num_takes):
+        grid = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+        image = np.kron(grid, np.ones((12, 12, 1), np.uint8))
+        takes += [np.roll(image, t // 4, axis=1) for t in range(frames_each)]
+    write_video(path, np.stack(takes), 10.0)
+    return path
+
+
+def test_one_film_is_split_by_its_takes_with_gaps(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    film(tmp_path / "videos" / "film.mp4", 8)
+    config = IN_PROCESS.model_copy(
+        update={
+            "scenes": ScenesConfig(max_scene_frames=20),
+            "split": SplitConfig(heldout_fraction=0.25),
+        }
+    )
+    prepared = run(tmp_path / "videos", tmp_path / "out", config)
+    clips = list(table(tmp_path / "out"))
+    heldout = [row.start_frame for row in clips if row.split == "heldout"]
+    trained = [row.start_frame for row in clips if row.split == "train"]
+    assert len(heldout) == 4
+    assert {start // 40 for start in heldout}.isdisjoint({start // 40 for start in trained})
+    assert all(abs(a - b) > 20 for a in heldout for b in trained)
+    assert prepared.dropped["next_to_heldout"] == 16 - len(clips) > 0
+    assert prepared.notes[0].startswith("all clips come from one video")
+
+
 def test_lists_that_match_hardly_a_video_end_the_step(synthetic: Path, tmp_path: Path) -> None:
     rows = (synthetic / "captions.csv").read_text().replace("clip-000", "scene-000")
     (synthetic / "captions.csv").write_text(rows)
@@ -313,7 +352,7 @@ def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
 def test_one_video_can_not_be_split(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     write_moving(tmp_path / "videos" / "only.mp4", 40)
-    with pytest.raises(DataError, match="1 clips in 1 group"):
+    with pytest.raises(DataError, match=r"the only clip is of one take of one video, only\.mp4"):
         run(tmp_path / "videos", tmp_path / "out")
 
 

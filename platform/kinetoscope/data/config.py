@@ -107,6 +107,7 @@ class SplitConfig(Config):
     """Train and held-out clips, by group."""
 
     heldout_fraction: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the clips; met as nearly as whole groups allow."""
 
 
 class PrepareDataConfig(Config):

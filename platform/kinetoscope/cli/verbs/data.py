@@ -185,6 +185,7 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
         "num_left_out": result.summary.get("left_out", 0),
         "captions": result.summary.get("captions", {}),
         "shown": result.summary.get("shown", {}),
+        "notes": result.summary.get("notes", []),
         "dropped": result.summary["dropped"],
         "quarantine": result.summary["quarantine"],
         "quarantine_file": uri_to_path(result.artifact_uri("quarantine")),
@@ -207,6 +208,7 @@ def _prepared_lines(told: dict[str, Any]) -> list[str]:
         f"{told['num_videos']} videos: {told['num_train']} clips to train on, "
         f"{told['num_heldout']} held out"
     ]
+    lines += told["notes"]
     if told["captions"]:
         lines += first_of(caption_lines(told["captions"]), told["report"])
     lines += [f"{count} videos {PECULIARITIES[kind]}" for kind, count in told["shown"].items()]

@@ -43,6 +43,8 @@ class SceneAnalysis(Record):
 
     start: int
     num_frames: int
+    shot: int
+    """Number of the take that it is a piece of."""
     motion: float
     quality: float
     signature: str
@@ -120,6 +122,7 @@ class _Measuring:
         return SceneAnalysis(
             start=scene.start,
             num_frames=scene.end - scene.start,
+            shot=scene.shot,
             motion=self._motion.score(scene),
             quality=self._quality.score(scene),
             signature=base64.b64encode(signature(frames).tobytes()).decode(),

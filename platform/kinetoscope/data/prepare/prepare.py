@@ -20,13 +20,14 @@ from kinetoscope.core.errors import DataError
 from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.core.units import MIB
 from kinetoscope.data.captions.gather import gather_captions
-from kinetoscope.data.clip_table import write_clip_table
+from kinetoscope.data.clip_table import ClipRow, write_clip_table
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.prepare.analysis import VideoAnalysis
 from kinetoscope.data.prepare.examine import Examined, Examiner
 from kinetoscope.data.prepare.fetching import check_room, fetch
 from kinetoscope.data.prepare.report import QuarantineRow, ReportData, render_report
 from kinetoscope.data.prepare.selection import Selection, select_clips
+from kinetoscope.data.prepare.split import told_share
 from kinetoscope.data.sources.blocks import BlockDigests
 from kinetoscope.data.sources.index import IndexedVideo, write_index
 from kinetoscope.data.sources.listing import SourceFile, SourceListing, require_videos
@@ -95,6 +96,7 @@ class Prepared:
         captions: where they came from, and what was passed over (``captions.found``).
         shown: videos that are shown otherwise than stored, or should be
             (``video.display.PECULIARITIES``).
+        notes: what else people should know of the clips.
     """
 
     videos_digest: str
@@ -106,6 +108,7 @@ class Prepared:
     num_left_out: int = 0
     captions: dict[str, Any] = field(default_factory=dict)
     shown: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, float]:
         """Return the counts under their metric names."""
@@ -163,15 +166,17 @@ def prepare(
     hooks.selected(selection, quarantine)
     if not selection.candidates:
         raise _nothing_left(place.uri, listing, selection, quarantine)
+    rows = selection.rows(config, seed)
     report = ReportData(
         num_videos=len(listing.videos),
-        rows=selection.rows(config, seed),
+        rows=rows,
         thumbnails={clip.clip_id: clip.scene.thumbnail for clip in selection.candidates},
         dropped=dict(sorted(selection.dropped.items())),
         quarantine=quarantine,
         num_left_out=listing.num_left_out,
         captions=captions.to_json(),
         shown=_counts_shown(listing, found),
+        notes=tuple(_notes(selection, rows, config)),
         origins={clip.clip_id: clip.caption.origin for clip in selection.candidates},
     )
     _write(store, report, found)
@@ -190,6 +195,7 @@ def _prepared(report: ReportData, videos_digest: str) -> Prepared:
         num_left_out=report.num_left_out,
         captions=report.captions,
         shown=report.shown,
+        notes=report.notes,
     )
 
 
@@ -244,6 +250,16 @@ def _counts_shown(listing: SourceListing, found: Examined) -> dict[str, int]:
     opened = [video for video in listing.videos if not video.refused]
     counts = Counter(kind for video in opened for kind in found.verdict(video).shown)
     return dict(sorted(counts.items()))
+
+
+def _notes(
+    selection: Selection, rows: Sequence[ClipRow], config: PrepareDataConfig
+) -> Iterator[str]:
+    if selection.of_one_video:
+        yield "all clips come from one video: other takes of it are held out than trained on"
+    num_heldout = sum(row.split == "heldout" for row in rows)
+    if told := told_share(num_heldout, len(rows), config.split.heldout_fraction):
+        yield told
 
 
 def _nothing_left(

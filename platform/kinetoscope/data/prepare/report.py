@@ -35,7 +35,8 @@ svg text { font-size: 11px }
 <h1>Prepared clips</h1>
 <p>{{ num_videos }} videos, {{ rows|length }} clips kept ({{ num_train }} to train on,
 {{ rows|length - num_train }} held out) in {{ num_groups }} groups of near-duplicates.</p>
-{% if left_out %}<p class="note">{{ left_out }}.</p>
+{% for note in notes %}<p>{{ note }}.</p>
+{% endfor %}{% if left_out %}<p class="note">{{ left_out }}.</p>
 {% endif %}<h2>Captions</h2>
 <p>{{ captions.with_caption }} of {{ captions.videos }} videos have one{% if captions.beside %},
 {{ captions.beside }} of them from files beside them{% endif %}.</p>
@@ -96,6 +97,7 @@ class ReportData:
         captions: where they came from (``captions.found``).
         origins: of each clip's caption, by clip id.
         shown: videos by ``video.display.PECULIARITIES``.
+        notes: what else people should know of the clips.
     """
 
     num_videos: int
@@ -106,6 +108,7 @@ class ReportData:
     captions: dict[str, Any]
     origins: dict[str, str]
     shown: dict[str, int]
+    notes: tuple[str, ...] = ()
     num_left_out: int = 0
 
 
@@ -121,6 +124,7 @@ def render_report(data: ReportData) -> str:
         left_out=told_left_out(data.num_left_out) if data.num_left_out else "",
         captions=data.captions,
         origins=data.origins,
+        notes=data.notes,
         shown=[(PECULIARITIES[kind], count) for kind, count in data.shown.items()],
         rows=rows,
         num_train=sum(row.split == "train" for row in rows),

@@ -19,10 +19,14 @@ _ANY_FPS = 25.0
 
 
 class Scene(NamedTuple):
-    """Frames ``start`` (inclusive) to ``end`` (exclusive) of a video."""
+    """Frames ``start`` (inclusive) to ``end`` (exclusive) of a video.
+
+    ``shot`` is the number of the take between two cuts; a long one is cut into several scenes.
+    """
 
     start: int
     end: int
+    shot: int = 0
 
 
 class SceneCutter:
@@ -53,10 +57,11 @@ class SceneCutter:
     def scenes(self) -> list[Scene]:
         """Return the scenes of all frames taken, in order, without gaps."""
         edges = [0, *sorted(set(self._cuts)), self._num_frames]
-        scenes = [Scene(a, b) for a, b in pairwise(edges) if b > a]
+        spans = [(a, b) for a, b in pairwise(edges) if b > a]
+        scenes = [Scene(a, b, shot) for shot, (a, b) in enumerate(spans)]
         return [piece for scene in scenes for piece in self._pieces(scene)]
 
     def _pieces(self, scene: Scene) -> list[Scene]:
-        longest = self._config.max_scene_frames or len(range(*scene))
+        longest = self._config.max_scene_frames or scene.end - scene.start
         starts = range(scene.start, scene.end, longest)
-        return [Scene(start, min(start + longest, scene.end)) for start in starts]
+        return [Scene(start, min(start + longest, scene.end), scene.shot) for start in starts]

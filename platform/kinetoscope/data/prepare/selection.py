@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kinetoscope.core.errors import DataError
 from kinetoscope.data.captions.fallback import caption_for
 from kinetoscope.data.clip_table import ClipRow
 from kinetoscope.data.conditioning import condition_text
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from kinetoscope.data.captions.found import Captions
     from kinetoscope.data.captions.rows import Caption
+    from kinetoscope.data.clip_table import Split
     from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.data.prepare.analysis import SceneAnalysis, VideoAnalysis
     from kinetoscope.data.prepare.examine import Examined
@@ -49,24 +51,16 @@ class Selection:
     def rows(self, config: PrepareDataConfig, seed: int) -> list[ClipRow]:
         """Group, split and condition the clips.
 
+        Where all come from one video, its takes are split, and clips for training that go on where
+        a held-out one ends, or the other way round, are dropped as far as half of them stay.
+
         Raises:
             DataError: the clips can't be split.
         """
-        clips = self.candidates
-        signatures = [base64.b64decode(clip.scene.signature) for clip in clips]
-        vectors = normalize(np.stack([np.frombuffer(data, np.uint8) for data in signatures]))
-        near = config.near_duplicates
-        groups = group_clips(
-            [clip.source.name for clip in clips],
-            vectors,
-            near.max_distance if near.enabled else None,
-        )
-        splits = split_groups(
-            groups,
-            [clip.digest for clip in clips],
-            fraction=config.split.heldout_fraction,
-            seed=seed,
-        )
+        groups = self._groups(config)
+        sides = self._sides(groups, config, seed)
+        if self.of_one_video:
+            self._leave_gaps(groups, sides)
         return [
             ClipRow(
                 clip_id=clip.clip_id,
@@ -84,8 +78,60 @@ class Selection:
                 group=group,
                 digest=clip.digest,
             )
-            for clip, group, split in zip(clips, groups, splits, strict=True)
+            for clip, group, split in zip(self.candidates, groups, sides, strict=True)
         ]
+
+    @property
+    def of_one_video(self) -> bool:
+        """Whether all clips come from one video."""
+        return len({clip.digest for clip in self.candidates}) == 1
+
+    def _groups(self, config: PrepareDataConfig) -> list[int]:
+        signatures = [base64.b64decode(clip.scene.signature) for clip in self.candidates]
+        vectors = normalize(np.stack([np.frombuffer(data, np.uint8) for data in signatures]))
+        near = config.near_duplicates
+        alike = [
+            f"take {clip.scene.shot}" if self.of_one_video else clip.source.name
+            for clip in self.candidates
+        ]
+        return group_clips(alike, vectors, near.max_distance if near.enabled else None)
+
+    def _sides(self, groups: list[int], config: PrepareDataConfig, seed: int) -> list[Split]:
+        if len(set(groups)) == 1:
+            raise self._one_group()
+        keys = [clip.clip_id if self.of_one_video else clip.digest for clip in self.candidates]
+        fraction = config.split.heldout_fraction
+        return split_groups(groups, keys, fraction=fraction, seed=seed)
+
+    def _leave_gaps(self, groups: list[int], sides: list[Split]) -> None:
+        """Drop clips for training that touch a held-out one."""
+        scenes = [clip.scene for clip in self.candidates]
+        heldout = [scene for scene, side in zip(scenes, sides, strict=True) if side == "heldout"]
+        ends = {scene.start for scene in heldout} | {s.start + s.num_frames for s in heldout}
+        touching = [
+            index
+            for index, (scene, side) in enumerate(zip(scenes, sides, strict=True))
+            if side == "train" and ends & {scene.start, scene.start + scene.num_frames}
+        ]
+        if 2 * len(touching) > sides.count("train"):
+            return
+        for index in reversed(touching):
+            del self.candidates[index], groups[index], sides[index]
+        self.dropped["next_to_heldout"] += len(touching)
+
+    def _one_group(self) -> DataError:
+        count = len(self.candidates)
+        clips = f"all {count} clips are" if count > 1 else "the only clip is"
+        more = "add a video that shows something else"
+        if self.of_one_video and len({clip.scene.shot for clip in self.candidates}) == 1:
+            what = (
+                f"all {clips} clips are of one take of one video, {self.candidates[0].source.name}"
+            )
+            hint = f"{more}, or lower prepare_data.scenes.adaptive_threshold if it has cuts"
+        else:
+            what = f"{clips} near-duplicates of each other"
+            hint = f"{more}, lower near_duplicates.max_distance, or switch it off (enabled: false)"
+        return DataError(f"{what}: none can be held out from training", hint=hint)
 
 
 def select_clips(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from kinetoscope.core.errors import DataError
 from kinetoscope.core.keys import random_key
 
 if TYPE_CHECKING:
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from kinetoscope.data.clip_table import Split
 
-_MAX_KEY = 2**63
+# How far the held-out share may be from the one asked for without a word.
+_TOLERATED = 0.1
 
 
 def split_groups(
@@ -20,29 +21,53 @@ def split_groups(
 ) -> list[Split]:
     """Assign every clip to a side; a group is never torn.
 
-    A group's side depends on the seed and its own key alone (the least key of its clips), so more
-    data moves no group. When chance leaves a side empty, the group nearest to it goes there.
+    Groups are taken in an order that depends on the seed and their own keys alone (the least key of
+    their clips), each as far as it brings the held-out clips nearer to their share. So more data
+    moves few groups. Each side gets at least one group.
 
     Args:
         groups: the clips' group numbers.
         keys: the clips' stable names or digests.
-        fraction: expected share of groups held out.
+        fraction: share of the clips to hold out.
         seed: of the run.
 
     Raises:
-        DataError: fewer than two groups.
+        ValueError: fewer than two groups.
     """
     names: dict[int, str] = {}
     for group, key in zip(groups, keys, strict=True):
         names[group] = min(key, names.get(group, key))
     if len(names) < 2:  # noqa: PLR2004 (one per side)
-        raise DataError(
-            f"{len(groups)} clips in {len(names)} group(s) of near-duplicates can't be split into "
-            "train and held-out clips: each side needs one group",
-            hint="add a video that shows something else, or lower near_duplicates.max_distance",
-        )
-    draws = {g: random_key("split", seed, name) / _MAX_KEY for g, name in names.items()}
-    ranked = sorted(draws, key=lambda group: (draws[group], names[group]))
-    num_heldout = sum(draw < fraction for draw in draws.values())
-    heldout = set(ranked[: min(max(1, num_heldout), len(ranked) - 1)])
+        raise ValueError(f"{len(names)} group(s) can't be split")
+    sizes = Counter(groups)
+    ranked = sorted(
+        names, key=lambda group: (random_key("split", seed, names[group]), names[group])
+    )
+    heldout = _nearest(ranked, sizes, fraction * len(groups))
     return ["heldout" if group in heldout else "train" for group in groups]
+
+
+def _nearest(ranked: Sequence[int], sizes: Counter[int], wanted: float) -> set[int]:
+    """Return groups, first ranked first, that together come near to a number of clips."""
+    taken: set[int] = set()
+    total = 0
+    for group in ranked:
+        if (
+            abs(total + sizes[group] - wanted) < abs(total - wanted)
+            and len(taken) < len(ranked) - 1
+        ):
+            taken.add(group)
+            total += sizes[group]
+    # All groups are too large: the smallest one comes nearest.
+    return taken or {min(ranked, key=lambda group: sizes[group])}
+
+
+def told_share(num_heldout: int, num_clips: int, fraction: float) -> str:
+    """Return words for a share that whole groups could not meet; empty where they did."""
+    if abs(num_heldout - fraction * num_clips) <= max(1.0, _TOLERATED * fraction * num_clips):
+        return ""
+    share = num_heldout / num_clips
+    return (
+        f"{num_heldout} of {num_clips} clips are held out ({share:.0%}, asked for {fraction:.0%}): "
+        "clips of one video, and near-duplicates, stay on one side"
+    )

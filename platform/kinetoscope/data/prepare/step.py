@@ -47,6 +47,7 @@ def main(ctx: StepContext) -> Outputs | None:
             "left_out": prepared.num_left_out,
             "captions": prepared.captions,
             "shown": prepared.shown,
+            "notes": list(prepared.notes),
         },
     )
 

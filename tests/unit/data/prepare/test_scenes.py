@@ -23,7 +23,7 @@ def scenes(lengths: list[int], config: ScenesConfig) -> list[Scene]:
 
 def test_cuts_are_at_exact_frames() -> None:
     found = scenes([23, 31, 40], ScenesConfig(min_scene_frames=10))
-    assert found == [Scene(0, 23), Scene(23, 54), Scene(54, 94)]
+    assert found == [Scene(0, 23, 0), Scene(23, 54, 1), Scene(54, 94, 2)]
 
 
 def test_cutting_can_be_switched_off() -> None:
@@ -32,7 +32,7 @@ def test_cutting_can_be_switched_off() -> None:
 
 def test_a_scene_is_at_least_the_minimum_long() -> None:
     found = scenes([30, 5, 30], ScenesConfig(min_scene_frames=10))
-    assert found == [Scene(0, 30), Scene(30, 65)]
+    assert found == [Scene(0, 30, 0), Scene(30, 65, 1)]
 
 
 def test_no_frames_give_no_scene() -> None:
@@ -50,4 +50,4 @@ def test_pieces_of_long_scenes_cover_all_frames_once(num_frames: int, longest: i
     assert pieces[0].start == 0
     assert pieces[-1].end == num_frames
     assert all(a.end == b.start for a, b in pairwise(pieces))
-    assert max(end - start for start, end in pieces) <= longest
+    assert max(piece.end - piece.start for piece in pieces) <= longest
