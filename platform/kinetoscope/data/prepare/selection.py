@@ -124,9 +124,7 @@ class Selection:
         clips = f"all {count} clips are" if count > 1 else "the only clip is"
         more = "add a video that shows something else"
         if self.of_one_video and len({clip.scene.shot for clip in self.candidates}) == 1:
-            what = (
-                f"all {clips} clips are of one take of one video, {self.candidates[0].source.name}"
-            )
+            what = f"{clips} of one take of one video, {self.candidates[0].source.name}"
             hint = f"{more}, or lower prepare_data.scenes.adaptive_threshold if it has cuts"
         else:
             what = f"{clips} near-duplicates of each other"
