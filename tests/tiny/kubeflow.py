@@ -95,7 +95,7 @@ class Lab:
                 "objectStore": store,
                 "mlflow": _ON_NODE,
                 "training": {
-                    "shm": {"sizeLimit": "64Mi"},
+                    "shm": {"sizeLimit": "1Gi"},
                     "resources": {
                         "requests": {"cpu": "50m", "memory": "256Mi"},
                         "limits": {"memory": "3Gi"},
