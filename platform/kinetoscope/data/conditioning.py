@@ -10,7 +10,8 @@ twice changes nothing.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple, cast, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, get_args
 
 from kinetoscope.data.config import CameraMotion, ScoreName
 
@@ -25,6 +26,24 @@ _CAMERA = re.compile(rf"camera motion: ({'|'.join(get_args(CameraMotion))})[.,]"
 # Commas as in the format of Open-Sora's report.
 _SUFFIX = re.compile(rf"(?:^|\s+)(?:(?:{_SCORE.pattern}|{_CAMERA.pattern})\s*)+$")
 _END_MARKS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
+
+
+# A word that a cut went through, and what should not end a caption.
+_TORN_WORD = re.compile(r"(?<=\s)\S*[^\W_]$")
+_LOOSE_ENDS = " \t,;:-("
+
+
+class TokenCounter(Protocol):
+    """A text encoder, as far as it tells what fits into it."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a text; what is beyond is cut off."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, uncut."""
+        ...
 
 
 class Conditioning(NamedTuple):
@@ -77,3 +96,48 @@ def split_conditioning(text: str) -> Conditioning:
     cameras = _CAMERA.findall(suffix)
     camera = cast("CameraMotion", cameras[-1]) if cameras else None
     return Conditioning(text[: match.start()].rstrip(), scores, camera)
+
+
+def fit_texts(texts: Sequence[str], counter: TokenCounter) -> list[str]:
+    """Return the texts with captions so short that their scores are not cut off.
+
+    Encoders cut what is too long at its end, where the scores stand. A text without scores is cut
+    at the same place as there.
+
+    Args:
+        texts: conditioned or not.
+        counter: the encoder that they are for.
+    """
+    counts = counter.count_tokens(texts)
+    return [
+        text if count <= counter.max_tokens else _shortened(text, counter)
+        for text, count in zip(texts, counts, strict=True)
+    ]
+
+
+def count_too_long(texts: Sequence[str], counter: TokenCounter) -> int:
+    """Return how many texts have more tokens than the encoder takes."""
+    return sum(count > counter.max_tokens for count in counter.count_tokens(texts))
+
+
+def _shortened(text: str, counter: TokenCounter) -> str:
+    parts = split_conditioning(text)
+    if not parts.scores and parts.camera_motion is None:
+        return text
+
+    def with_caption(length: int) -> str:
+        caption = parts.caption[:length]
+        if length < len(parts.caption) and parts.caption[length : length + 1].isalnum():
+            caption = _TORN_WORD.sub("", caption)
+        caption = caption.rstrip(_LOOSE_ENDS)
+        return condition_text(caption, parts.scores, camera_motion=parts.camera_motion)
+
+    # The longest caption that fits; what holds for one length holds for the shorter ones.
+    fits, too_long = 0, len(parts.caption)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if counter.count_tokens([with_caption(middle)])[0] <= counter.max_tokens:
+            fits = middle
+        else:
+            too_long = middle
+    return with_caption(fits)

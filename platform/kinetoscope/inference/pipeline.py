@@ -17,7 +17,13 @@ from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError, CorruptError
 from kinetoscope.core.keys import random_key
-from kinetoscope.data.conditioning import SCORE_NAMES, condition_text, split_conditioning
+from kinetoscope.data.conditioning import (
+    SCORE_NAMES,
+    condition_text,
+    count_too_long,
+    fit_texts,
+    split_conditioning,
+)
 from kinetoscope.data.text.cleaning import clean_caption
 from kinetoscope.data.text.mask_strategy import MaskGroup, continue_from
 from kinetoscope.data.video.clip_reader import to_frames
@@ -176,7 +182,8 @@ class TextToVideo:
     def _conditions(
         self, request: ClipRequest, size: ClipSize, loop: int, mask_Bt: Tensor | None
     ) -> Conditions:
-        text, text_mask = self.text_encoder.encode([self._text(request, loop)])
+        texts = fit_texts([self._text(request, loop)], self.text_encoder)
+        text, text_mask = self.text_encoder.encode(texts)
         fps = request.fps or (self.spec.fps if size.num_frames > 1 else IMAGE_FPS)
         height_B, width_B, fps_B = (
             torch.full((1,), float(value), device=self.device)
@@ -190,6 +197,11 @@ class TextToVideo:
             fps_B=fps_B,
             frame_mask_Bt=mask_Bt,
         )
+
+    def count_cut_prompts(self, request: ClipRequest) -> int:
+        """Return how many of a request's prompts are longer than the text encoder takes."""
+        texts = {self._text(request, loop) for loop in range(request.loops)}
+        return count_too_long(sorted(texts), self.text_encoder)
 
     def _text(self, request: ClipRequest, loop: int) -> str:
         """Return what the text encoder sees: the request's scores win over the prompt's own."""

@@ -19,9 +19,9 @@ _WORKERS = {
     "train_spatial_vae": ("kinetoscope.training.vae.train_spatial_vae", 1),
     "train_vae": ("kinetoscope.training.vae.train_vae", 1),
     "evaluate_vae": ("kinetoscope.evaluation.evaluate_vae", 1),
-    "encode_latents": ("kinetoscope.training.dit.encode_latents", 2),
-    "train_dit": ("kinetoscope.training.dit.train_dit", 1),
-    "evaluate_dit": ("kinetoscope.evaluation.evaluate_dit", 1),
+    "encode_latents": ("kinetoscope.training.dit.encode_latents", 3),
+    "train_dit": ("kinetoscope.training.dit.train_dit", 2),
+    "evaluate_dit": ("kinetoscope.evaluation.evaluate_dit", 2),
     "register_model": ("kinetoscope.evaluation.register_model", 1),
 }
 

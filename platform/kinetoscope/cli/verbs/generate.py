@@ -124,12 +124,14 @@ def generate(
     version = find_version(model)
     out = _file_in(out, request)
     check_file(out)
-    _write_clip(open_bundle(version), request, out)
+    num_cut = _write_clip(open_bundle(version), request, out)
     if as_json:
         told = {"path": str(out.resolve()), "model": version.ref, "prompt": prompt, "seed": seed}
-        emit_json(told)
-    else:
-        say(f"{out} ({version.ref}, seed {seed})")
+        emit_json(told | {"prompts_cut": num_cut})
+        return
+    if num_cut:
+        say(f"{num_cut} prompts were too long for the model's text encoder: their ends were cut")
+    say(f"{out} ({version.ref}, seed {seed})")
 
 
 def _file_in(out: Path, request: ClipRequest) -> Path:
@@ -140,7 +142,8 @@ def _file_in(out: Path, request: ClipRequest) -> Path:
     return out / f"{clip_name(prompt=request.prompt, copy=request.seed)}.mp4"
 
 
-def _write_clip(model: ObjectStore, request: ClipRequest, out: Path) -> None:
+def _write_clip(model: ObjectStore, request: ClipRequest, out: Path) -> int:
+    """Write the clip, and return how many of its prompts were cut."""
     from kinetoscope.cli.output import end_count, show_count
     from kinetoscope.cli.registered import load_bundle
     from kinetoscope.data.video.files import write_video
@@ -154,7 +157,9 @@ def _write_clip(model: ObjectStore, request: ClipRequest, out: Path) -> None:
             end_count()
 
     bundle = load_bundle(model)
-    clip = TextToVideo(bundle, device=compute_device()).generate(request, on_step=show_step)
+    models = TextToVideo(bundle, device=compute_device())
+    clip = models.generate(request, on_step=show_step)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Compressed as the scored samples are, so that the same request gives the same file.
     write_video(out, clip, request.fps or bundle.spec.fps, crf=CLIP_CRF)
+    return models.count_cut_prompts(request)

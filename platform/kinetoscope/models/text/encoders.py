@@ -36,6 +36,10 @@ class TextEncoder(Protocol):
         """Length to which every text is padded or cut."""
         ...
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, those beyond ``max_tokens`` too."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return embeddings ``BSD`` and a bool mask ``BS``, True at a text's own tokens (>= 1)."""
         ...
@@ -89,6 +93,10 @@ class SeededTableEncoder:
     def max_tokens(self) -> int:
         """Length to which every text is padded or cut."""
         return self._config.max_tokens
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, those beyond ``max_tokens`` too."""
+        return [max(1, len(split_words(text))) for text in texts]
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return embeddings ``BSD``, zero after a text's end, and a bool mask ``BS``."""
@@ -185,6 +193,10 @@ class T5TextEncoder:
     def max_tokens(self) -> int:
         """Length to which every text is padded or cut."""
         return self._config.max_tokens
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has with its end mark, also beyond ``max_tokens``."""
+        return [len(ids) for ids in self._tokenizer(list(texts), verbose=False).input_ids]
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

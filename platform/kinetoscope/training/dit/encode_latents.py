@@ -11,6 +11,7 @@ from kinetoscope.artifacts.clips import open_clips
 from kinetoscope.artifacts.weights import load_autoencoder
 from kinetoscope.core.errors import PreemptedError
 from kinetoscope.data.clip_table import ClipTable
+from kinetoscope.data.conditioning import count_too_long, fit_texts
 from kinetoscope.data.latents.format import INDEX, LatentEntry, LatentIndex, LatentSample
 from kinetoscope.data.latents.writer import LatentWriter
 from kinetoscope.data.plan.batch_plan import PlanItem
@@ -47,6 +48,13 @@ def main(ctx: StepContext) -> Outputs | None:
     writer = LatentWriter(store, entries, items_per_shard=config.items_per_shard)
     missing = writer.missing_shards()
     encoder = Encoder(ctx, config, table)
+    num_cut = encoder.count_cut()
+    if num_cut:
+        ctx.log.warning(
+            "%d of %d captions are longer than the text encoder takes (max_tokens %d): they are "
+            "cut, their scores are not",
+            *(num_cut, len(table), config.text_encoder.max_tokens),
+        )
     done = len(entries) - sum(len(writer.shard_entries(shard)) for shard in missing)
     ctx.progress(done, len(entries), "samples")
     for shard in missing:
@@ -60,7 +68,7 @@ def main(ctx: StepContext) -> Outputs | None:
     fixed = _unchanged(config) if config.normalization == "fixed" else None
     ctx.superseded_check()
     index = writer.commit(normalization=fixed)
-    return _outputs(index)
+    return _outputs(index, num_cut)
 
 
 def planned_entries(
@@ -112,6 +120,10 @@ class Encoder:
         self._bf16 = config.dtype == "bf16"
         self._row = {clip_id: row for row, clip_id in enumerate(table.clip_id)}
 
+    def count_cut(self) -> int:
+        """Return how many captions of the table are longer than the text encoder takes."""
+        return count_too_long(self._table.text, self._text_encoder)
+
     def encode(self, entries: Sequence[LatentEntry]) -> list[LatentSample]:
         """Return the samples of the entries, in their order."""
         by_size: dict[Bucket, list[int]] = defaultdict(list)
@@ -135,7 +147,8 @@ class Encoder:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             posterior = Posterior.cat(list(self._vae.encode_stream(parts)), dim=2)
         mean, logvar = posterior.mean.float().cpu(), posterior.logvar.float().cpu()
-        text, mask = self._text_encoder.encode([self._table.text[row] for row in rows])
+        texts = [self._table.text[row] for row in rows]
+        text, mask = self._text_encoder.encode(fit_texts(texts, self._text_encoder))
         text, mask = text.float().cpu(), mask.cpu()
         return [LatentSample(mean[i], logvar[i], text[i], mask[i]) for i in range(len(entries))]
 
@@ -160,7 +173,7 @@ def _unchanged(config: EncodeLatentsConfig) -> tuple[tuple[float, ...], tuple[fl
     return (0.0,) * channels, (1.0,) * channels
 
 
-def _outputs(index: LatentIndex) -> Outputs:
+def _outputs(index: LatentIndex, num_cut: int = 0) -> Outputs:
     size_bytes = sum(shard.size_bytes for shard in index.shards)
     return Outputs(
         artifacts={"latents": LATENTS_KEY},
@@ -168,6 +181,7 @@ def _outputs(index: LatentIndex) -> Outputs:
             "latents.samples": float(len(index.entries)),
             "latents.shards": float(len(index.shards)),
             "latents.bytes": float(size_bytes),
+            "captions.cut": float(num_cut),
         },
         summary={"shift": list(index.shift), "scale": list(index.scale)},
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kinetoscope.core.keys import random_key, uniform
 from kinetoscope.data.clip_table import ClipTable
+from kinetoscope.data.conditioning import fit_texts
 from kinetoscope.data.latents.format import LatentSample
 from kinetoscope.data.plan.batch_plan import MicroBatch, PlanItem
 from kinetoscope.data.plan.buckets import Bucket
@@ -157,7 +158,8 @@ class PixelFeed:
         """Load one micro-batch."""
         bucket, items = micro_batch.bucket, micro_batch.items
         shape = self._latent_shape((bucket.num_frames, bucket.height, bucket.width))
-        text, mask = self._text_encoder.encode([self._table.text[item.clip] for item in items])
+        texts = [self._table.text[item.clip] for item in items]
+        text, mask = self._text_encoder.encode(fit_texts(texts, self._text_encoder))
         tensors = {
             "pixels": self._clips.pixels(bucket, items),
             "text": text,

@@ -11,6 +11,7 @@ from kinetoscope.artifacts.latents import open_latent_index, open_latents
 from kinetoscope.artifacts.weights import load_autoencoder, read_weights
 from kinetoscope.checkpoints.restore import restore_weights
 from kinetoscope.data.clip_table import ClipTable
+from kinetoscope.data.conditioning import count_too_long
 from kinetoscope.data.plan.cycling import CyclingPlan
 from kinetoscope.models.base import Transformer, build_transformer, load_pretrained
 from kinetoscope.models.device import compute_device
@@ -58,10 +59,13 @@ def _pixel_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> T
     objective = FlowObjective(_start(ctx, config), config.flow, shift=shift, scale=scale, vae=vae)
     channels = config.vae.latent_channels
     device = compute_device(ctx.local_rank)
+    text_encoder = build_text_encoder(config.text_encoder, device=device)
+    if ctx.rank == 0 and (num_cut := count_too_long(table.text, text_encoder)):
+        ctx.log.warning("%d of %d captions are cut, their scores are not", num_cut, len(table))
     feed = PixelFeed(
         ClipFeed(table, cache_mib=config.loop.cache_mib),
         table,
-        build_text_encoder(config.text_encoder, device=device),
+        text_encoder,
         FlowDraws(config, (ctx.name, ctx.seed)),
         latent_shape=lambda size: (channels, *vae.latent_size(size)),
         patch_size=config.model.patch_size,
