@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.kubeflow, pytest.mark.timeout(3600)]
 
 LONG = 600
 """Training steps that leave time to do something meanwhile."""
+LONGER = 3000
+"""As many as another run takes to come to the same step, and to be stopped there."""
 
 
 def test_retry_after_a_failure_a_termination_and_a_stop_ends_with_right_records(
@@ -89,9 +91,9 @@ def test_pods_of_a_launcher_a_driver_and_a_short_step_may_go(lab: Lab) -> None:
 def test_two_users_share_the_work_and_a_newer_image_goes_on_with_it(
     lab: Lab, newer_tag: str
 ) -> None:
-    first = lab.submit(4, LONG)
+    first = lab.submit(4, LONGER)
     lab.wait_for_steps(first.run, 20)
-    second = lab.submit(4, LONG)
+    second = lab.submit(4, LONGER)
     lab.wait_for(
         lambda: "other-run" in lab.step_reason(second.run), "the second run to wait for the first"
     )
