@@ -69,7 +69,8 @@ def main(ctx: StepContext) -> Outputs | None:
         plan = adherence_plan(trained, asked, ctx.seed)
     metrics, grid = _rf_loss(ctx, models, table, config)
     clips = _make_clips(ctx, models, bundle, plan)
-    summary: dict[str, Any] = {"clips": len(clips), "rf_loss": grid}
+    prompts = [clip.plan.prompt for clip in clips[: config.grid_clips]]
+    summary: dict[str, Any] = {"clips": len(clips), "rf_loss": grid, "shown": prompts}
     readings = None
     if trained is None:
         off = "adherence was not measured: it is switched off in the config"

@@ -70,7 +70,12 @@ def main(ctx: StepContext) -> Outputs | None:
     return Outputs(
         artifacts={"metrics": "outputs/metrics", "grid": "outputs/grid"},
         metrics=metrics,
-        summary={"clips": len(rows), "lpips": lpips, "gates": [g.to_json() for g in config.gates]},
+        summary={
+            "clips": len(rows),
+            "lpips": lpips,
+            "gates": [g.to_json() for g in config.gates],
+            "shown": table.caption[: len(shown)],
+        },
     )
 
 

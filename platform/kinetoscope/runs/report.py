@@ -165,13 +165,13 @@ def _chart(name: str, result: StepResult) -> dict[str, Any]:
     }
 
 
-def _videos(results: dict[str, StepResult]) -> list[dict[str, str]]:
-    """Return the small MP4s that the evaluations show, embedded as data URIs."""
+def _videos(results: dict[str, StepResult]) -> list[dict[str, Any]]:
+    """Return the small MP4s that the evaluations show, embedded as data URIs, with their texts."""
     wanted = [
         ("evaluate_vae", "grid", "Held-out clips above their reconstructions"),
         ("evaluate_dit", "grid", "Generated clips"),
     ]
-    found = []
+    found: list[dict[str, Any]] = []
     for step, artifact, title in wanted:
         try:
             key = results[step].artifact(artifact).key
@@ -181,5 +181,7 @@ def _videos(results: dict[str, StepResult]) -> list[dict[str, str]]:
         for stat in store.list(key):
             if stat.key.endswith(".mp4") and stat.size_bytes <= _MAX_EMBEDDED_BYTES:
                 data = base64.b64encode(store.get_bytes(stat.key)).decode()
-                found.append({"title": title, "source": f"data:video/mp4;base64,{data}"})
+                source = f"data:video/mp4;base64,{data}"
+                texts = results[step].summary.get("shown", [])
+                found.append({"title": title, "source": source, "texts": texts})
     return found

@@ -13,6 +13,8 @@ from kinetoscope.core.keys import chance, random_key
 from kinetoscope.data.plan.aspect_tables import Resolution, named_resolution
 from kinetoscope.data.plan.config import BucketConfig, BucketsConfig, FrameSize
 
+# Frames of the shortest video bucket where there is none.
+_NONE = 2**62
 PIXEL_TOLERANCE = 0.8
 """A clip may be enlarged a little: it fits a resolution from this share of its pixels on."""
 
@@ -63,12 +65,15 @@ class ChunkResult:
     Attributes:
         code: bucket and aspect ratio per row (see `Length.first_code`); -1 for none.
         num_too_small: rows that fit no resolution.
-        num_too_short: rows that fit a resolution but no length of one.
+        num_too_short: videos that fit a resolution, but have fewer frames than its buckets.
+        num_other_kind: videos of resolutions that have buckets of images alone, and images of such
+            as have none.
     """
 
     code: npt.NDArray[np.int32]
     num_too_small: int
     num_too_short: int
+    num_other_kind: int
 
 
 class Rules:
@@ -89,8 +94,8 @@ class Rules:
         self._min_pixels = np.array([group.min_pixels for group in rising], dtype=np.int64)
         # By level, the number of resolutions that a clip fits: the shortest video that finds a
         # length among them, and whether an image does.
-        shortest = [min((v.config.num_frames for v in g.videos), default=2**62) for g in rising]
-        self._shortest = np.minimum.accumulate(np.array([2**62, *shortest], dtype=np.int64))
+        shortest = [min((v.config.num_frames for v in g.videos), default=_NONE) for g in rising]
+        self._shortest = np.minimum.accumulate(np.array([_NONE, *shortest], dtype=np.int64))
         images = [bool(group.images) for group in rising]
         self._image_fits = np.logical_or.accumulate(np.array([False, *images]))
 
@@ -114,9 +119,12 @@ class Rules:
         ):
             images = walk.through(group, group.images, np.concatenate([images, new_images]))
             videos = walk.through(group, group.videos, np.concatenate([videos, new_videos]))
-        short = np.count_nonzero(num_frames[videos] < self._shortest[level[videos]])
-        short += np.count_nonzero(~self._image_fits[level[images]])
-        return ChunkResult(code, int(np.count_nonzero(level == 0)), int(short))
+        shortest = self._shortest[level[videos]]
+        no_videos = np.count_nonzero(shortest == _NONE)
+        short = np.count_nonzero(num_frames[videos] < shortest) - no_videos
+        other_kind = no_videos + np.count_nonzero(~self._image_fits[level[images]])
+        small = np.count_nonzero(level == 0)
+        return ChunkResult(code, int(small), int(short), int(other_kind))
 
 
 class _Walk:

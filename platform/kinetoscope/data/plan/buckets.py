@@ -21,6 +21,7 @@ from kinetoscope.data.plan.config import BucketsConfig
 
 TOO_SMALL = "fewer pixels than every bucket's resolution"
 TOO_SHORT = "fewer frames than every bucket of a fitting resolution"
+OTHER_KIND = "videos where all fitting buckets are of images, or the other way round"
 NOT_DRAWN = "left out by keep_probability or length_probability"
 
 # Rows of a chunk: its columns stay in a core's cache.
@@ -89,31 +90,28 @@ def assign_buckets(
     codes = np.empty(len(columns[0]), dtype=np.int64)
     chunks = [slice(first, first + _CHUNK_ROWS) for first in range(0, len(codes), _CHUNK_ROWS)]
 
-    def assign(rows: slice) -> tuple[Int64s, int, int]:
+    def assign(rows: slice) -> tuple[Int64s, Int64s]:
         frames, height, width = (
             np.asarray(column[rows]).astype(np.int64, copy=False) for column in columns
         )
         chunk = rules.assign(frames, height, width, first_row=rows.start)
         codes[rows] = chunk.code
         counts = np.bincount(chunk.code + 1, minlength=rules.num_codes + 1)
-        return counts, chunk.num_too_small, chunk.num_too_short
+        unfit = (chunk.num_too_small, chunk.num_too_short, chunk.num_other_kind)
+        return counts, np.array(unfit, dtype=np.int64)
 
     with ThreadPoolExecutor(num_threads or max(1, int(usable_cores()))) as pool:
         outcomes = list(pool.map(assign, chunks))
-        num_dropped, *uses = _sum(rules.num_codes + 1, (counts for counts, _, _ in outcomes))
+        num_dropped, *uses = _sum(rules.num_codes + 1, (counts for counts, _ in outcomes))
         buckets, batch_sizes, place = _used_buckets(rules, uses, stride)
 
         def number(rows: slice) -> None:
             codes[rows] = place[codes[rows]]
 
         list(pool.map(number, chunks))
-    too_small = sum(small for _, small, _ in outcomes)
-    too_short = sum(short for _, _, short in outcomes)
-    reasons = {
-        TOO_SMALL: too_small,
-        TOO_SHORT: too_short,
-        NOT_DRAWN: num_dropped - too_small - too_short,
-    }
+    unfit = _sum(3, (counts for _, counts in outcomes))
+    reasons = dict(zip((TOO_SMALL, TOO_SHORT, OTHER_KIND), unfit, strict=True))
+    reasons[NOT_DRAWN] = num_dropped - sum(unfit)
     dropped = {reason: count for reason, count in reasons.items() if count}
     return Assignment(codes, buckets, batch_sizes, dropped)
 

@@ -14,6 +14,7 @@ from kinetoscope.core.keys import random_key, uniform
 from kinetoscope.data.plan.aspect_tables import named_resolution, resolution_names
 from kinetoscope.data.plan.buckets import (
     NOT_DRAWN,
+    OTHER_KIND,
     TOO_SHORT,
     TOO_SMALL,
     Assignment,
@@ -93,6 +94,17 @@ def test_images_take_image_buckets_and_videos_never_do() -> None:
     )
     result = assign(config, (1, 192, 192), (16, 192, 192), (17, 192, 192))
     assert [bucket and bucket.num_frames for bucket in chosen(result)] == [1, None, 17]
+
+
+def test_clips_of_a_kind_that_has_no_bucket_are_told_from_short_ones() -> None:
+    images = buckets({"resolution": "144p", "num_frames": 1})
+    assert assign(images, (40, 192, 192), (1, 192, 192)).dropped == {OTHER_KIND: 1}
+    videos = buckets({"resolution": "144p", "num_frames": 17})
+    assert assign(videos, (1, 192, 192), (9, 192, 192)).dropped == {OTHER_KIND: 1, TOO_SHORT: 1}
+    larger = buckets(
+        {"resolution": "144p", "num_frames": 1}, {"resolution": "480p", "num_frames": 17}
+    )
+    assert assign(larger, (17, 192, 192)).dropped == {OTHER_KIND: 1}
 
 
 def test_dropped_clips_are_counted_by_reason() -> None:
