@@ -24,6 +24,7 @@ class ListReport:
         layout: what it was read as; empty for one that is no list.
         num_rows: rows that name a path and a caption, and those that were passed over.
         num_matched: rows whose caption a video has.
+        num_by_name: of these, rows whose path leads nowhere, but whose file name is the only such.
         passed_over: rows that gave none, by reason.
         examples: the first of these, by reason.
         why_not: why it was passed over as a whole; empty for a list.
@@ -34,6 +35,7 @@ class ListReport:
     layout: str = ""
     num_rows: int = 0
     num_matched: int = 0
+    num_by_name: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
     why_not: str = ""
@@ -106,9 +108,10 @@ def list_lines(report: Mapping[str, Any]) -> list[str]:
     """Return what a file gave, and what it did not."""
     if report["why_not"]:
         return [f"{report['file']}: passed over ({report['why_not']})"]
+    by_name = report.get("num_by_name", 0)
     head = (
         f"{report['file']}: {report['num_matched']} of {report['num_rows']} rows matched a video "
-        f"({report['layout']})"
+        f"({report['layout']}{f'; {by_name} by the file name alone' if by_name else ''})"
     )
     return [
         head,

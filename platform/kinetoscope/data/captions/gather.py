@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ from kinetoscope.data.captions.rows import (
     Row,
 )
 from kinetoscope.data.captions.tables import read_table
-from kinetoscope.data.captions.video_names import VideoNames
+from kinetoscope.data.captions.video_names import VideoNames, base_name
 from kinetoscope.data.sources.listing import SourceFile, SourceListing, suffix_of
 
 _JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
@@ -105,7 +106,7 @@ class _Gathering:
         folder = posixpath.dirname(name)
 
         def finds(path: str) -> bool:
-            return self.names.find(path, folder) is not None
+            return bool(self.names.find(path, folder) or self.names.named_alike(path))
 
         is_json = suffix_of(name) in _JSON_SUFFIXES
         try:
@@ -120,16 +121,18 @@ class _Gathering:
         passed = parsed.passed_over
         num_rows = len(parsed.rows) + passed.counts.total()
         best: dict[str, tuple[int, Row]] = {}
+        others: list[Row] = []
         for row in parsed.rows:
             match = self.names.find(row.path, folder)
-            if match is None:
-                passed.add("no such video, or several", row.line, row.path)
-            elif not row.text.strip():
+            if not row.text.strip():
                 passed.add("no caption", row.line, row.path)
             elif not _is_text(row.text):
                 passed.add("half a character (a lone surrogate)", row.line, row.path)
+            elif match is None:
+                others.append(row)
             else:
                 _keep_closest(best, match.name, match.closeness, row, passed)
+        num_by_name = self._take_named_alike(best, others, passed)
         num_matched = 0
         for video, (_, row) in best.items():
             if video in self.captions.by_video:
@@ -145,11 +148,27 @@ class _Gathering:
                 layout=parsed.layout,
                 num_rows=num_rows,
                 num_matched=num_matched,
+                num_by_name=num_by_name,
                 passed_over=dict(sorted(passed.counts.items())),
                 examples=passed.examples,
                 meant=True,
             )
         )
+
+    def _take_named_alike(
+        self, best: dict[str, tuple[int, Row]], others: list[Row], passed: PassedOver
+    ) -> int:
+        """Match rows whose path leads nowhere by the file name, where it is the only such one."""
+        counts = Counter(base_name(row.path) for row in others)
+        num_taken = 0
+        for row in others:
+            video = self.names.named_alike(row.path)
+            if video is None or video in best or counts[base_name(row.path)] > 1:
+                passed.add("no such video, or several", row.line, row.path)
+            else:
+                best[video] = (0, row)
+                num_taken += 1
+        return num_taken
 
 
 def _keep_closest(

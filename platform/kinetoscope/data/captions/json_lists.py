@@ -27,8 +27,8 @@ _NO_TEXT = "no caption, or one that is no text"
 def read_json(content: str, finds: Finds) -> ParsedList:
     """Read captions from JSON: an array of objects, ``{PATH: CAPTION}``, or an object a line.
 
-    An array may lie in an object that holds nothing else to read; a caption may be the first of an
-    array of captions.
+    An array may also lie in an object; pairs in it are path and caption. Of an array of captions
+    the first counts.
 
     Args:
         content: of the file.
@@ -44,7 +44,10 @@ def read_json(content: str, finds: Finds) -> ParsedList:
         return _of_objects("JSON, an object a line", items, finds, passed_over)
     found = _array_in(whole)
     if found is not None:
-        items = list(enumerate(found, start=1))
+        pairs = [
+            dict(zip(("path", "text"), item, strict=False)) for item in found if _is_pair(item)
+        ]
+        items = list(enumerate(pairs if len(pairs) == len(found) else found, start=1))
         return _of_objects("JSON array", items, finds, passed_over)
     if columns_of(whole, PATH_KEYS) and columns_of(whole, TEXT_KEYS):
         return _of_objects("JSON, an object a line", [(1, whole)], finds, passed_over)
@@ -71,7 +74,17 @@ def _array_in(value: Any) -> list[Any] | None:
     if isinstance(value, list):
         return value
     arrays = [v for v in value.values() if isinstance(v, list) and any(map(_is_object, v))]
-    return arrays[0] if len(arrays) == 1 else None
+    captioned = [array for array in arrays if _has_captions(array)] or arrays
+    return max(captioned, key=len, default=None)
+
+
+def _has_captions(array: list[Any]) -> bool:
+    first = next(filter(_is_object, array))
+    return bool(columns_of(first, PATH_KEYS) and columns_of(first, TEXT_KEYS))
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)  # noqa: PLR2004
 
 
 def _lines(content: str, passed_over: PassedOver) -> Iterator[_Item]:

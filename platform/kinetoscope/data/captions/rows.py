@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -15,13 +16,14 @@ PATH_KEYS = (
     *("video_id", "videoid", "clip_id", "id", "key", "name", "url"),
 )
 TEXT_KEYS = (
-    *("text", "caption", "captions", "cap", "prompt", "video_caption", "long_caption"),
+    *("text", "caption", "captions", "cap", "prompt", "video_caption", "long_caption", "encap"),
     *("description", "sentence", "title", "name"),
 )
 # Names of files that can't be meant for anything else.
 LIST_STEMS = re.compile(r"(video[_-]?)?(captions?|prompts?|metadata|annotations?)", re.IGNORECASE)
 
 _EXAMPLES = 3
+_LONGEST_LITERAL = 100_000
 
 Finds = Callable[[str], bool]
 """Tells whether a path names a video."""
@@ -87,6 +89,17 @@ class NotAListError(Exception):
     def __init__(self, why: str, *, damaged: bool = False) -> None:
         super().__init__(why)
         self.why, self.damaged = why, damaged
+
+
+def first_of_listed(text: str) -> str:
+    """Return the first caption of a cell that holds several as a list literal; else the text."""
+    if not (text.startswith("[") and text.endswith("]")) or len(text) > _LONGEST_LITERAL:
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    return value[0] if isinstance(value, list) and value and isinstance(value[0], str) else text
 
 
 def key_of(name: str) -> str:

@@ -13,6 +13,7 @@ from kinetoscope.data.captions.rows import (
     ParsedList,
     PassedOver,
     Row,
+    first_of_listed,
     named_columns,
 )
 
@@ -138,7 +139,7 @@ def _take(
         # The caption takes what is too much; a path behind it stands so much further.
         shifted = path + spare if path > text else path
         caption = delimiter.join(fields[text : text + spare + 1])
-        parsed.rows.append(Row(record.line, fields[shifted], caption))
+        parsed.rows.append(Row(record.line, fields[shifted], first_of_listed(caption.strip())))
 
 
 class _Reading:

@@ -77,6 +77,11 @@ class VideoNames:
             names = [n for n in names if posixpath.basename(n) == posixpath.basename(path)]
         return Match(names[0], best) if len(names) == 1 else None
 
+    def named_alike(self, path: str) -> str | None:
+        """Return the only video with a path's file name, wherever both lie; None without one."""
+        found = self._candidates(_plain(path))
+        return found[0] if len(found) == 1 else None
+
     def beside(self, stem: str) -> list[str]:
         """Return the videos that a file of this path, without its own suffix, belongs to."""
         if suffix_of(stem) in VIDEO_SUFFIXES and stem in self._names:
@@ -104,6 +109,11 @@ class VideoNames:
                 break
             common += 1
         return common if common >= min(len(asked), len(has)) else 0
+
+
+def base_name(path: str) -> str:
+    """Return a path's file name, the same for all ways to write it."""
+    return _folded(posixpath.basename(_plain(path)))
 
 
 def _plain(path: str) -> str:

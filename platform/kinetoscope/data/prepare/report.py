@@ -43,7 +43,8 @@ svg text { font-size: 11px }
 {% if captions.lists %}<table><tr><th>file</th><th>rows matched</th><th>passed over</th></tr>
 {% for list in captions.lists %}<tr><td>{{ list.file }}</td>
 {% if list.why_not %}<td></td><td>{{ list.why_not }}</td>{% else %}
-<td>{{ list.num_matched }} of {{ list.num_rows }} ({{ list.layout }})</td>
+<td>{{ list.num_matched }} of {{ list.num_rows }} ({{ list.layout }}{% if list.num_by_name %};
+{{ list.num_by_name }} by the file name alone{% endif %})</td>
 <td>{% for reason, count in list.passed_over.items() %}{{ count }}: {{ reason }}
 (e.g. {{ list.examples[reason]|join(", ") }})<br>{% endfor %}</td>{% endif %}</tr>
 {% endfor %}</table>{% endif %}

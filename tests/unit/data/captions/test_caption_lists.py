@@ -86,6 +86,22 @@ ONE_VIDEO: Mapping[str, tuple[str, str | bytes]] = {
     "text beside": ("clip.txt", "a red circle\n"),
     "text behind the suffix": ("clip.mp4.txt", "a red circle\n"),
     "text in capitals": ("CLIP.TXT", "a red circle\n"),
+    "list in a cell (Panda-70M)": (
+        "p.csv",
+        "videoID,url,caption\nclip,https://x.org/watch?v=clip,\"['a red circle', 'a dog']\"\n",
+    ),
+    "VATEX": ("v.json", '[{"videoID": "clip", "enCap": ["a red circle"]}]'),
+    "MSR-VTT": (
+        "m.json",
+        '{"videos": [{"video_id": "clip"}],'
+        ' "sentences": [{"video_id": "clip", "caption": "a red circle"}]}',
+    ),
+    "WebVid": (
+        "w.csv",
+        "videoid,contentUrl,duration,name\nclip,https://x/y.mp4,PT7S,a red circle\n",
+    ),
+    "pairs": ("c.json", '[["clip.mp4", "a red circle"], ["gone.mp4", "x"]]'),
+    "an index column": ("c.csv", ",path,text\n0,clip.mp4,a red circle\n"),
     "list in a folder": ("lists/a.csv", "path,text\n../clip.mp4,a red circle\n"),
 }
 
@@ -179,6 +195,18 @@ def test_the_closest_path_wins_and_what_is_ambiguous_matches_nothing(tmp_path: P
     assert texts(gathered(place, {"a/1.mp4": "", "b/1.mp4": "", "c.csv": rows})) == {
         "b/1.mp4": "this one"
     }
+
+
+def test_file_names_match_alone_where_they_are_the_only_such_and_that_is_told(
+    tmp_path: Path,
+) -> None:
+    rows = "path,text\n/old/a.mp4,a\n/old/b.mp4,b\n/old/x/c.mp4,c\n/old/y/c.mp4,c?\n"
+    videos = {f"videos/{name}.mp4": "" for name in "ac"}
+    captions = gathered(tmp_path, {**videos, "v/b.mp4": "", "w/b.mp4": "", "c.csv": rows})
+    assert texts(captions) == {"videos/a.mp4": "a"}
+    (report,) = captions.lists
+    assert (report.num_matched, report.num_by_name) == (1, 1)
+    assert "1 by the file name alone" in caption_lines(captions.to_json())[2]
 
 
 def test_a_file_beside_the_video_wins_then_the_first_list(tmp_path: Path) -> None:
