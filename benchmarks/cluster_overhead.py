@@ -29,7 +29,7 @@ import installed
 from tiny.cluster_run import RUN_STEP
 from tiny.kubeflow import STAGE, Lab, overrides
 
-from kinetoscope.config.load import load_config
+from kinetoscope.config.load import LoadedConfig, load_config
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.settings import workspace
 from kinetoscope.pipelines.local import create_run
@@ -79,7 +79,7 @@ def _compare(lab: Lab, seed: int) -> dict[str, float]:
     config = _config(seed + 1)
     by_hand = _by_hand(lab, config, pattern)
     print(f"by hand: {by_hand}", flush=True)
-    steps = len(planned_steps(config))
+    steps = len(planned_steps(config.config))
     return {
         "overhead.first_step_seconds": round(platform.first_step - by_hand.first_step, 1),
         "overhead.per_step_seconds": round((platform.total - by_hand.total) / steps, 1),
@@ -90,7 +90,7 @@ def _compare(lab: Lab, seed: int) -> dict[str, float]:
     }
 
 
-def _config(seed: int) -> Any:
+def _config(seed: int) -> LoadedConfig:
     return load_config("smoke", overrides(seed, NUM_STEPS)[1::2])
 
 
@@ -111,7 +111,7 @@ def _through_kubeflow(lab: Lab, seed: int) -> tuple[Times, dict[str, Any]]:
     return Times(first_step, total), pattern
 
 
-def _by_hand(lab: Lab, loaded: Any, pattern: dict[str, Any]) -> Times:
+def _by_hand(lab: Lab, loaded: LoadedConfig, pattern: dict[str, Any]) -> Times:
     began = time.monotonic()
     run = create_run(loaded, lab.uploaded(), workspace())
     run.begin(Start(process=ProcessIdentity.of(), started_at=time.time()), after=0)
