@@ -202,7 +202,7 @@ def _prepared_lines(told: dict[str, Any]) -> list[str]:
     from kinetoscope.cli.overview import quarantine_lines
     from kinetoscope.data.captions.found import caption_lines
     from kinetoscope.data.sources.listing import told_left_out
-    from kinetoscope.data.video.display import PECULIARITIES
+    from kinetoscope.data.video.peculiarities import PECULIARITIES
 
     lines = [
         f"{told['num_videos']} videos: {told['num_train']} clips to train on, "

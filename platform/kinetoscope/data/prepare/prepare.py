@@ -95,7 +95,7 @@ class Prepared:
         num_left_out: folders that Kinetoscope made, not looked into.
         captions: where they came from, and what was passed over (``captions.found``).
         shown: videos that are shown otherwise than stored, or should be
-            (``video.display.PECULIARITIES``).
+            (``video.peculiarities``).
         notes: what else people should know of the clips.
     """
 

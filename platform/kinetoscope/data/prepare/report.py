@@ -11,7 +11,7 @@ import numpy as np
 
 from kinetoscope.core.text import printable_value
 from kinetoscope.data.sources.listing import told_left_out
-from kinetoscope.data.video.display import PECULIARITIES
+from kinetoscope.data.video.peculiarities import PECULIARITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +97,7 @@ class ReportData:
         num_left_out: folders that Kinetoscope made, not looked into.
         captions: where they came from (``captions.found``).
         origins: of each clip's caption, by clip id.
-        shown: videos by ``video.display.PECULIARITIES``.
+        shown: videos by ``video.peculiarities``.
         notes: what else people should know of the clips.
     """
 

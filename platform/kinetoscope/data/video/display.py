@@ -41,17 +41,6 @@ _NEARLY_ZERO = 1 / 256
 _HDR_TRANSFERS = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
 
 
-PECULIARITIES = {
-    "turned": "turned or mirrored, as players do",
-    "anamorphic": "brought to square pixels",
-    "interlaced": "interlaced: fields are used as they are stored",
-    "hdr": "of high dynamic range: tones are not mapped",
-    "spherical": "of 360 degrees: the stored picture is used",
-    "stereo": "stereo: the stored picture is used",
-}
-"""What people are told of videos that are shown otherwise than they are stored, or should be."""
-
-
 class UnsupportedTurnError(ValueError):
     """A frame is to be turned by an angle that is no multiple of 90 degrees."""
 
@@ -144,7 +133,7 @@ def to_rgb(frame: av.VideoFrame, aspect: Fraction = Fraction(1)) -> Frames:
 
 
 def peculiarities(frame: av.VideoFrame, aspect: Fraction) -> set[str]:
-    """Return which of `PECULIARITIES` a frame has."""
+    """Return which `peculiarities` a frame has."""
     found = {
         "turned": turn_of(frame) != Turn(),
         "anamorphic": aspect != 1,
