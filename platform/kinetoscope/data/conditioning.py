@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, get_args
 
 from kinetoscope.data.config import CameraMotion, ScoreName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from torch import Tensor
 
 SCORE_NAMES: tuple[str, ...] = ("aesthetic", *get_args(ScoreName))
 """Scores that a text can carry; ours are measured in data preparation, ``aesthetic`` is not."""
@@ -33,6 +36,10 @@ _TORN_WORD = re.compile(r"(?<=\s)\S*[^\W_]$")
 _LOOSE_ENDS = " \t,;:-("
 
 
+# Texts that are tokenised at a time.
+_BATCH = 1000
+
+
 class TokenCounter(Protocol):
     """A text encoder, as far as it tells what fits into it."""
 
@@ -43,6 +50,14 @@ class TokenCounter(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, uncut."""
+        ...
+
+
+class ConditionEncoder(TokenCounter, Protocol):
+    """A text encoder."""
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return embeddings ``BSD`` and a mask ``BS``."""
         ...
 
 
@@ -98,6 +113,11 @@ def split_conditioning(text: str) -> Conditioning:
     return Conditioning(text[: match.start()].rstrip(), scores, camera)
 
 
+def encode_conditions(texts: Sequence[str], encoder: ConditionEncoder) -> tuple[Tensor, Tensor]:
+    """Return embeddings ``BSD`` and a mask ``BS`` of condition texts, with their scores whole."""
+    return encoder.encode(fit_texts(texts, encoder))
+
+
 def fit_texts(texts: Sequence[str], counter: TokenCounter) -> list[str]:
     """Return the texts with captions so short that their scores are not cut off.
 
@@ -117,7 +137,9 @@ def fit_texts(texts: Sequence[str], counter: TokenCounter) -> list[str]:
 
 def count_too_long(texts: Sequence[str], counter: TokenCounter) -> int:
     """Return how many texts have more tokens than the encoder takes."""
-    return sum(count > counter.max_tokens for count in counter.count_tokens(texts))
+    batches = (texts[first : first + _BATCH] for first in range(0, len(texts), _BATCH))
+    counts = chain.from_iterable(map(counter.count_tokens, batches))
+    return sum(count > counter.max_tokens for count in counts)
 
 
 def _shortened(text: str, counter: TokenCounter) -> str:

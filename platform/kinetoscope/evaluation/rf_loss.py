@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from kinetoscope.core.keys import random_key
-from kinetoscope.data.conditioning import fit_texts
+from kinetoscope.data.conditioning import encode_conditions
 from kinetoscope.data.video.clip_reader import ClipReader, to_pixels
 from kinetoscope.diffusion.flow_model import Conditions
 from kinetoscope.diffusion.rectified_flow import keyed_noise, training_loss
@@ -115,7 +115,7 @@ def _losses(
     device, flow = models.device, models.spec.flow
     num_frames, height, width = video_BCTHW.shape[2:]
     x0 = models.vae.encode(video_BCTHW.to(device)).mode()
-    text, mask = models.text_encoder.encode(fit_texts(rows.text, models.text_encoder))
+    text, mask = encode_conditions(rows.text, models.text_encoder)
     size = len(rows)
     fps = torch.from_numpy(rows.fps).float().to(device)
     conditions = Conditions(

@@ -21,7 +21,7 @@ from kinetoscope.data.conditioning import (
     SCORE_NAMES,
     condition_text,
     count_too_long,
-    fit_texts,
+    encode_conditions,
     split_conditioning,
 )
 from kinetoscope.data.text.cleaning import clean_caption
@@ -182,8 +182,7 @@ class TextToVideo:
     def _conditions(
         self, request: ClipRequest, size: ClipSize, loop: int, mask_Bt: Tensor | None
     ) -> Conditions:
-        texts = fit_texts([self._text(request, loop)], self.text_encoder)
-        text, text_mask = self.text_encoder.encode(texts)
+        text, text_mask = encode_conditions([self._text(request, loop)], self.text_encoder)
         fps = request.fps or (self.spec.fps if size.num_frames > 1 else IMAGE_FPS)
         height_B, width_B, fps_B = (
             torch.full((1,), float(value), device=self.device)

@@ -58,11 +58,6 @@ class Captions:
     num_beside: int = 0
     num_videos: int = 0
 
-    @property
-    def num_missing(self) -> int:
-        """Videos that no file has a caption for."""
-        return self.num_videos - len(self.by_video)
-
     def to_json(self) -> dict[str, Any]:
         """Return what is told of them: counts, and the files."""
         return {

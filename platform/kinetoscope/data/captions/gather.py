@@ -23,10 +23,11 @@ from kinetoscope.data.captions.rows import (
     ParsedList,
     PassedOver,
     Row,
+    one_line,
 )
 from kinetoscope.data.captions.tables import read_table
 from kinetoscope.data.captions.video_names import VideoNames, base_name
-from kinetoscope.data.sources.listing import SourceFile, SourceListing, suffix_of
+from kinetoscope.data.sources.listing import SourceListing, suffix_of
 
 _JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 _VIDEOS_STEM = re.compile(r"videos?(_?(list|paths?|files?))?", re.IGNORECASE)
@@ -44,17 +45,17 @@ def gather_captions(
         contents: of those files, by name, as far as they may be opened.
         place: where they lie, in words; its folders tell two rows apart that end alike.
     """
-    videos = [video.name for video in listing.videos if not video.refused]
+    videos = [video.name for video in listing.openable_videos]
     gathering = _Gathering(VideoNames(videos, place), Captions(num_videos=len(videos)))
     texts: dict[str, str] = {}
     for sidecar in listing.sidecars:
         if sidecar.name not in contents:
-            gathering.pass_over(sidecar, sidecar.refused or "it was not read", meant=True)
+            gathering.pass_over(sidecar.name, sidecar.refused or "it was not read", meant=True)
             continue
         try:
             texts[sidecar.name] = _text(contents[sidecar.name])
         except NotAListError as error:
-            gathering.pass_over(sidecar, error.why, meant=_is_meant(sidecar.name, error))
+            gathering.pass_over(sidecar.name, error.why, meant=_is_meant(sidecar.name, error))
     for name in list(texts):
         if gathering.beside(name, texts[name]):
             del texts[name]
@@ -71,8 +72,8 @@ class _Gathering:
     names: VideoNames
     captions: Captions
 
-    def pass_over(self, sidecar: SourceFile, why: str, *, meant: bool) -> None:
-        self.captions.lists.append(ListReport(sidecar.name, why_not=why, meant=meant))
+    def pass_over(self, name: str, why: str, *, meant: bool) -> None:
+        self.captions.lists.append(ListReport(name, why_not=why, meant=meant))
 
     def beside(self, name: str, text: str) -> bool:
         """Take the caption of a file that belongs to one video; tell whether it does."""
@@ -84,7 +85,7 @@ class _Gathering:
         if caption is None or not videos:
             return False
         for video in videos:
-            if caption := " ".join(caption.split()):
+            if caption := one_line(caption):
                 self.captions.by_video.setdefault(video, Caption(caption, name))
                 self.captions.num_beside += 1
         return True
@@ -94,9 +95,9 @@ class _Gathering:
         paths, lines = videos.rstrip("\n").split("\n"), texts.rstrip("\n").split("\n")
         if len(paths) != len(lines):
             why = f"{name} has {len(paths)} lines and {mate} has {len(lines)}: none is taken"
-            self.captions.lists.append(ListReport(mate, why_not=why, meant=True))
+            self.pass_over(mate, why, meant=True)
             return
-        parsed = ParsedList(f"lines, one for each line of {name}", named=True)
+        parsed = ParsedList(f"lines, one for each line of {name}")
         for number, (path, text) in enumerate(zip(paths, lines, strict=True), start=1):
             parsed.rows.append(Row(number, path, text))
         self._take(mate, posixpath.dirname(name), parsed)
@@ -112,8 +113,7 @@ class _Gathering:
         try:
             parsed = (read_json if is_json else read_table)(text, finds)
         except NotAListError as error:
-            meant = _is_meant(name, error)
-            self.captions.lists.append(ListReport(name, why_not=error.why, meant=meant))
+            self.pass_over(name, error.why, meant=_is_meant(name, error))
             return
         self._take(name, folder, parsed)
 
@@ -139,7 +139,7 @@ class _Gathering:
                 origin = self.captions.by_video[video].origin
                 passed.add("its video has a caption from another file", row.line, origin)
                 continue
-            text = " ".join(row.text.split())
+            text = one_line(row.text)
             self.captions.by_video[video] = Caption(text, f"{name}:{row.line}")
             num_matched += 1
         self.captions.lists.append(
@@ -182,7 +182,7 @@ def _keep_closest(
     loser = row
     if closeness > kept_closeness:
         best[video], loser = (closeness, row), kept
-    same = " ".join(kept.text.split()) == " ".join(row.text.split())
+    same = one_line(kept.text) == one_line(row.text)
     reason = "the same again" if same else "another caption for a video that has one"
     passed.add(reason, loser.line, loser.path)
 

@@ -116,7 +116,7 @@ def _of_objects(
     if columns is None:
         raise NotAListError("no key is called as paths are")
     path, text = columns
-    parsed = ParsedList(f"{layout}, keys {path} and {text}", passed_over=passed_over, named=True)
+    parsed = ParsedList(f"{layout}, keys {path} and {text}", passed_over=passed_over)
     for line, value in items:
         given = value.get(path) if _is_object(value) else None
         if not isinstance(given, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,13 +69,11 @@ class ParsedList:
         layout: what it was read as, e.g. ``table, ';', columns path and text``.
         rows: in the file's order.
         passed_over: rows that could not be read.
-        named: it names what its columns are, so it is meant for captions.
     """
 
     layout: str
     rows: list[Row] = field(default_factory=list)
     passed_over: PassedOver = field(default_factory=PassedOver)
-    named: bool = False
 
 
 class NotAListError(Exception):
@@ -116,7 +114,7 @@ def columns_of(names: Iterable[str], keys: Iterable[str]) -> list[str]:
 
 
 def named_columns(
-    names: Iterable[str], rows: list[Mapping[str, Any]], finds: Finds
+    names: Iterable[str], rows: Sequence[Mapping[str, Any]], finds: Finds
 ) -> tuple[str, str] | None:
     """Return the columns of path and caption.
 
@@ -145,6 +143,11 @@ def named_columns(
     return None
 
 
+def one_line(text: str) -> str:
+    """Return a text with single spaces where it has spaces and line ends."""
+    return " ".join(text.split())
+
+
 def _short(text: str, most: int = 80) -> str:
-    text = " ".join(text.split())
+    text = one_line(text)
     return text if len(text) <= most else text[: most - 3] + "..."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from kinetoscope.data.captions.rows import (
     Finds,
@@ -86,15 +87,16 @@ def _with_header(
     names = [name.strip() for name in header.fields]
     if len(set(names)) < len(names):
         names = [name if names.index(name) == i else f"{name}.{i}" for i, name in enumerate(names)]
-    listed = list(records)
-    sample = [dict(zip(names, record.fields, strict=False)) for record in listed[:_NUM_SAMPLED]]
-    columns = named_columns(names, list(sample), finds)
+    # A file of another layout is not read to its end.
+    first = list(islice(records, _NUM_SAMPLED))
+    sample = [dict(zip(names, record.fields, strict=False)) for record in first]
+    columns = named_columns(names, sample, finds)
     if columns is None:
         return None
     path, text = (names.index(column) for column in columns)
     layout = f"table, {_shown(delimiter)}, columns {columns[0]} and {columns[1]}"
-    parsed = ParsedList(layout, passed_over=reading.passed_over, named=True)
-    _take(parsed, listed, delimiter, (path, text, len(names)))
+    parsed = ParsedList(layout, passed_over=reading.passed_over)
+    _take(parsed, chain(first, records), delimiter, (path, text, len(names)))
     return parsed
 
 
@@ -125,7 +127,7 @@ def _num_numbers_at_end(fields: list[str]) -> int:
 
 
 def _take(
-    parsed: ParsedList, records: list[_Record], delimiter: str, columns: tuple[int, int, int]
+    parsed: ParsedList, records: Iterable[_Record], delimiter: str, columns: tuple[int, int, int]
 ) -> None:
     """Note the rows; of one with too many fields, the caption has the delimiters."""
     path, text, count = columns

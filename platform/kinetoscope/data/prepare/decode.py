@@ -24,8 +24,8 @@ from kinetoscope.data.video.display import (
     UnsupportedTurnError,
     peculiarities,
     pixel_aspect,
-    shown_size,
     shown_stream,
+    square_size,
     turn_of,
 )
 
@@ -239,10 +239,11 @@ class _Decoding:
         except UnsupportedTurnError as error:
             raise QuarantinedError("unreadable", str(error)) from error
         if self._turn is None:
-            self._turn, self._size = turn, shown_size(frame, self._aspect)
+            height, width = square_size(frame.height, frame.width, self._aspect)
+            self._turn, self._size = turn, (width, height) if turn.transposed else (height, width)
         if turn != self._turn:
             raise QuarantinedError("unreadable", "frames are turned in more than one way")
-        self._shown.update(peculiarities(frame, self._aspect))
+        self._shown.update(peculiarities(frame, self._aspect, turn))
 
     def _check_complete(self, failure: str | None) -> None:
         # Frames that an edit list hides are declared but rightly not shown.
@@ -280,10 +281,10 @@ def timeout_detail(limits: LimitsConfig) -> str:
 def _video_stream(container: Any) -> Any:
     stream = shown_stream(container)
     if stream is None:
+        if container.streams.video:
+            raise QuarantinedError("no_video_stream", "only a cover picture")
         kinds = sorted({stream.type for stream in container.streams})
-        only = "only a cover picture" if container.streams.video else "streams: "
-        found = "" if container.streams.video else ", ".join(kinds) or "none"
-        raise QuarantinedError("no_video_stream", f"{only}{found}")
+        raise QuarantinedError("no_video_stream", f"streams: {', '.join(kinds) or 'none'}")
     if stream.codec_context is None:
         raise QuarantinedError("unreadable", "no decoder for its video codec")
     return stream

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ import cv2
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import CorruptError, PreemptedError
 from kinetoscope.core.hashing import digest_json
-from kinetoscope.data.config import PrepareDataConfig
+from kinetoscope.data.config import LimitsConfig, PrepareDataConfig, ScenesConfig
 from kinetoscope.data.prepare.analysis import ANALYSIS_REVISION, VideoAnalysis, analyze
 from kinetoscope.data.prepare.decode import timeout_detail
 from kinetoscope.data.prepare.fetching import FetchAhead, Fetched
@@ -82,7 +83,7 @@ class Examiner:
     progress: Callable[[int, int], None]
     stop_requested: Callable[[], bool]
 
-    def examine(self, videos: list[SourceFile]) -> Examined:
+    def examine(self, videos: Sequence[SourceFile]) -> Examined:
         """Return what the videos are.
 
         Raises:
@@ -203,13 +204,18 @@ class Examiner:
 
     def _part_key(self, digest: str) -> str:
         """Return where the verdict on a content lies: another one under other settings."""
-        settings = [self.config.limits.model_dump(), self.config.scenes.model_dump()]
-        asked = digest_json([ANALYSIS_REVISION, settings]).removeprefix(_DIGEST)[:16]
+        asked = _settings_key(self.config.limits, self.config.scenes)
         return f"{_PARTS}/{digest.removeprefix(_DIGEST)}-{asked}.json"
 
     def _object_key(self, file: SourceFile) -> str:
         named = digest_json([self.place.uri, file.name, file.size_bytes, file.version])
         return f"{_PARTS}/objects/{named.removeprefix(_DIGEST)}.json"
+
+
+@cache  # asked for twice a video
+def _settings_key(limits: LimitsConfig, scenes: ScenesConfig) -> str:
+    settings = [limits.model_dump(), scenes.model_dump()]
+    return digest_json([ANALYSIS_REVISION, settings]).removeprefix(_DIGEST)[:16]
 
 
 def _analyze(task: tuple[Fetched, PrepareDataConfig]) -> VideoAnalysis:

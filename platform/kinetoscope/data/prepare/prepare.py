@@ -160,9 +160,9 @@ def prepare(
     captions = gather_captions(listing, contents, place.uri)
     captions.require(config.captions.min_matched, place.uri)
     examiner = Examiner(place, store, config, scratch, hooks.progress, hooks.stop_requested)
-    found = examiner.examine([video for video in listing.videos if not video.refused])
+    found = examiner.examine(listing.openable_videos)
     quarantine = list(_quarantine(listing, found))
-    selection = select_clips(listing.videos, found, captions, config)
+    selection = select_clips(listing.openable_videos, found, captions, config)
     hooks.selected(selection, quarantine)
     if not selection.candidates:
         raise _nothing_left(place.uri, listing, selection, quarantine)
@@ -247,8 +247,8 @@ def _quarantine(listing: SourceListing, found: Examined) -> Iterator[QuarantineR
 
 def _counts_shown(listing: SourceListing, found: Examined) -> dict[str, int]:
     """Count the videos of each peculiarity."""
-    opened = [video for video in listing.videos if not video.refused]
-    counts = Counter(kind for video in opened for kind in found.verdict(video).shown)
+    videos = listing.openable_videos
+    counts = Counter(kind for video in videos for kind in found.verdict(video).shown)
     return dict(sorted(counts.items()))
 
 

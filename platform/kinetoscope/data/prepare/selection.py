@@ -141,13 +141,13 @@ def select_clips(
     """Choose the clips that pass the filters.
 
     Args:
-        videos: of the place, sorted by name.
+        videos: of the place that may be opened, sorted by name.
         found: what they are; quarantined videos have no clips.
         captions: of the videos.
         config: of the step.
     """
     selection = Selection()
-    usable = [v for v in videos if not v.refused and found.verdict(v).reason is None]
+    usable = [video for video in videos if found.verdict(video).reason is None]
     taken = _one_of_each(usable, found, captions)
     for source in usable:
         video, digest = found.verdict(source), found.digests[source.name]

@@ -79,6 +79,11 @@ class SourceListing:
         return tuple(file for file in self.files if file.is_video)
 
     @property
+    def openable_videos(self) -> tuple[SourceFile, ...]:
+        """The videos that may be opened, sorted by name."""
+        return tuple(video for video in self.videos if not video.refused)
+
+    @property
     def sidecars(self) -> tuple[SourceFile, ...]:
         """The files that may hold captions, sorted by name."""
         return tuple(file for file in self.files if not file.is_video)
@@ -127,7 +132,7 @@ def require_videos(listing: SourceListing, place: str) -> SourceListing:
             f"{' '.join(sorted(VIDEO_SUFFIXES))}{left_out}",
             hint=WHAT_TO_GIVE,
         )
-    if all(video.refused for video in videos):
+    if not listing.openable_videos:
         raise DataError(
             f"none of {len(videos)} videos in {place} may be opened, "
             f"e.g. {videos[0].name}: {videos[0].refused}",

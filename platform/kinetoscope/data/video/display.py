@@ -112,12 +112,6 @@ def square_size(height: int, width: int, aspect: Fraction) -> tuple[int, int]:
     return height, max(1, int(width * aspect))
 
 
-def shown_size(frame: av.VideoFrame, aspect: Fraction) -> tuple[int, int]:
-    """Return (height, width) of a frame as it is shown."""
-    height, width = square_size(frame.height, frame.width, aspect)
-    return (width, height) if turn_of(frame).transposed else (height, width)
-
-
 def to_rgb(frame: av.VideoFrame, aspect: Fraction = Fraction(1)) -> Frames:
     """Convert a decoded frame to RGB uint8 ``H W C`` as it is shown.
 
@@ -132,10 +126,10 @@ def to_rgb(frame: av.VideoFrame, aspect: Fraction = Fraction(1)) -> Frames:
     return turn.apply(image) if turn != Turn() else image
 
 
-def peculiarities(frame: av.VideoFrame, aspect: Fraction) -> set[str]:
-    """Return which `peculiarities` a frame has."""
+def peculiarities(frame: av.VideoFrame, aspect: Fraction, turn: Turn) -> set[str]:
+    """Return which `peculiarities` a frame has, whose pixels have an aspect and that is turned."""
     found = {
-        "turned": turn_of(frame) != Turn(),
+        "turned": turn != Turn(),
         "anamorphic": aspect != 1,
         "interlaced": frame.interlaced_frame,
         "hdr": frame.color_trc in _HDR_TRANSFERS,

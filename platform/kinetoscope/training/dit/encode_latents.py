@@ -11,7 +11,7 @@ from kinetoscope.artifacts.clips import open_clips
 from kinetoscope.artifacts.weights import load_autoencoder
 from kinetoscope.core.errors import PreemptedError
 from kinetoscope.data.clip_table import ClipTable
-from kinetoscope.data.conditioning import count_too_long, fit_texts
+from kinetoscope.data.conditioning import count_too_long, encode_conditions
 from kinetoscope.data.latents.format import INDEX, LatentEntry, LatentIndex, LatentSample
 from kinetoscope.data.latents.writer import LatentWriter
 from kinetoscope.data.plan.batch_plan import PlanItem
@@ -148,7 +148,7 @@ class Encoder:
             posterior = Posterior.cat(list(self._vae.encode_stream(parts)), dim=2)
         mean, logvar = posterior.mean.float().cpu(), posterior.logvar.float().cpu()
         texts = [self._table.text[row] for row in rows]
-        text, mask = self._text_encoder.encode(fit_texts(texts, self._text_encoder))
+        text, mask = encode_conditions(texts, self._text_encoder)
         text, mask = text.float().cpu(), mask.cpu()
         return [LatentSample(mean[i], logvar[i], text[i], mask[i]) for i in range(len(entries))]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kinetoscope.core.keys import random_key, uniform
 from kinetoscope.data.clip_table import ClipTable
-from kinetoscope.data.conditioning import fit_texts
+from kinetoscope.data.conditioning import encode_conditions
 from kinetoscope.data.latents.format import LatentSample
 from kinetoscope.data.plan.batch_plan import MicroBatch, PlanItem
 from kinetoscope.data.plan.buckets import Bucket
@@ -159,7 +159,7 @@ class PixelFeed:
         bucket, items = micro_batch.bucket, micro_batch.items
         shape = self._latent_shape((bucket.num_frames, bucket.height, bucket.width))
         texts = [self._table.text[item.clip] for item in items]
-        text, mask = self._text_encoder.encode(fit_texts(texts, self._text_encoder))
+        text, mask = encode_conditions(texts, self._text_encoder)
         tensors = {
             "pixels": self._clips.pixels(bucket, items),
             "text": text,
