@@ -50,7 +50,9 @@ def gather_captions(
     texts: dict[str, str] = {}
     for sidecar in listing.sidecars:
         if sidecar.name not in contents:
-            gathering.pass_over(sidecar.name, sidecar.refused or "it was not read", meant=True)
+            # A broken link or a huge file of any name is no sign of captions.
+            unread = NotAListError(sidecar.refused or "it was not read")
+            gathering.pass_over(sidecar.name, unread.why, meant=_is_meant(sidecar.name, unread))
             continue
         try:
             texts[sidecar.name] = _text(contents[sidecar.name])

@@ -26,7 +26,8 @@ def gathered(directory: Path, files: Files) -> Captions:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     place = DirectoryPlace(directory)
     listing = place.list()
-    contents = {file.name: (directory / file.name).read_bytes() for file in listing.sidecars}
+    sidecars = [file for file in listing.sidecars if not file.refused]
+    contents = {file.name: (directory / file.name).read_bytes() for file in sidecars}
     return gather_captions(listing, contents, place.uri)
 
 
@@ -265,6 +266,16 @@ def test_a_folder_without_lists_needs_no_caption(tmp_path: Path) -> None:
         "captions: 0 of 2 videos",
         "  2 have none (prepare_data.captions.missing)",
     ]
+
+
+def test_a_file_that_may_not_be_opened_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").symlink_to("nowhere")
+    captions = gathered(tmp_path, {"a.mp4": ""})
+    captions.require(0.5, "videos")
+    assert captions.lists[0].why_not.startswith("a broken link")
+    (tmp_path / "captions.csv").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"captions\.csv: passed over \(a broken link"):
+        gathered(tmp_path, {}).require(0.5, "videos")
 
 
 KINDS = {
