@@ -36,8 +36,8 @@ class ClipRow:
         clip_id: stable name of the clip, unique in the table.
         video: name of the source video below the place of videos, with ``/``.
         start_frame: first frame of the clip, counted in decoded frames of the source from 0.
-        fps: frames per second of the source.
-        height: of the decoded frames, in pixels; likewise ``width``.
+        fps: frames per second of the source, by the times of its frames.
+        height: of the frames as they are shown, in pixels; likewise ``width``.
         caption: raw caption.
         text: what the models are conditioned on: the caption with its scores.
         motion_score: mean optical flow (``data/prepare/scorers/motion.py``).
