@@ -129,7 +129,8 @@ def _index(path: Path) -> IndexedVideo:
     digests = digest_blocks(source)
     limits = LimitsConfig(timeout_seconds=3600)
     with VerifiedFile(source, digests, path.name) as file:
-        return IndexedVideo(digests, probe(file, limits).times)
+        info = probe(file, limits)
+        return IndexedVideo(digests, info.times, info.even)
 
 
 @dataclass

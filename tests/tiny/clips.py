@@ -66,7 +66,8 @@ def index_video(path: Path) -> IndexedVideo:
     source = LocalBytes(path)
     digests = digest_blocks(source)
     with VerifiedFile(source, digests, path.name) as file:
-        return IndexedVideo(digests, probe(file, LimitsConfig(min_frames=1)).times)
+        info = probe(file, LimitsConfig(min_frames=1))
+        return IndexedVideo(digests, info.times, info.even)
 
 
 def index_videos(folder: Path) -> bytes:

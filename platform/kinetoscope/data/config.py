@@ -113,6 +113,8 @@ class SplitConfig(Config):
 class PrepareDataConfig(Config):
     """From videos to a clip table."""
 
+    fps: PositiveFloat | None = None
+    """Frames per second that every video is taken at; by default each at its own rate."""
     limits: LimitsConfig = LimitsConfig()
     scenes: ScenesConfig = ScenesConfig()
     captions: CaptionsConfig = CaptionsConfig()

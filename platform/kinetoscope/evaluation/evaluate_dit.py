@@ -79,7 +79,7 @@ def main(ctx: StepContext) -> Outputs | None:
         readings = [read_clip(clip.frames) for clip in clips]
         metrics |= adherence_metrics(plan, readings, ctx.seed)
         summary["adherence"] = "measured"
-    _write(ctx, config, clips, readings)
+    _write(ctx, config, clips, readings, fps=bundle.spec.fps)
     told = {"metrics": metrics, **summary}
     ctx.store.put_bytes("outputs/metrics/metrics.json", json.dumps(told, indent=1).encode())
     return Outputs(
@@ -169,6 +169,8 @@ def _write(
     config: EvaluateDiTConfig,
     clips: list[StoredClip],
     readings: list[ClipReading] | None,
+    *,
+    fps: float,
 ) -> None:
     """Store what was read of each clip, the video grid and the enlarged sample."""
     rows = []
@@ -185,7 +187,7 @@ def _write(
     grid = tile(shown, min(_GRID_COLUMNS, len(shown)))
     for key, frames in ((f"{_SAMPLES}/sample.mp4", sample), ("outputs/grid/grid.mp4", grid)):
         path = ctx.scratch / "shown.mp4"
-        write_video(path, frames, config.sample_fps, crf=CLIP_CRF)
+        write_video(path, frames, fps, crf=CLIP_CRF)
         ctx.store.put_file(key, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +47,7 @@ def trained_bundle(
         flow=config.flow,
         sampler=config.sampler,
         size=config.sample_size,
-        fps=config.sample_fps,
+        fps=config.sample_fps or usual_fps(table),
         scores=typical_scores(table, config.conditioning),
         clean_captions=config.clean_captions,
         lineage={name: inputs[name].artifact(key).digest for name, key in artifacts.items()},
@@ -58,6 +59,12 @@ def typical_scores(table: ClipTable, names: tuple[str, ...]) -> dict[str, float]
     """Return the median score of the training clips, which conditions a prompt by default."""
     train = table.split("train")
     return {name: float(np.median(getattr(train, f"{name}_score"))) for name in names}
+
+
+def usual_fps(table: ClipTable) -> float:
+    """Return the frame rate that most training clips have; of equals, the highest."""
+    rates: Counter[float] = Counter(table.split("train").fps.tolist())
+    return max(rates, key=lambda rate: (rates[rate], rate))
 
 
 def _flat(tensor: Tensor) -> tuple[float, ...]:

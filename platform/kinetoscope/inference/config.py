@@ -40,7 +40,8 @@ class ModelsConfig(Config):
     sampler: SamplerConfig = SamplerConfig()
     sample_size: ClipSize = ClipSize()
     """What is generated when nothing else is asked for."""
-    sample_fps: PositiveFloat = 24.0
+    sample_fps: PositiveFloat | None = None
+    """Frames per second of what is generated; by default those that most training clips have."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -101,7 +101,7 @@ class TextToVideo:
         check_request(request)
         size = self.clip_size(request)
         overlap = self._overlap(request, size)
-        references = [self._encode_reference(path, size) for path in request.references]
+        references = [self._encode_reference(path, request, size) for path in request.references]
         strategy = request.mask_strategy or ("0" if references else "")
         clips: list[Frames] = []
         for loop in range(request.loops):
@@ -137,8 +137,9 @@ class TextToVideo:
             return 0
         return condition_frames(size.num_frames, self._pieces, request.condition_frames)
 
-    def _encode_reference(self, path: str, size: ClipSize) -> Tensor:
-        frames = read_reference(Path(path), (size.height, size.width))
+    def _encode_reference(self, path: str, request: ClipRequest, size: ClipSize) -> Tensor:
+        fps = request.fps or self.spec.fps
+        frames = read_reference(Path(path), (size.height, size.width), fps)
         return encode_frames(self.vae, frames)
 
     def _start(

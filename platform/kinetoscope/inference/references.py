@@ -22,10 +22,15 @@ MOST_FRAMES = 10_000
 _CENTRE = (0.5, 0.5)
 
 
-def read_reference(path: Path, size: tuple[int, int]) -> Frames:
+def read_reference(path: Path, size: tuple[int, int], fps: float | None = None) -> Frames:
     """Return the frames ``T H W 3`` of an image (one) or a video, RGB.
 
     They are scaled to cover ``size``, (H, W) in pixels, and cropped at the centre.
+
+    Args:
+        path: of the file.
+        size: (H, W) in pixels.
+        fps: frames per second to take of a video; by default all.
 
     Raises:
         DataError: the file can't be decoded, or has more frames than `MOST_FRAMES`.
@@ -36,7 +41,7 @@ def read_reference(path: Path, size: tuple[int, int]) -> Frames:
         return cover_and_crop(image, size, _CENTRE)[None]
     frames = [
         cover_and_crop(frame, size, _CENTRE)
-        for frame in islice(shown_frames(path), MOST_FRAMES + 1)
+        for frame in islice(shown_frames(path, fps), MOST_FRAMES + 1)
     ]
     if not frames:
         raise DataError(f"the reference {path} has no decodable frame")

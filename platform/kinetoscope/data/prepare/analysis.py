@@ -10,12 +10,14 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from kinetoscope.core.config_model import Record
-from kinetoscope.data.prepare.decode import QuarantinedError, Reason, probe
+from kinetoscope.data.prepare.decode import Visit, probe
 from kinetoscope.data.prepare.near_duplicates import signature
+from kinetoscope.data.prepare.quarantine import QuarantinedError, Reason
 from kinetoscope.data.prepare.scenes import Scene, SceneCutter
 from kinetoscope.data.prepare.scorers.base import Scorer
 from kinetoscope.data.prepare.scorers.motion import WORKING_SIDE_PX, MotionScorer
 from kinetoscope.data.prepare.scorers.quality import QualityScorer
+from kinetoscope.data.sources.even_frames import EvenFrames
 from kinetoscope.data.sources.frame_times import FrameTimes
 from kinetoscope.data.video.display import square_size, turn_of
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.data.sources.reader import SeekableFile
 
-ANALYSIS_REVISION = 2
+ANALYSIS_REVISION = 3
 """Raised when the same video and settings give another verdict than before."""
 
 # Frames of the signature, as fractions of the scene.
@@ -63,9 +65,11 @@ class VideoAnalysis(Record):
     height: int = 0
     width: int = 0
     fps: float = 0.0
+    own_fps: float = 0.0
     shown: tuple[str, ...] = ()
     """What is told of how its frames are shown (``video.display.peculiarities``)."""
     times: FrameTimes | None = None
+    even: EvenFrames | None = None
     scenes: tuple[SceneAnalysis, ...] = ()
     reason: Reason | None = None
     detail: str = ""
@@ -74,8 +78,14 @@ class VideoAnalysis(Record):
 def analyze(file: SeekableFile, config: PrepareDataConfig) -> VideoAnalysis:
     """Decode a video once and measure its scenes; a video that can't be used says why."""
     measuring = _Measuring(config)
+
+    def visit() -> Visit:
+        nonlocal measuring
+        measuring = _Measuring(config)
+        return measuring.visit
+
     try:
-        info = probe(file, config.limits, measuring.visit)
+        info = probe(file, config.limits, visit, fps=config.fps)
     except QuarantinedError as error:
         return VideoAnalysis(reason=error.reason, detail=error.detail)
     return VideoAnalysis(
@@ -83,8 +93,10 @@ def analyze(file: SeekableFile, config: PrepareDataConfig) -> VideoAnalysis:
         height=info.height,
         width=info.width,
         fps=info.fps,
+        own_fps=info.own_fps,
         scenes=tuple(measuring.scenes()),
         times=info.times,
+        even=info.even,
         shown=info.shown,
     )
 

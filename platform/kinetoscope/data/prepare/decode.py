@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import av
 
+from kinetoscope.data.prepare.quarantine import QuarantinedError, timeout_detail
 from kinetoscope.data.prepare.structure import is_cut_off, names_files, other_kind
-from kinetoscope.data.sources.frame_times import FrameTimes, frame_times, rate_of
+from kinetoscope.data.sources.even_frames import EvenFrames, Timing, timing_of
+from kinetoscope.data.sources.frame_times import FrameTimes, frame_times
 from kinetoscope.data.sources.reader import OPEN_OPTIONS
 from kinetoscope.data.video.display import (
     Turn,
@@ -28,34 +30,11 @@ from kinetoscope.data.video.display import (
     square_size,
     turn_of,
 )
+from kinetoscope.data.video.pace import Pace, Paced, num_even_frames, pace_of
 
 if TYPE_CHECKING:
     from kinetoscope.data.config import LimitsConfig
     from kinetoscope.data.sources.reader import SeekableFile
-
-Reason = Literal[
-    "zero_length",
-    "unreadable",
-    "no_video_stream",
-    "truncated",
-    "too_few_frames",
-    "too_large",
-    "hostile",
-]
-
-
-class QuarantinedError(Exception):
-    """A video can't be used.
-
-    Args:
-        reason: one word for counting.
-        detail: one sentence with the numbers.
-    """
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason: Reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +42,12 @@ class VideoInfo:
     """What decoding a whole video found.
 
     Attributes:
+        num_frames: frames visited: at even times.
         height: of the frames as they are shown, in pixels; likewise ``width``.
+        fps: frames per second of the visited frames.
+        own_fps: the video's own frame rate.
+        times: of the decoded frames.
+        even: how decoded frames are taken at even times; None where each is visited once.
         shown: how the shown frames differ from those stored, and what else they are (`display`).
     """
 
@@ -71,7 +55,9 @@ class VideoInfo:
     height: int
     width: int
     fps: float
+    own_fps: float
     times: FrameTimes | None = None
+    even: EvenFrames | None = None
     shown: tuple[str, ...] = ()
 
 
@@ -82,14 +68,19 @@ Visit = Callable[[av.VideoFrame, Fraction], None]
 def probe(
     file: SeekableFile,
     limits: LimitsConfig,
-    visit: Visit | None = None,
+    visit: Callable[[], Visit] | None = None,
+    *,
+    fps: float | None = None,
 ) -> VideoInfo:
     """Decode the first video stream to its end.
 
     Args:
         file: the video, open for reading.
         limits: anything beyond is refused, as far as possible before it is decoded.
-        visit: called with every frame, in display order.
+        visit: called for what is then called with every frame at even times, in display order. Only
+            what it returned last has seen the frames: which times are even may turn out at the
+            video's end alone, and it is decoded anew.
+        fps: frames per second to visit; by default the video's own.
 
     Raises:
         QuarantinedError: the file can't be used.
@@ -105,10 +96,8 @@ def probe(
         raise QuarantinedError("hostile", "a text that names other files, as playlists do")
     if (kind := other_kind(file)) is not None:
         raise QuarantinedError("unreadable", f"it is {kind}, whatever its name says")
-    file.seek(0)
     try:
-        with _open(file) as container:
-            info = _Decoding(container, limits, visit).run()
+        info = _decode(file, limits, visit, fps)
     except _DecodingError as error:
         _refuse_cut_off(file, size_bytes)
         raise QuarantinedError("unreadable", str(error)) from error
@@ -140,24 +129,38 @@ def _open(file: SeekableFile) -> Iterator[Any]:
         yield container
 
 
+def _decode(
+    file: SeekableFile,
+    limits: LimitsConfig,
+    visit: Callable[[], Visit] | None,
+    fps: float | None,
+) -> VideoInfo:
+    deadline = time.monotonic() + limits.timeout_seconds
+    pace: Pace | None = None
+    while True:
+        file.seek(0)
+        with _open(file) as container:
+            decoding = _Decoding(container, limits, fps, deadline)
+            tried = decoding.likely_pace() if pace is None else pace
+            pace = decoding.run(visit() if visit is not None else None, tried)
+            if pace == tried:
+                return decoding.info(pace)
+
+
 class _Decoding:
     """One pass over a container."""
 
     def __init__(
-        self,
-        container: Any,
-        limits: LimitsConfig,
-        visit: Visit | None,
+        self, container: Any, limits: LimitsConfig, fps: float | None, deadline: float
     ) -> None:
         self._container = container
         self._limits = limits
-        self._visit = visit
-        self._deadline = time.monotonic() + limits.timeout_seconds
+        self._fps = fps
+        self._deadline = deadline
         self._stream = _video_stream(container)
         self._declared = _declared_frames(container, self._stream)
-        self._fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         self._num_frames = 0
-        self._times: list[int | None] = []
+        self._known_times: list[int | None] = []
         self._num_damaged = 0
         self._aspect = pixel_aspect(self._stream)
         self._turn: Turn | None = None
@@ -165,24 +168,49 @@ class _Decoding:
         self._shown: set[str] = set()
         self._discarded = 0
 
-    def run(self) -> VideoInfo:
-        """Decode all and judge."""
+    def likely_pace(self) -> Pace:
+        """Return the pace that the header lets expect."""
+        declared = next((float(rate) for rate in self._declared_rates() if rate), 0.0)
+        return pace_of(Timing(declared, even=True), self._fps, self._stream.time_base)
+
+    def run(self, visit: Visit | None, pace: Pace) -> Pace:
+        """Decode all, visit frames at a pace, and judge; return the pace that is the right one."""
         context = self._stream.codec_context
         # One thread: files are decoded in parallel, and equal input must give equal frames.
         context.thread_count = 1
         self._height, self._width = context.height, context.width
+        self._visit, self._paced = visit, Paced(pace)
         self._check_header()
         failure = self._decode()
+        base = self._stream.time_base
+        self._times = frame_times(self._known_times, self._frame_distance())
+        self._timing = timing_of(self._known_times, base, self._declared_rates())
         self._check_complete(failure)
-        if self._num_frames < self._limits.min_frames:
-            raise QuarantinedError(
-                "too_few_frames", f"{self._num_frames} frames; min_frames {self._limits.min_frames}"
-            )
-        times = frame_times(self._times, self._frame_distance())
-        self._fps = rate_of(self._times, self._stream.time_base, self._fps)
+        right = pace_of(self._timing, self._fps, base if self._times is not None else None)
+        if pace == right and pace.distance is not None:
+            count = num_even_frames(pace, self._paced.last, self._timing.rate, base)
+            self._show(self._paced.finish(count))
+        return right
+
+    def info(self, pace: Pace) -> VideoInfo:
+        """Return what was found, once it was decoded at the right pace."""
+        least, count = self._limits.min_frames, self._paced.num_given
+        if count < least:
+            raise QuarantinedError("too_few_frames", f"{count} frames; min_frames {least}")
+        asked = pace.distance is not None and self._fps
         return VideoInfo(
-            self._num_frames, *self._size, self._fps, times, shown=tuple(sorted(self._shown))
+            count,
+            *self._size,
+            fps=asked or self._timing.rate,
+            own_fps=self._timing.rate,
+            times=self._times,
+            even=pace.ratio and EvenFrames(pace.ratio, self._num_frames),
+            shown=tuple(sorted(self._shown)),
         )
+
+    def _declared_rates(self) -> list[Fraction | None]:
+        stream = self._stream
+        return [stream.average_rate, stream.guessed_rate, stream.base_rate]
 
     def _frame_distance(self) -> Fraction:
         """Return the distance of frames by the declared frame rate, in units of time."""
@@ -226,11 +254,16 @@ class _Decoding:
             raise QuarantinedError("hostile", timeout_detail(self._limits))
         self._num_damaged += frame.is_corrupt
         self._num_frames += 1
-        self._times.append(frame.pts)
+        self._known_times.append(frame.pts)
         self._check_frame_count(self._num_frames)
         self._look_at(frame)
-        if self._visit is not None:
-            self._visit(frame, self._aspect)
+        self._show(self._paced.push(frame))
+
+    def _show(self, frames: Iterable[av.VideoFrame]) -> None:
+        for frame in frames:
+            self._check_frame_count(self._paced.num_given)
+            if self._visit is not None:
+                self._visit(frame, self._aspect)
 
     def _look_at(self, frame: av.VideoFrame) -> None:
         """Note how the frame is shown; all are shown alike."""
@@ -258,7 +291,7 @@ class _Decoding:
             raise _DecodingError(failure)
         if not self._num_frames:
             raise QuarantinedError("zero_length", "the video stream holds no frame")
-        if self._fps <= 0:
+        if self._timing.rate <= 0:
             raise QuarantinedError("unreadable", "no frame rate can be told")
 
 
@@ -271,11 +304,6 @@ def _declared_frames(container: Any, stream: Any) -> int:
         return 0
     # Of the frames that an edit list cuts off, most are not even in libav's index.
     return min(int(stream.frames), len(stream.index_entries))
-
-
-def timeout_detail(limits: LimitsConfig) -> str:
-    """Say that a file took too long."""
-    return f"not decoded within {limits.timeout_seconds:g} s (timeout_seconds)"
 
 
 def _video_stream(container: Any) -> Any:

@@ -21,9 +21,9 @@ from kinetoscope.core.errors import CorruptError, PreemptedError
 from kinetoscope.core.hashing import digest_json
 from kinetoscope.data.config import LimitsConfig, PrepareDataConfig, ScenesConfig
 from kinetoscope.data.prepare.analysis import ANALYSIS_REVISION, VideoAnalysis, analyze
-from kinetoscope.data.prepare.decode import timeout_detail
 from kinetoscope.data.prepare.fetching import FetchAhead, Fetched
 from kinetoscope.data.prepare.guarded_pool import Casualty, GuardedPool
+from kinetoscope.data.prepare.quarantine import timeout_detail
 from kinetoscope.data.sources.directory import LocalBytes
 from kinetoscope.data.sources.listing import SourceFile
 from kinetoscope.data.sources.place import VideoPlace
@@ -204,7 +204,7 @@ class Examiner:
 
     def _part_key(self, digest: str) -> str:
         """Return where the verdict on a content lies: another one under other settings."""
-        asked = _settings_key(self.config.limits, self.config.scenes)
+        asked = _settings_key(self.config.fps, self.config.limits, self.config.scenes)
         return f"{_PARTS}/{digest.removeprefix(_DIGEST)}-{asked}.json"
 
     def _object_key(self, file: SourceFile) -> str:
@@ -213,8 +213,8 @@ class Examiner:
 
 
 @cache  # asked for twice a video
-def _settings_key(limits: LimitsConfig, scenes: ScenesConfig) -> str:
-    settings = [limits.model_dump(), scenes.model_dump()]
+def _settings_key(fps: float | None, limits: LimitsConfig, scenes: ScenesConfig) -> str:
+    settings = [fps, limits.model_dump(), scenes.model_dump()]
     return digest_json([ANALYSIS_REVISION, settings]).removeprefix(_DIGEST)[:16]
 
 

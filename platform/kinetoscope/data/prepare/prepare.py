@@ -294,4 +294,4 @@ def _write(store: ObjectStore, report: ReportData, found: Examined) -> None:
 
 def _indexed(digest: str, verdict: VideoAnalysis) -> IndexedVideo:
     blocks = BlockDigests(verdict.size_bytes, digest, base64.b64decode(verdict.blocks))
-    return IndexedVideo(blocks, verdict.times)
+    return IndexedVideo(blocks, verdict.times, verdict.even)

@@ -9,10 +9,6 @@ from fractions import Fraction
 import numpy as np
 
 _LARGEST = 2**62
-# The declared rate is taken where the frames' times differ from it by no more than this share.
-_RATE_SLACK = 0.005
-# This share of the frames' distances, if equal, is the rate.
-_MOST = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +62,3 @@ def frame_times(times: Sequence[int | None], declared: Fraction = Fraction()) ->
             if (ruled == array).all():
                 return FrameTimes(first, (over, under))
     return FrameTimes(first, listed=tuple(known))
-
-
-def rate_of(times: Sequence[int | None], time_base: Fraction | None, declared: float) -> float:
-    """Return a video's frames per second, by the times of its frames.
-
-    Args:
-        times: of all frames, in units of ``time_base``.
-        time_base: seconds of a unit.
-        declared: rate; taken where times are missing, or give nearly the same.
-    """
-    known = sorted(time for time in times if time is not None)
-    if not time_base or len(known) < len(times) or len(known) < 2 or known[0] == known[-1]:  # noqa: PLR2004
-        return declared
-    distances, counts = np.unique(np.diff(np.asarray(known, np.int64)), return_counts=True)
-    distance = Fraction(known[-1] - known[0], len(known) - 1)
-    if counts.max() >= _MOST * (len(known) - 1) and distances[counts.argmax()] > 0:
-        distance = Fraction(int(distances[counts.argmax()]))
-    rate = float(1 / (distance * time_base))
-    return declared if abs(rate - declared) <= _RATE_SLACK * declared else rate

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kinetoscope.core.errors import CorruptError
 from kinetoscope.data.sources.blocks import BLOCK_BYTES, BlockDigests
+from kinetoscope.data.sources.even_frames import EvenFrames
 from kinetoscope.data.sources.frame_times import FrameTimes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 knew no even frames."""
 _VERSION_KEY = b"kinetoscope.video_index_version"
 _BLOCK_KEY = b"kinetoscope.block_bytes"
 
@@ -25,16 +28,25 @@ _SCHEMA = pa.schema(
         pa.field("distance_over", pa.int64()),
         pa.field("distance_under", pa.int64()),
         pa.field("times", pa.large_list(pa.int64())),
+        pa.field("even_over", pa.int64()),
+        pa.field("even_under", pa.int64()),
+        pa.field("num_decoded", pa.int64()),
     ]
 ).with_metadata({_VERSION_KEY: str(SCHEMA_VERSION), _BLOCK_KEY: str(BLOCK_BYTES)})
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedVideo:
-    """A video's content, and where its frames are in time; None where that can't be told."""
+    """A video's content, and where its frames are in time.
+
+    Attributes:
+        times: None where they can't be told.
+        even: how decoded frames are taken at even times; None where each is one.
+    """
 
     blocks: BlockDigests
     times: FrameTimes | None = None
+    even: EvenFrames | None = None
 
 
 class VideoIndex(Mapping[str, IndexedVideo]):
@@ -48,11 +60,7 @@ class VideoIndex(Mapping[str, IndexedVideo]):
         row = self._rows[digest]
         value = {name: self._table.column(name)[row].as_py() for name in _SCHEMA.names}
         blocks = BlockDigests(value["size_bytes"], digest, value["blocks"])
-        if value["first_time"] is None:
-            return IndexedVideo(blocks)
-        listed = tuple(value["times"] or ())
-        distance = (value["distance_over"], value["distance_under"])
-        return IndexedVideo(blocks, FrameTimes(value["first_time"], distance, listed))
+        return IndexedVideo(blocks, _times(value), _even(value))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
@@ -92,8 +100,21 @@ def read_index(data: bytes, name: str) -> VideoIndex:
     return VideoIndex(table)
 
 
+def _times(value: dict[str, Any]) -> FrameTimes | None:
+    if value["first_time"] is None:
+        return None
+    distance = (value["distance_over"], value["distance_under"])
+    return FrameTimes(value["first_time"], distance, tuple(value["times"] or ()))
+
+
+def _even(value: dict[str, Any]) -> EvenFrames | None:
+    if value["num_decoded"] is None:
+        return None
+    return EvenFrames((value["even_over"], value["even_under"]), value["num_decoded"])
+
+
 def _row(video: IndexedVideo) -> dict[str, object]:
-    blocks, times = video.blocks, video.times
+    blocks, times, even = video.blocks, video.times, video.even
     return {
         "digest": blocks.digest,
         "size_bytes": blocks.size_bytes,
@@ -102,4 +123,7 @@ def _row(video: IndexedVideo) -> dict[str, object]:
         "distance_over": times and times.distance[0],
         "distance_under": times and times.distance[1],
         "times": list(times.listed) if times else None,
+        "even_over": even and even.distance[0],
+        "even_under": even and even.distance[1],
+        "num_decoded": even and even.num_decoded,
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kinetoscope.core.errors import CorruptError
 from kinetoscope.data.sources.blocks import BLOCK_BYTES, BlockDigests, ByteSource
 from kinetoscope.data.sources.cache import BlockCache
+from kinetoscope.data.sources.even_frames import EvenFrames
 from kinetoscope.data.sources.frame_times import FrameTimes
 from kinetoscope.data.sources.index import VideoIndex
 from kinetoscope.data.sources.place import VideoPlace
@@ -23,7 +25,8 @@ class PreparedVideo:
     Attributes:
         name: what people call it.
         digests: of its content.
-        times: of its frames, where they are known.
+        times: of its decoded frames, where they are known.
+        even: how they are taken at even times; None where each is one.
         source: of its bytes.
         read_ahead: most blocks for one request.
     """
@@ -31,8 +34,15 @@ class PreparedVideo:
     name: str
     digests: BlockDigests
     times: FrameTimes | None
+    even: EvenFrames | None
     source: ByteSource
     read_ahead: int = 1
+
+    def decoded(self, start: int, num_frames: int) -> Sequence[int]:
+        """Return the numbers of the decoded frames that a window shows; never falling."""
+        if self.even is None:
+            return range(start, start + num_frames)
+        return self.even.decoded(self.times, start, num_frames)
 
     def open(self) -> VerifiedFile:
         """Return the video as a binary file."""
@@ -61,9 +71,9 @@ class Videos:
             raise CorruptError(f"the index of videos lacks {name} ({digest})") from None
         source, shown = self.place.bytes_of(name, digest), f"{name} in {self.place.uri}"
         if self.place.is_local:
-            return PreparedVideo(shown, indexed.blocks, indexed.times, source)
-        cached = _CachedBytes(source, indexed.blocks, self.cache)
-        return PreparedVideo(shown, indexed.blocks, indexed.times, cached, _READ_AHEAD)
+            return PreparedVideo(shown, indexed.blocks, indexed.times, indexed.even, source)
+        far = _CachedBytes(source, indexed.blocks, self.cache)
+        return PreparedVideo(shown, indexed.blocks, indexed.times, indexed.even, far, _READ_AHEAD)
 
 
 @dataclass(frozen=True, slots=True)

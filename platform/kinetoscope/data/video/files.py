@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from av.video.reformatter import (
 )
 
 from kinetoscope.core.errors import DataError
+from kinetoscope.data.sources.even_frames import Timing
 from kinetoscope.data.sources.reader import OPEN_OPTIONS
 from kinetoscope.data.video.display import (
     EXACT,
@@ -29,6 +31,7 @@ from kinetoscope.data.video.display import (
     shown_stream,
     to_rgb,
 )
+from kinetoscope.data.video.pace import Paced, num_even_frames, pace_of
 
 if TYPE_CHECKING:
     from kinetoscope.data.sources.reader import SeekableFile
@@ -97,8 +100,12 @@ def frame_rate(path: Path) -> float:
         return float(_video_stream(container, path).average_rate or 0)
 
 
-def shown_frames(path: Path) -> Iterator[Frames]:
+def shown_frames(path: Path, fps: float | None = None) -> Iterator[Frames]:
     """Decode a file's video, frame by frame, as a player shows it: RGB uint8 ``H W C``.
+
+    Args:
+        path: of the file.
+        fps: frames per second to give, at even times; by default each decoded frame once.
 
     Raises:
         DataError: the file can't be opened or decoded.
@@ -107,10 +114,24 @@ def shown_frames(path: Path) -> Iterator[Frames]:
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)
             aspect = pixel_aspect(stream)
-            for frame in container.decode(stream):
+            frames = container.decode(stream)
+            for frame in frames if fps is None else _even_frames(frames, stream, fps):
                 yield to_rgb(frame, aspect)
     except (av.FFmpegError, UnsupportedTurnError) as error:
         raise DataError(f"{path} can't be decoded: {error}") from error
+
+
+def _even_frames(
+    frames: Iterator[av.VideoFrame], stream: Any, fps: float
+) -> Iterator[av.VideoFrame]:
+    declared = Timing(float(stream.average_rate or 0), even=True)
+    pace = pace_of(declared, fps, stream.time_base)
+    paced = Paced(pace)
+    for frame in frames:
+        yield from paced.push(frame)
+    if pace.distance is not None:
+        count = num_even_frames(pace, paced.last, declared.rate, stream.time_base)
+        yield from paced.finish(count)
 
 
 def decode_window(video: PreparedVideo, start: int, num_frames: int) -> Iterator[Frames]:
@@ -118,27 +139,31 @@ def decode_window(video: PreparedVideo, start: int, num_frames: int) -> Iterator
 
     They are RGB, uint8, ``H W C``.
 
-    Frames are counted in decoding (display) order from 0, as prepare_data counts them. Windows that
-    start late in a video are reached by seeking to the key frame before them, where the times of
-    its frames are known.
+    Frames are counted in display order from 0, at even times, as prepare_data counts them. Windows
+    that start late in a video are reached by seeking to the key frame before them, where the times
+    of its frames are known.
 
     Raises:
         ChangedVideoError: what is read is not what was prepared.
         DataError: the video ends before the window does, or can't be decoded.
     """
+    numbers = video.decoded(start, num_frames)
+    first, shown = numbers[0], Counter(numbers)
     count = 0
     with video.open() as file:
         try:
-            for frame, aspect in _window(file, video, start, num_frames):
+            window = _window(file, video, first, numbers[-1] - first + 1)
+            for number, (frame, aspect) in enumerate(window, first):
                 file.check()
-                count += 1
-                yield to_rgb(frame, aspect)
+                if number in shown:
+                    count += shown[number]
+                    yield from repeat(to_rgb(frame, aspect), shown[number])
         except (av.FFmpegError, UnsupportedTurnError) as error:
             file.check()
             raise DataError(f"{video.name} can't be decoded: {error}") from error
     if count < num_frames:
         raise DataError(
-            f"{video.name} has {start + count} decodable frames; "
+            f"{video.name} has {start + count} frames that can be decoded; "
             f"frames {start} to {start + num_frames - 1} were asked for",
             hint="the libraries that decode have changed since prepare_data: run it again",
         )

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from kinetoscope.data.config import LimitsConfig
-from kinetoscope.data.prepare.decode import QuarantinedError, probe
+from kinetoscope.data.prepare.decode import probe
+from kinetoscope.data.prepare.quarantine import QuarantinedError
 
 LIMITS = LimitsConfig(min_frames=5)
 
@@ -53,7 +54,7 @@ def test_a_whole_file_is_counted_exactly(tmp_path: Path, suffix: str) -> None:
     shapes: list[tuple[int, int]] = []
     path = encode(tmp_path / f"video{suffix}")
     data = io.BytesIO(path.read_bytes())
-    info = probe(data, LIMITS, lambda frame, _: shapes.append((frame.height, frame.width)))
+    info = probe(data, LIMITS, lambda: lambda frame, _: shapes.append((frame.height, frame.width)))
     assert (info.num_frames, info.height, info.width) == (40, 32, 32)
     assert info.fps == pytest.approx(10)
     assert shapes == [(32, 32)] * 40

@@ -10,8 +10,10 @@ import pytest
 from tiny.ffmpeg import ffmpeg, picture
 
 from kinetoscope.data.config import LimitsConfig
-from kinetoscope.data.prepare.decode import QuarantinedError, VideoInfo, probe
+from kinetoscope.data.prepare.decode import VideoInfo, probe
+from kinetoscope.data.prepare.quarantine import QuarantinedError
 from kinetoscope.data.prepare.structure import is_cut_off
+from kinetoscope.data.sources.even_frames import EvenFrames
 
 SUFFIXES = ("mp4", "mov", "mkv", "webm", "avi")
 
@@ -41,7 +43,8 @@ def test_h264_that_was_copied_into_avi_is_whole_and_has_its_own_rate(tmp_path: P
 def test_avi_of_a_variable_rate_is_whole(tmp_path: Path) -> None:
     dropped = ("-vf", "select=not(eq(mod(n\\,3)\\,1))", "-fps_mode", "vfr")
     path = picture(tmp_path / "vfr.avi", *dropped, codec="mpeg4")
-    assert info(path).num_frames == 16
+    assert info(path).num_frames == 24
+    assert info(path).even == EvenFrames((1, 1), num_decoded=16)
 
 
 def test_a_wrong_duration_with_all_frames_is_whole(tmp_path: Path) -> None:

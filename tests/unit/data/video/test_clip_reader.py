@@ -85,7 +85,7 @@ def test_windows_outside_the_clip_are_refused(video: Path) -> None:
 
 def test_a_video_shorter_than_the_table_says_is_refused(video: Path) -> None:
     reader = ClipReader(make_table(video, num_frames=30), cache_bytes=0)
-    with pytest.raises(DataError, match="40 decodable frames"):
+    with pytest.raises(DataError, match="40 frames that can be decoded"):
         reader.read(1, 15, 10, size=(32, 48))
 
 

@@ -12,7 +12,8 @@ from tiny.ffmpeg import ffmpeg, picture, shown_by_ffmpeg
 
 from kinetoscope.data.config import LimitsConfig, PrepareDataConfig
 from kinetoscope.data.prepare.analysis import VideoAnalysis, analyze
-from kinetoscope.data.prepare.decode import QuarantinedError, probe
+from kinetoscope.data.prepare.decode import probe
+from kinetoscope.data.prepare.quarantine import QuarantinedError
 from kinetoscope.data.video.files import decode_window, read_video
 from kinetoscope.inference.references import read_reference
 

@@ -88,7 +88,7 @@ def test_windows_hold_exactly_the_asked_frames(tmp_path: Path, start: int, count
 def test_a_window_past_the_end_is_refused(tmp_path: Path, start: int) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, moving_colors(100, 16, 16), 24)
-    with pytest.raises(DataError, match="100 decodable frames"):
+    with pytest.raises(DataError, match="100 frames that can be decoded"):
         list(decode_window(local_video(path), start, 100))
 
 
