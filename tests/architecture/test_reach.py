@@ -22,9 +22,11 @@ TRAINING = CLIPS | {
 }
 MODELS = {"checkpoints", "diffusion", "models.text", "models.weights"}
 TRANSFORMER = MODELS | {"models.layers", "models.stdit", "models.weights.open_sora"}
+SCORES = {"data.scorers"}
+LATENTS = {"data.latents", "inference", "training.dit"}
 ROOMS = {
     "prepare_data": BASE
-    | {"data", "data.captions", "data.prepare", "data.prepare.scorers", "data.sources"}
+    | {"data", "data.captions", "data.prepare", "data.scorers", "data.sources"}
     | {"data.text", "data.video"},
     # Weights of others (layouts) only where a stage can start from them.
     "train_spatial_vae": TRAINING | VAE | {"models.vae.adversarial", "training.vae"},
@@ -32,17 +34,18 @@ ROOMS = {
     | VAE
     | {"models.vae.adversarial", "training.vae"}
     | {"models.weights", "models.weights.open_sora"},
-    "evaluate_vae": CLIPS | VAE | MODELS | {"evaluation", "inference"},
-    "encode_latents": TRAINING | VAE | MODELS | {"data.latents", "inference", "training.dit"},
-    "train_dit_1": TRAINING | VAE | TRANSFORMER | {"data.latents", "inference", "training.dit"},
+    "evaluate_vae": CLIPS | SCORES | VAE | MODELS | {"evaluation", "inference"},
+    "encode_latents": TRAINING | SCORES | VAE | MODELS | LATENTS,
+    "train_dit_1": TRAINING | SCORES | VAE | TRANSFORMER | LATENTS,
     "evaluate_dit": CLIPS
+    | SCORES
     | VAE
     | TRANSFORMER
     | {"data.latents", "data.synthetic", "data.text", "evaluation", "inference"},
     "register_model": BASE
     | VAE
     | TRANSFORMER
-    | {"artifacts", "data", "data.latents", "data.sources"}
+    | {"artifacts", "data", "data.latents", "data.scorers", "data.sources"}
     | {"evaluation", "inference", "tracking", "tracking.runs"},
 }
 
@@ -61,6 +64,13 @@ def test_a_changed_transformer_leaves_the_vae_alone(name: str) -> None:
 def test_the_spatial_vae_depends_on_no_text_and_no_conversion_of_weights() -> None:
     rooms = ("models.text", "models.weights", "data.text", "inference", "evaluation")
     assert [module for module in _modules("train_spatial_vae") if _room(module) in rooms] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"), [("prepare_data", True), ("encode_latents", True), ("train_vae_1", False)]
+)
+def test_scorers_count_where_scores_are_used(name: str, counts: bool) -> None:
+    assert ("kinetoscope.data.scorers.motion" in _modules(name)) == counts
 
 
 def _modules(name: str) -> set[str]:

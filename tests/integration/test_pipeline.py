@@ -137,7 +137,7 @@ def test_a_config_that_gives_no_batch_is_told_right_after_the_data(
         "--videos",
         str(mixed_videos),
         "--set",
-        "prepare_data.filters.min_motion=1000",
+        "prepare_data.filters.where=[motion >= 1000]",
         code=2,
     )
     assert "4 were quarantined" in error

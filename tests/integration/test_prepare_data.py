@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import av
@@ -28,7 +29,8 @@ from kinetoscope.data.config import (
     SplitConfig,
     SynthConfig,
 )
-from kinetoscope.data.prepare.prepare import Hooks, Prepared, Source, prepare
+from kinetoscope.data.prepare.prepare import prepare
+from kinetoscope.data.prepare.prepared import Hooks, Prepared, Source
 from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.data.sources.place import open_place, place_name, with_versions
 from kinetoscope.data.sources.upload import upload_videos
@@ -118,7 +120,7 @@ def test_real_clips_are_cut_scored_and_split(clean: tuple[Path, Path]) -> None:
     assert [(row.start_frame, row.num_frames) for row in by_source["bigbuckbunny"]] == [(0, 132)]
     assert len(by_source["bikes"]) > 1
     assert all(row.num_frames >= 17 for row in clips)
-    assert all(row.motion_score > 0 and 0 < row.quality_score < 1 for row in clips)
+    assert all(row.scores["motion"] > 0 and 0 < row.scores["quality"] < 1 for row in clips)
     assert by_source["bigbuckbunny"][0].caption == "bigbuckbunny"
     assert (by_source["bikes"][0].height, by_source["bikes"][0].width) == (272, 640)
     assert {row.split for row in clips} == {"train", "heldout"}
@@ -191,7 +193,7 @@ def test_the_synthetic_set_comes_through_whole(synthetic: Path, tmp_path: Path) 
         assert row.text.startswith(f"{row.caption}. motion score: ")
         combination = shapes.parse(row.caption)
         assert combination is not None
-        assert (row.motion_score < 0.1) == (combination.motion == "still")
+        assert (row.scores["motion"] < 0.1) == (combination.motion == "still")
         assert (row.num_frames, row.fps) == (17, 8.0)
 
 
@@ -321,22 +323,22 @@ def test_no_usable_clip_says_what_was_dropped_and_why(synthetic: Path, tmp_path:
 @pytest.mark.parametrize(
     ("filters", "reason"),
     [
-        ({"min_motion": 1.0}, "too_still"),
-        ({"max_motion": 1.0}, "too_much_motion"),
+        ({"where": ("motion >= 1",)}, "not: motion >= 1"),
+        ({"where": ("quality > 0", "motion < 1")}, "not: motion < 1"),
         ({"max_frames": 16, "min_frames": 1}, "too_many_frames"),
         ({"min_side_px": 33}, "too_small"),
-        ({"min_quality": 1.0}, "low_quality"),
+        ({"where": ("quality >= 1",)}, "not: quality >= 1"),
     ],
 )
 def test_each_filter_drops_with_its_reason(
-    tmp_path: Path, filters: dict[str, float], reason: str
+    tmp_path: Path, filters: dict[str, Any], reason: str
 ) -> None:
     synthesize(tmp_path / "synth", SynthConfig(num_clips=12, seed=1))
     run(tmp_path / "synth", tmp_path / "out")
     config = PrepareDataConfig(num_workers=1, filters=FiltersConfig.model_validate(filters))
-    still = int((table(tmp_path / "out").motion_score < 1).sum())
+    still = int((table(tmp_path / "out").scores["motion"] < 1).sum())
     assert 2 <= still <= 10
-    expected = {"too_still": still, "too_much_motion": 12 - still}.get(reason, 12)
+    expected = {"not: motion >= 1": still, "not: motion < 1": 12 - still}.get(reason, 12)
     if expected < 12:
         assert run(tmp_path / "synth", tmp_path / "out", config).dropped == {reason: expected}
         return

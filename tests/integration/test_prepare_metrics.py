@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from kinetoscope.data.config import PrepareDataConfig
-from kinetoscope.data.prepare.prepare import Hooks, Source, prepare
+from kinetoscope.data.prepare.prepare import prepare
+from kinetoscope.data.prepare.prepared import Hooks, Source
 from kinetoscope.data.prepare.step import count_clips
 from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.storage.open import open_store

@@ -9,7 +9,7 @@ from typing import Any
 from tiny.steps import commit
 
 from kinetoscope.core.hashing import digest_file
-from kinetoscope.data.clip_table import ClipRow, write_clip_table
+from kinetoscope.data.clip_table import ClipRow, arrow_table, write_clip_table
 from kinetoscope.data.config import LimitsConfig, SynthConfig
 from kinetoscope.data.prepare.decode import probe
 from kinetoscope.data.sources.blocks import digest_blocks
@@ -33,8 +33,7 @@ def clip_row(number: int = 0, **changes: Any) -> ClipRow:
         "width": 32,
         "caption": "",
         "text": changes.get("caption", ""),
-        "motion_score": 1.0,
-        "quality_score": 1.0,
+        "scores": {"motion": 1.0, "quality": 1.0},
         "split": "train",
         "group": number,
         "digest": "",
@@ -98,6 +97,6 @@ def write_clips(folder: Path, videos: Path, rows: Iterable[ClipRow]) -> dict[str
     """Write what prepare_data leaves into the folder of a step; return its artifacts."""
     for name in ("clips", "videos"):
         (folder / "outputs" / name).mkdir(parents=True)
-    write_clip_table(folder / "outputs/clips/clips.parquet", rows)
+    write_clip_table(folder / "outputs/clips/clips.parquet", arrow_table(rows))
     (folder / "outputs/videos/videos.parquet").write_bytes(index_videos(videos))
     return {"clips": "outputs/clips", "videos": "outputs/videos"}

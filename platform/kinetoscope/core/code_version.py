@@ -122,12 +122,21 @@ def _imports(module: str) -> tuple[str, ...]:
     for node in ast.walk(ast.parse(_source(module))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
+            found.update(*(_modules_of_package(alias.name) for alias in node.names))
         elif isinstance(node, ast.ImportFrom):
             origin = _origin(node, module)
             found.add(origin)
             found.update(f"{origin}.{alias.name}" for alias in node.names)
     ours = (f"{_PACKAGE}.", f"{module.partition('.')[0]}.")
     return tuple(name for name in found if name.startswith(ours) and _path(name))
+
+
+def _modules_of_package(name: str) -> list[str]:
+    """Return all modules of one of our packages: who imports it whole loads them by name."""
+    path = _path(name) if name.startswith(f"{_PACKAGE}.") else None
+    if path is None or path.name != "__init__.py":
+        return []
+    return [f"{name}.{module.stem}" for module in path.parent.glob("[!_]*.py")]
 
 
 def _origin(node: ast.ImportFrom, module: str) -> str:

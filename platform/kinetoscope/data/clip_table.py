@@ -6,7 +6,7 @@ table's digest decides what is computed again downstream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,8 +21,9 @@ from kinetoscope.core.errors import CorruptError, UserError
 if TYPE_CHECKING:
     from kinetoscope.data.sources.videos import PreparedVideo, Videos
 
-SCHEMA_VERSION = 2
-"""1 held absolute paths of videos."""
+SCHEMA_VERSION = 3
+"""1 held absolute paths of videos; 2 had a column for each of two scores, and the frames of a
+variable rate as they were decoded."""
 _VERSION_KEY = b"kinetoscope.schema_version"
 
 Split = Literal["train", "heldout"]
@@ -30,18 +31,18 @@ Split = Literal["train", "heldout"]
 
 @dataclass(frozen=True, slots=True)
 class ClipRow:
-    """One clip: ``num_frames`` frames of a source video, from ``start_frame`` on.
+    """One clip: ``num_frames`` frames of a source video, from ``start_frame`` on, at even times.
 
     Attributes:
         clip_id: stable name of the clip, unique in the table.
         video: name of the source video below the place of videos, with ``/``.
-        start_frame: first frame of the clip, counted in decoded frames of the source from 0.
-        fps: frames per second of the source, by the times of its frames.
+        start_frame: first frame of the clip, counted from 0 in frames of the source at even times
+            (``sources/even_frames.py``).
+        fps: frames per second of the clip.
         height: of the frames as they are shown, in pixels; likewise ``width``.
         caption: raw caption.
         text: what the models are conditioned on: the caption with its scores.
-        motion_score: mean optical flow (``data/prepare/scorers/motion.py``).
-        quality_score: technical quality in [0, 1] (``data/prepare/scorers/quality.py``).
+        scores: what was measured, by name (``data/scorers``).
         group: number of the near-duplicate group; a group never spans both splits.
         digest: of the source video's bytes.
     """
@@ -55,14 +56,19 @@ class ClipRow:
     width: int
     caption: str
     text: str
-    motion_score: float
-    quality_score: float
+    scores: dict[str, float]
     split: Split
     group: int
     digest: str
 
 
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "Split": pa.string()}
+_TYPES = {
+    "str": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "Split": pa.string(),
+    "dict[str, float]": pa.map_(pa.string(), pa.float64()),
+}
 _SCHEMA = pa.schema(
     [pa.field(field.name, _TYPES[str(field.type)], nullable=False) for field in fields(ClipRow)]
 ).with_metadata({_VERSION_KEY: str(SCHEMA_VERSION)})
@@ -85,8 +91,7 @@ class ClipTable(Sequence[ClipRow]):
     width: npt.NDArray[np.int64]
     caption: list[str]
     text: list[str]
-    motion_score: npt.NDArray[np.float64]
-    quality_score: npt.NDArray[np.float64]
+    scores: dict[str, npt.NDArray[np.float64]]
     split_name: list[str]
     group: npt.NDArray[np.int64]
     digest: list[str]
@@ -95,7 +100,7 @@ class ClipTable(Sequence[ClipRow]):
     @classmethod
     def from_rows(cls, rows: Iterable[ClipRow], videos: Videos | None = None) -> ClipTable:
         """Gather rows, in their order."""
-        return _columns(_to_arrow(rows), videos)
+        return _columns(arrow_table(rows), videos)
 
     def source_video(self, index: int) -> PreparedVideo:
         """Return the source video of a row."""
@@ -116,21 +121,22 @@ class ClipTable(Sequence[ClipRow]):
 
     def row(self, index: int) -> ClipRow:
         """Return one row as plain Python values."""
-        values = {}
+        values: dict[str, Any] = {}
         for field in fields(ClipRow):
-            value = getattr(self, _attribute(field.name))[index]
-            values[field.name] = value.item() if isinstance(value, np.generic) else value
+            column = getattr(self, _attribute(field.name))
+            if isinstance(column, dict):
+                values[field.name] = {name: float(part[index]) for name, part in column.items()}
+            else:
+                value = column[index]
+                values[field.name] = value.item() if isinstance(value, np.generic) else value
         return ClipRow(**values)
 
     def take(self, indices: npt.ArrayLike) -> ClipTable:
         """Return the rows with these numbers, in the given order."""
         index = np.asarray(indices, dtype=np.int64)
-        columns: dict[str, Any] = {}
-        for name in map(_attribute, _SCHEMA.names):
-            column = getattr(self, name)
-            columns[name] = (
-                column[index] if isinstance(column, np.ndarray) else [column[i] for i in index]
-            )
+        columns = {
+            name: _taken(getattr(self, name), index) for name in map(_attribute, _SCHEMA.names)
+        }
         return ClipTable(**columns, videos=self.videos)
 
     def split(self, name: Split) -> ClipTable:
@@ -138,18 +144,48 @@ class ClipTable(Sequence[ClipRow]):
         return self.take([i for i, split in enumerate(self.split_name) if split == name])
 
 
-def write_clip_table(path: Path, rows: Iterable[ClipRow]) -> None:
+def write_clip_table(path: Path, table: pa.Table) -> None:
     """Write a clip table; equal rows give equal bytes.
+
+    Args:
+        path: where the file is written.
+        table: of `arrow_table` or `arrow_columns`.
 
     Raises:
         ValueError: two rows have the same ``clip_id``.
     """
-    table = _to_arrow(rows)
-    ids = table.column("clip_id").to_pylist()
-    if len(set(ids)) != len(ids):
-        twice = sorted({name for name in ids if ids.count(name) > 1})
-        raise ValueError(f"clip ids must be unique; these are not: {twice[:5]}")
+    ids = table.column("clip_id")
+    if len(ids.unique()) != len(ids):
+        twice = [row["values"] for row in ids.value_counts().to_pylist() if row["counts"] > 1]
+        raise ValueError(f"clip ids must be unique; these are not: {sorted(twice)[:5]}")
     pq.write_table(table, path, compression="zstd", version="2.6", write_statistics=False)
+
+
+def arrow_table(rows: Iterable[ClipRow]) -> pa.Table:
+    """Gather rows into a table, in their order."""
+    listed = list(rows)
+    columns = {name: [getattr(row, name) for row in listed] for name in _SCHEMA.names}
+    columns["scores"] = [sorted(row.scores.items()) for row in listed]
+    return pa.table(columns, schema=_SCHEMA)
+
+
+def arrow_columns(columns: Any, scores: Mapping[str, npt.NDArray[np.float64]]) -> pa.Table:
+    """Gather columns into a table.
+
+    Args:
+        columns: a table of polars with all columns but the scores.
+        scores: columns by name.
+    """
+    names, count = sorted(scores), len(columns)
+    values = np.empty((count, len(names)))
+    for number, name in enumerate(names):
+        values[:, number] = scores[name]
+    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * len(names))
+    keys = pa.array(names * count, pa.string())
+    mapped = pa.MapArray.from_arrays(offsets, keys, pa.array(values.ravel()))
+    plain = columns.select([name for name in _SCHEMA.names if name != "scores"]).to_arrow()
+    table = plain.append_column(pa.field("scores", mapped.type, nullable=False), mapped)
+    return table.select(_SCHEMA.names).cast(_SCHEMA).combine_chunks()
 
 
 def read_clip_table(data: bytes, name: str, videos: Videos | None = None) -> ClipTable:
@@ -187,16 +223,34 @@ def _attribute(name: str) -> str:
     return "split_name" if name == "split" else name
 
 
-def _to_arrow(rows: Iterable[ClipRow]) -> pa.Table:
-    listed = list(rows)
-    columns = {name: [getattr(row, name) for row in listed] for name in _SCHEMA.names}
-    return pa.table(columns, schema=_SCHEMA)
+def _taken(column: Any, index: npt.NDArray[np.int64]) -> Any:
+    if isinstance(column, dict):
+        return {name: part[index] for name, part in column.items()}
+    return column[index] if isinstance(column, np.ndarray) else [column[i] for i in index]
 
 
 def _columns(table: pa.Table, videos: Videos | None) -> ClipTable:
     columns: dict[str, Any] = {}
     for field in table.schema:
         column = table.column(field.name)
-        text = pa.types.is_string(field.type)
-        columns[_attribute(field.name)] = column.to_pylist() if text else column.to_numpy()
+        if pa.types.is_map(field.type):
+            columns[field.name] = _scores(column.combine_chunks())
+        else:
+            text = pa.types.is_string(field.type)
+            columns[_attribute(field.name)] = column.to_pylist() if text else column.to_numpy()
     return ClipTable(**columns, videos=videos)
+
+
+def _scores(column: Any) -> dict[str, npt.NDArray[np.float64]]:
+    """Return a column of maps as a column for each key; NaN where a row lacks it."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    column = pa.concat_arrays(chunks) if chunks else column
+    offsets = column.offsets.to_numpy()
+    row = np.repeat(np.arange(len(column)), np.diff(offsets))
+    keys = column.keys.dictionary_encode()
+    code, values = keys.indices.to_numpy(), column.items.to_numpy()
+    scores = {}
+    for number, name in enumerate(keys.dictionary.to_pylist()):
+        scores[name] = np.full(len(column), np.nan)
+        scores[name][row[code == number]] = values[code == number]
+    return {name: scores[name] for name in sorted(scores)}

@@ -3,31 +3,30 @@
 ``a red circle moving left. motion score: 3.2. quality score: 0.7. camera motion: pan left.``
 
 The caption, ended with a full stop unless it has its own end mark, then one sentence per score with
-one decimal, then the camera's motion. Training and inference both use `condition_text`; doing it
-twice changes nothing.
+one decimal (a count or a class has none), then the camera's motion. Training and inference both use
+`condition_text`; doing it twice changes nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, get_args
 
-from kinetoscope.data.config import CameraMotion, ScoreName
+from kinetoscope.data.config import CameraMotion
+from kinetoscope.data.scorers.registry import scorer_types
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-SCORE_NAMES: tuple[str, ...] = ("aesthetic", *get_args(ScoreName))
-"""Scores that a text can carry; ours are measured in data preparation, ``aesthetic`` is not."""
+UNMEASURED = {"aesthetic": "aesthetic score"}
+"""Scores that released weights know and nothing here measures, with their wording."""
 
-_SCORE = re.compile(rf"({'|'.join(SCORE_NAMES)}) score: (-?\d+(?:\.\d+)?)[.,]")
 _CAMERA = re.compile(rf"camera motion: ({'|'.join(get_args(CameraMotion))})[.,]")
-# Commas as in the format of Open-Sora's report.
-_SUFFIX = re.compile(rf"(?:^|\s+)(?:(?:{_SCORE.pattern}|{_CAMERA.pattern})\s*)+$")
 _END_MARKS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
 
 
@@ -38,6 +37,39 @@ _LOOSE_ENDS = " \t,;:-("
 
 # Texts that are tokenised at a time.
 _BATCH = 1000
+
+
+class _Scores(NamedTuple):
+    """The scores that a text can carry.
+
+    Attributes:
+        wordings: by name; in the order in which prompts get them.
+        whole: names of those written as whole numbers.
+        sentence: a score's; its groups are the wording and the number.
+        suffix: all sentences at the end of a text.
+    """
+
+    wordings: dict[str, str]
+    whole: frozenset[str]
+    sentence: re.Pattern[str]
+    suffix: re.Pattern[str]
+
+
+@cache
+def _scores() -> _Scores:
+    measured = {name: scorer.score for name, scorer in scorer_types().items()}
+    wordings = UNMEASURED | {name: score.wording for name, score in measured.items()}
+    whole = frozenset(name for name, score in measured.items() if score.dtype == "int")
+    words = "|".join(map(re.escape, wordings.values()))
+    # Commas as in the format of Open-Sora's report.
+    sentence = re.compile(rf"({words}): (-?\d+(?:\.\d+)?)[.,]")
+    suffix = re.compile(rf"(?:^|\s+)(?:(?:{sentence.pattern}|{_CAMERA.pattern})\s*)+$")
+    return _Scores(wordings, whole, sentence, suffix)
+
+
+def conditioning_scores() -> tuple[str, ...]:
+    """Return the names of the scores that a text can carry, in the order that prompts get them."""
+    return tuple(_scores().wordings)
 
 
 class TokenCounter(Protocol):
@@ -82,15 +114,18 @@ def condition_text(
 
     Args:
         caption: raw or already conditioned.
-        scores: score names (`SCORE_NAMES`) to values in their scorers' units.
+        scores: score names (`conditioning_scores`) to values in their scorers' units.
         camera_motion: comes after the scores. Without it and scores: the bare caption.
     """
-    unknown = sorted(set(scores) - set(SCORE_NAMES))
+    known = _scores()
+    unknown = sorted(set(scores) - set(known.wordings))
     if unknown:
-        raise ValueError(f"unknown scores {unknown}; known are {list(SCORE_NAMES)}")
+        raise ValueError(f"unknown scores {unknown}; known are {list(known.wordings)}")
     bare = split_conditioning(caption).caption
-    # Adding 0.0 turns a rounded -0.0 into 0.0.
-    sentences = [f"{name} score: {round(value, 1) + 0.0:.1f}." for name, value in scores.items()]
+    sentences = [
+        f"{known.wordings[name]}: {_number(value, whole=name in known.whole)}."
+        for name, value in scores.items()
+    ]
     if camera_motion is not None:
         sentences.append(f"camera motion: {camera_motion}.")
     if not sentences:
@@ -103,14 +138,22 @@ def condition_text(
 def split_conditioning(text: str) -> Conditioning:
     """Take the scores and the camera's motion off the end of a text."""
     text = text.strip()
-    match = _SUFFIX.search(text)
+    known = _scores()
+    match = known.suffix.search(text)
     if match is None:
         return Conditioning(text, {})
     suffix = match.group()
-    scores = {name: float(value) for name, value in _SCORE.findall(suffix)}
+    names = {wording: name for name, wording in known.wordings.items()}
+    found = known.sentence.findall(suffix)
+    scores = {names[wording]: float(value) for wording, value in found}
     cameras = _CAMERA.findall(suffix)
     camera = cast("CameraMotion", cameras[-1]) if cameras else None
     return Conditioning(text[: match.start()].rstrip(), scores, camera)
+
+
+def _number(value: float, *, whole: bool) -> str:
+    # Adding 0.0 turns a rounded -0.0 into 0.0.
+    return f"{round(value):d}" if whole else f"{round(value, 1) + 0.0:.1f}"
 
 
 def encode_conditions(texts: Sequence[str], encoder: ConditionEncoder) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -14,8 +14,7 @@ from pydantic import (
 )
 
 from kinetoscope.core.config_model import Config, Effect
-
-ScoreName = Literal["motion", "quality"]
+from kinetoscope.data.scorers.names import score_names
 
 CameraMotion = Literal[
     "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out", "static"
@@ -78,19 +77,24 @@ class FiltersConfig(Config):
     min_frames: PositiveInt = 17
     max_frames: PositiveInt | None = None
     min_side_px: PositiveInt = 16
-    min_motion: NonNegativeFloat = 0.0
-    max_motion: PositiveFloat | None = None
-    min_quality: float = Field(default=0.0, ge=0, le=1)
+    where: tuple[str, ...] = ()
+    """Conditions that a clip must meet, as SQL over its columns (``prepare/filters.py``), e.g.
+    ``motion > 0.2 and quality >= 0.4``. A clip is dropped by the first that it does not meet."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, given: Any) -> Any:
+        moved = {"min_motion": "motion >=", "max_motion": "motion <=", "min_quality": "quality >="}
+        for name, condition in moved.items() if isinstance(given, dict) else ():
+            if name in given:
+                raise ValueError(f"{name} is now where: ['{condition} {given[name]}']")
+        return given
 
     @model_validator(mode="after")
     def _ordered(self) -> FiltersConfig:
         if self.max_frames is not None and self.max_frames < self.min_frames:
             raise ValueError(
                 f"max_frames {self.max_frames} is below min_frames {self.min_frames}: no clip fits"
-            )
-        if self.max_motion is not None and self.max_motion < self.min_motion:
-            raise ValueError(
-                f"max_motion {self.max_motion} is below min_motion {self.min_motion}: no clip fits"
             )
         return self
 
@@ -121,13 +125,26 @@ class PrepareDataConfig(Config):
     filters: FiltersConfig = FiltersConfig()
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
     split: SplitConfig = SplitConfig()
-    conditioning: tuple[ScoreName, ...] = ()
+    scores: tuple[str, ...] | None = None
+    """What is measured of clips (a module each of ``data/scorers``); by default all. A score that
+    comes later is measured alone."""
+    conditioning: tuple[str, ...] = ()
     """Scores written into the condition text, in this order."""
     num_workers: Annotated[PositiveInt, Effect.NONE] = 2
     """Processes that decode; 1 decodes in the step's own, where a crash of libav ends the step."""
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The scores to measure, sorted."""
+        return score_names() if self.scores is None else tuple(sorted(self.scores))
+
     @model_validator(mode="after")
-    def _distinct_scores(self) -> PrepareDataConfig:
-        if len(set(self.conditioning)) != len(self.conditioning):
-            raise ValueError(f"conditioning names a score twice: {list(self.conditioning)}")
+    def _known_scores(self) -> PrepareDataConfig:
+        for field, names in (("scores", self.scores or ()), ("conditioning", self.conditioning)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{field} names a score twice: {list(names)}")
+            if unknown := sorted(set(names) - set(score_names())):
+                raise ValueError(f"{field} names {unknown}; known are {list(score_names())}")
+        if missing := sorted(set(self.conditioning) - set(self.measured)):
+            raise ValueError(f"conditioning names {missing}, which scores leaves out")
         return self

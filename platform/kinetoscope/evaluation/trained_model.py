@@ -58,7 +58,7 @@ def trained_bundle(
 def typical_scores(table: ClipTable, names: tuple[str, ...]) -> dict[str, float]:
     """Return the median score of the training clips, which conditions a prompt by default."""
     train = table.split("train")
-    return {name: float(np.median(getattr(train, f"{name}_score"))) for name in names}
+    return {name: float(np.median(train.scores[name])) for name in names}
 
 
 def usual_fps(table: ClipTable) -> float:

@@ -18,8 +18,8 @@ from torch import Tensor
 from kinetoscope.core.errors import ConfigError, CorruptError
 from kinetoscope.core.keys import random_key
 from kinetoscope.data.conditioning import (
-    SCORE_NAMES,
     condition_text,
+    conditioning_scores,
     count_too_long,
     encode_conditions,
     split_conditioning,
@@ -210,7 +210,7 @@ class TextToVideo:
         asked = {"aesthetic": request.aesthetic, "motion": request.motion}
         scores = self.spec.scores | own.scores
         scores |= {name: value for name, value in asked.items() if value is not None}
-        new = [name for name in SCORE_NAMES if name not in self.spec.scores]
+        new = [name for name in conditioning_scores() if name not in self.spec.scores]
         return condition_text(
             own.caption,
             {name: scores[name] for name in (*new, *self.spec.scores) if name in scores},

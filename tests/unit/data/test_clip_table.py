@@ -14,6 +14,7 @@ from kinetoscope.data.clip_table import (
     ClipRow,
     ClipTable,
     Split,
+    arrow_table,
     read_clip_table,
     write_clip_table,
 )
@@ -29,8 +30,7 @@ def make_row(number: int, split: Split = "train") -> ClipRow:
         width=48,
         caption="ein roter Kreis \u7ea2\u5706",
         text="a red circle. motion score: 1.0.",
-        motion_score=0.25,
-        quality_score=0.5,
+        scores={"motion": 0.25, "quality": 0.5},
         split=split,
         digest="sha256:00",
     )
@@ -42,7 +42,7 @@ def read_back(path: Path) -> ClipTable:
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     rows = [make_row(0), make_row(1, "heldout"), make_row(2)]
-    write_clip_table(tmp_path / "clips.parquet", rows)
+    write_clip_table(tmp_path / "clips.parquet", arrow_table(rows))
     table = read_back(tmp_path / "clips.parquet")
     assert list(table) == rows
     assert table[-1] == rows[2]
@@ -53,7 +53,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:
-    write_clip_table(tmp_path / "clips.parquet", [])
+    write_clip_table(tmp_path / "clips.parquet", arrow_table([]))
     table = read_back(tmp_path / "clips.parquet")
     assert len(table) == 0
     assert table.num_frames.dtype == np.int64
@@ -62,9 +62,9 @@ def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:
 
 def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
     rows = [make_row(number) for number in range(50)]
-    write_clip_table(tmp_path / "one.parquet", rows)
-    write_clip_table(tmp_path / "two.parquet", list(rows))
-    write_clip_table(tmp_path / "other.parquet", rows[1:])
+    write_clip_table(tmp_path / "one.parquet", arrow_table(rows))
+    write_clip_table(tmp_path / "two.parquet", arrow_table(list(rows)))
+    write_clip_table(tmp_path / "other.parquet", arrow_table(rows[1:]))
     one = (tmp_path / "one.parquet").read_bytes()
     assert one == (tmp_path / "two.parquet").read_bytes()
     assert one != (tmp_path / "other.parquet").read_bytes()
@@ -72,12 +72,12 @@ def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_a_repeated_clip_id_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="clip0"):
-        write_clip_table(tmp_path / "clips.parquet", [make_row(0), make_row(0)])
+        write_clip_table(tmp_path / "clips.parquet", arrow_table([make_row(0), make_row(0)]))
 
 
 def test_a_newer_schema_is_refused_with_both_versions(tmp_path: Path) -> None:
     path = tmp_path / "clips.parquet"
-    write_clip_table(path, [make_row(0)])
+    write_clip_table(path, arrow_table([make_row(0)]))
     newer = {b"kinetoscope.schema_version": str(SCHEMA_VERSION + 1)}
     pq.write_table(pq.read_table(path).replace_schema_metadata(newer), path)
     with pytest.raises(UserError, match=rf"schema {SCHEMA_VERSION + 1}.*reads {SCHEMA_VERSION}"):
@@ -86,7 +86,7 @@ def test_a_newer_schema_is_refused_with_both_versions(tmp_path: Path) -> None:
 
 def test_unknown_columns_of_the_same_version_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "clips.parquet"
-    write_clip_table(path, [make_row(0)])
+    write_clip_table(path, arrow_table([make_row(0)]))
     table = pq.read_table(path).append_column("extra", pa.array([1]))
     pq.write_table(table, path)
     assert list(read_back(path)) == [make_row(0)]

@@ -32,7 +32,6 @@ MODELS = GenerationConfig(
     flow=RectifiedFlowConfig(base_size_px=32),
     sampler=SamplerConfig(num_steps=2, guidance=2.0),
     sample_size=ClipSize(num_frames=5),
-    sample_fps=8.0,
 )
 NUM_CLIPS = 12
 
@@ -85,7 +84,7 @@ def finished_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finish
 
 def _prepare_data(training: FinishedTraining, tmp_path: Path) -> None:
     rows = synthetic_rows(tmp_path / "videos", num_clips=NUM_CLIPS, num_frames=5, heldout=range(3))
-    rows = [replace(row, motion_score=float(row.group), quality_score=0.5) for row in rows]
+    rows = [replace(row, scores={"motion": float(row.group), "quality": 0.5}) for row in rows]
     step = tmp_path / "objects/steps/prepare_data/0"
     artifacts = write_clips(step, tmp_path / "videos", rows)
     training.commit("clips", "prepare_data", artifacts, {})

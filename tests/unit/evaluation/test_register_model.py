@@ -82,7 +82,7 @@ def test_a_model_is_registered_once_promoted_and_generates_from_its_version_alon
     shutil.rmtree(tmp_path / "objects" / "steps")
     pipeline = TextToVideo(load_bundle(open_version(version, ctx.root_store), tmp_path))
     request = ClipRequest(prompt=clips[1]["prompt"], seed=clips[1]["seed"])
-    write_video(tmp_path / "again.mp4", pipeline.generate(request), models.sample_fps, crf=CLIP_CRF)
+    write_video(tmp_path / "again.mp4", pipeline.generate(request), 8.0, crf=CLIP_CRF)
     assert (tmp_path / "again.mp4").read_bytes() == wanted
 
 

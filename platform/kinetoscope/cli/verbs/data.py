@@ -105,10 +105,9 @@ def prepare(
         OUTPUT_FOLDERS,
         QUARANTINE_KEY,
         REPORT_KEY,
-        Hooks,
-        Source,
     )
     from kinetoscope.data.prepare.prepare import prepare as prepare_videos
+    from kinetoscope.data.prepare.prepared import Hooks, Source
     from kinetoscope.steps.scratch import scratch_folder
     from kinetoscope.storage.directory import DirectoryStore
     from kinetoscope.storage.own_folders import mark_own

@@ -10,24 +10,25 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from kinetoscope.core.config_model import Record
-from kinetoscope.data.prepare.decode import Visit, probe
+from kinetoscope.data.prepare.decode import probe
 from kinetoscope.data.prepare.near_duplicates import signature
 from kinetoscope.data.prepare.quarantine import QuarantinedError, Reason
 from kinetoscope.data.prepare.scenes import Scene, SceneCutter
-from kinetoscope.data.prepare.scorers.base import Scorer
-from kinetoscope.data.prepare.scorers.motion import WORKING_SIDE_PX, MotionScorer
-from kinetoscope.data.prepare.scorers.quality import QualityScorer
+from kinetoscope.data.scorers.base import WORKING_SIDE_PX, WorkingFrame
+from kinetoscope.data.scorers.registry import scorer_types
 from kinetoscope.data.sources.even_frames import EvenFrames
 from kinetoscope.data.sources.frame_times import FrameTimes
 from kinetoscope.data.video.display import square_size, turn_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from fractions import Fraction
 
     import av
     import numpy.typing as npt
 
     from kinetoscope.data.config import PrepareDataConfig
+    from kinetoscope.data.prepare.decoding import Visit
     from kinetoscope.data.sources.reader import SeekableFile
 
 ANALYSIS_REVISION = 3
@@ -47,8 +48,7 @@ class SceneAnalysis(Record):
     num_frames: int
     shot: int
     """Number of the take that it is a piece of."""
-    motion: float
-    quality: float
+    scores: dict[str, float]
     signature: str
     """Base64 of uint8 (see ``near_duplicates.signature``)."""
     thumbnail: str
@@ -71,30 +71,58 @@ class VideoAnalysis(Record):
     times: FrameTimes | None = None
     even: EvenFrames | None = None
     scenes: tuple[SceneAnalysis, ...] = ()
+    measured: dict[str, int] = {}
+    """Revisions of the scorers of the scenes' scores."""
     reason: Reason | None = None
     detail: str = ""
 
+    def missing(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return which of these scores its scenes lack."""
+        if self.reason is not None:
+            return ()
+        types = scorer_types()
+        return tuple(n for n in names if self.measured.get(n) != types[n].score.revision)
 
-def analyze(file: SeekableFile, config: PrepareDataConfig) -> VideoAnalysis:
-    """Decode a video once and measure its scenes; a video that can't be used says why."""
-    measuring = _Measuring(config)
+    def without_pictures(self) -> VideoAnalysis:
+        """Return it without thumbnails, which are most of its bytes."""
+        scenes = tuple(scene.model_copy(update={"thumbnail": ""}) for scene in self.scenes)
+        return self.model_copy(update={"scenes": scenes})
 
-    def visit() -> Visit:
-        nonlocal measuring
-        measuring = _Measuring(config)
-        return measuring.visit
+
+def analyze(
+    file: SeekableFile, config: PrepareDataConfig, known: VideoAnalysis | None = None
+) -> VideoAnalysis:
+    """Decode a video once and measure its scenes; a video that can't be used says why.
+
+    Args:
+        file: the video.
+        config: of the step.
+        known: what was found under these settings before; it gets the scores that it lacks.
+    """
+    missing = config.measured if known is None else known.missing(config.measured)
+    passes: list[_Measuring] = []
+
+    def begin() -> Visit:
+        passes[:] = [_Measuring(config, missing, cuts=known is None)]
+        return passes[0].visit
 
     try:
-        info = probe(file, config.limits, visit, fps=config.fps)
+        info = probe(file, config.limits, begin, fps=config.fps)
     except QuarantinedError as error:
         return VideoAnalysis(reason=error.reason, detail=error.detail)
+    revisions = {name: scorer_types()[name].score.revision for name in missing}
+    if known is not None:
+        scenes = tuple(map(passes[0].scored, known.scenes))
+        measured = known.measured | revisions
+        return known.model_copy(update={"scenes": scenes, "measured": measured})
     return VideoAnalysis(
         num_frames=info.num_frames,
         height=info.height,
         width=info.width,
         fps=info.fps,
         own_fps=info.own_fps,
-        scenes=tuple(measuring.scenes()),
+        scenes=tuple(passes[0].scenes()),
+        measured=revisions,
         times=info.times,
         even=info.even,
         shown=info.shown,
@@ -102,31 +130,46 @@ def analyze(file: SeekableFile, config: PrepareDataConfig) -> VideoAnalysis:
 
 
 class _Measuring:
-    """Collects what the scenes need while frames pass by."""
+    """Collects what the scenes need while frames pass by.
 
-    def __init__(self, config: PrepareDataConfig) -> None:
+    Args:
+        config: of the step.
+        scores: to measure.
+        cuts: whether scenes are to be found, and seen again by their pictures.
+    """
+
+    def __init__(self, config: PrepareDataConfig, scores: Iterable[str], *, cuts: bool) -> None:
         # One for all frames: a frame's own would set up swscale again for each.
         self._reformatter = VideoReformatter()
-        self._cutter = SceneCutter(config.scenes)
-        self._motion, self._quality = MotionScorer(), QualityScorer()
+        self._cutter = SceneCutter(config.scenes) if cuts else None
+        self._scorers = {name: scorer_types()[name]() for name in scores}
         self._num_frames = 0
         self._thumbnails: list[npt.NDArray[np.uint8]] = []
         self._stride = 1
+        self._last: tuple[av.VideoFrame, WorkingFrame] | None = None
 
     def visit(self, frame: av.VideoFrame, aspect: Fraction) -> None:
         """Measure one frame, as it is shown, at the working size."""
-        image = self._shrink(frame, aspect)
-        gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        self._keep_thumbnail(image)
-        self._cutter.push(image)
-        scorers: tuple[Scorer, ...] = (self._motion, self._quality)
-        for scorer in scorers:
-            scorer.push(gray)
+        working = self._working(frame, aspect)
+        if self._cutter is not None:
+            self._keep_thumbnail(working.rgb)
+            self._cutter.push(working.rgb)
+        for scorer in self._scorers.values():
+            scorer.push(working)
         self._num_frames += 1
 
     def scenes(self) -> list[SceneAnalysis]:
         """Sum up each scene."""
+        assert self._cutter is not None
         return [self._scene(scene) for scene in self._cutter.scenes()]
+
+    def scored(self, scene: SceneAnalysis) -> SceneAnalysis:
+        """Return a scene with the scores added that were measured."""
+        scores = scene.scores | self._scores(scene.start, scene.start + scene.num_frames)
+        return scene.model_copy(update={"scores": dict(sorted(scores.items()))})
+
+    def _scores(self, start: int, end: int) -> dict[str, float]:
+        return {name: scorer.measure(start, end) for name, scorer in self._scorers.items()}
 
     def _scene(self, scene: Scene) -> SceneAnalysis:
         frames = [self._thumbnail(scene, time) for time in _SIGNATURE_TIMES]
@@ -135,11 +178,18 @@ class _Measuring:
             start=scene.start,
             num_frames=scene.end - scene.start,
             shot=scene.shot,
-            motion=self._motion.score(scene),
-            quality=self._quality.score(scene),
+            scores=self._scores(scene.start, scene.end),
             signature=base64.b64encode(signature(frames).tobytes()).decode(),
             thumbnail=base64.b64encode(np.asarray(jpeg).tobytes()).decode(),
         )
+
+    def _working(self, frame: av.VideoFrame, aspect: Fraction) -> WorkingFrame:
+        # A frame that is repeated to fill its time is measured as one that is the same.
+        if self._last is None or self._last[0] is not frame:
+            rgb = self._shrink(frame, aspect)
+            gray = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+            self._last = frame, WorkingFrame(rgb, gray)
+        return self._last[1]
 
     def _shrink(self, frame: av.VideoFrame, aspect: Fraction) -> npt.NDArray[np.uint8]:
         height, width = square_size(frame.height, frame.width, aspect)

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 
@@ -49,7 +50,7 @@ class Examined:
     Attributes:
         kept: keys of what the store had of earlier calls.
         digests: by the video's name; of one that was not even read, its name stands for it.
-        verdicts: by digest.
+        verdicts: by digest, without pictures.
         num_done: videos that need no more work.
     """
 
@@ -61,6 +62,14 @@ class Examined:
     def verdict(self, file: SourceFile) -> VideoAnalysis:
         """Return what was found out about a video that may be opened."""
         return self.verdicts[self.digests[file.name]]
+
+
+class _Task(NamedTuple):
+    """A video to decode, and what is known of it already."""
+
+    fetched: Fetched
+    config: PrepareDataConfig
+    known: VideoAnalysis | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +125,9 @@ class Examiner:
             return True
         digest = "" if self.place.is_local else file.digest or self._known_digest(file, found)
         verdict = self._kept_verdict(digest, found) if digest else None
-        if verdict is None:
+        if verdict is None or verdict.missing(self.config.measured):
             return False
-        found.digests[file.name], found.verdicts[digest] = digest, verdict
+        found.digests[file.name], found.verdicts[digest] = digest, verdict.without_pictures()
         found.num_done += 1
         return True
 
@@ -128,22 +137,22 @@ class Examiner:
         """Yield ``(video, verdict, whether it may be kept)``; None while nothing comes."""
         tasks = self._tasks(todo, found)
         if self.config.num_workers == 1:
-            for fetched in tasks:
-                yield (fetched, _analyze((fetched, self.config)), True) if fetched else None
+            for task in tasks:
+                yield (task.fetched, _analyze(task), True) if task else None
             return
         limits = self.config.limits
         pool = GuardedPool(_analyze_alone, self.config.num_workers, limits.timeout_seconds)
         with pool:
-            for done in pool.run((fetched, self.config) if fetched else None for fetched in tasks):
+            for done in pool.run(tasks):
                 if done is None:
                     yield None
                 elif isinstance(done[1], Casualty):
                     # Perhaps the machine's fault (memory, load): tried again when the step is.
-                    yield done[0][0], self._casualty(done[1]), False
+                    yield done[0].fetched, self._casualty(done[1]), False
                 else:
-                    yield done[0][0], done[1], True
+                    yield done[0].fetched, done[1], True
 
-    def _tasks(self, todo: list[SourceFile], found: Examined) -> Iterator[Fetched | None]:
+    def _tasks(self, todo: list[SourceFile], found: Examined) -> Iterator[_Task | None]:
         """Yield the videos that are to be decoded, each content once; None while none is here."""
         begun: set[str] = set()
         for fetched in FetchAhead(self.place, todo, self.scratch):
@@ -153,16 +162,17 @@ class Examiner:
             digest = fetched.digests.digest
             found.digests[fetched.file.name] = digest
             self._note_object(fetched.file, digest)
-            kept = None if digest in begun else self._kept_verdict(digest, found)
-            if kept is not None:
-                found.verdicts[digest] = kept
-            if kept is not None or digest in begun:
+            known = None if digest in begun else self._kept_verdict(digest, found)
+            settled = known is not None and not known.missing(self.config.measured)
+            if known is not None and settled:
+                found.verdicts[digest] = known.without_pictures()
+            if settled or digest in begun:
                 fetched.discard()
                 found.num_done += 1
                 yield None
             else:
                 begun.add(digest)
-                yield fetched
+                yield _Task(fetched, self.config, known)
 
     def _keep(
         self, fetched: Fetched, analysis: VideoAnalysis, lasting: bool, found: Examined
@@ -171,10 +181,20 @@ class Examiner:
         digests = fetched.digests
         blocks = base64.b64encode(digests.blocks).decode()
         verdict = analysis.model_copy(update={"size_bytes": digests.size_bytes, "blocks": blocks})
-        found.verdicts[digests.digest] = verdict
+        found.verdicts[digests.digest] = verdict.without_pictures()
         found.num_done += 1
         if lasting:
             self.store.put_bytes(self._part_key(digests.digest), verdict.to_bytes())
+
+    def thumbnail(self, digest: str, start: int) -> str:
+        """Return the picture of a scene as a JPEG in base64; empty where it was deleted."""
+        try:
+            verdict = read_record(self.store, self._part_key(digest), VideoAnalysis)
+        except CorruptError:
+            verdict = None
+        return next(
+            (s.thumbnail for s in (verdict.scenes if verdict else ()) if s.start == start), ""
+        )
 
     def _casualty(self, casualty: Casualty) -> VideoAnalysis:
         detail = f"the decoder's process died (exit code {casualty.exit_code})"
@@ -218,15 +238,14 @@ def _settings_key(fps: float | None, limits: LimitsConfig, scenes: ScenesConfig)
     return digest_json([ANALYSIS_REVISION, settings]).removeprefix(_DIGEST)[:16]
 
 
-def _analyze(task: tuple[Fetched, PrepareDataConfig]) -> VideoAnalysis:
+def _analyze(task: _Task) -> VideoAnalysis:
     """Decode a video; raises ``ChangedVideoError`` where it changes meanwhile."""
-    fetched, config = task
-    name = fetched.file.name
-    with VerifiedFile(LocalBytes(fetched.path), fetched.digests, name) as file:
-        return analyze(file, config)
+    fetched = task.fetched
+    with VerifiedFile(LocalBytes(fetched.path), fetched.digests, fetched.file.name) as file:
+        return analyze(file, task.config, task.known)
 
 
-def _analyze_alone(task: tuple[Fetched, PrepareDataConfig]) -> VideoAnalysis:
+def _analyze_alone(task: _Task) -> VideoAnalysis:
     """Run `_analyze` in a worker process of its own."""
     # Files are decoded in parallel already.
     cv2.setNumThreads(1)

@@ -9,31 +9,37 @@ import base64
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinetoscope.core.errors import DataError
 from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.core.units import MIB
 from kinetoscope.data.captions.gather import gather_captions
-from kinetoscope.data.clip_table import ClipRow, write_clip_table
+from kinetoscope.data.clip_table import arrow_columns, write_clip_table
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.prepare.analysis import VideoAnalysis
+from kinetoscope.data.prepare.candidates import gather_clips
 from kinetoscope.data.prepare.examine import Examined, Examiner
 from kinetoscope.data.prepare.fetching import check_room, fetch
+from kinetoscope.data.prepare.filters import check_filters
+from kinetoscope.data.prepare.prepared import UNWATCHED, Hooks, Prepared, Source
 from kinetoscope.data.prepare.report import QuarantineRow, ReportData, render_report
-from kinetoscope.data.prepare.selection import Selection, select_clips
-from kinetoscope.data.prepare.split import told_share
+from kinetoscope.data.prepare.selection import Selection
 from kinetoscope.data.sources.blocks import BlockDigests
 from kinetoscope.data.sources.index import IndexedVideo, write_index
 from kinetoscope.data.sources.listing import SourceFile, SourceListing, require_videos
 from kinetoscope.data.sources.place import VideoPlace
 from kinetoscope.storage.parallel import in_order
 from kinetoscope.storage.store import ObjectStore
+
+if TYPE_CHECKING:
+    import polars as pl
 
 CLIPS_KEY = "outputs/clips"
 CLIP_TABLE_NAME = "clips.parquet"
@@ -47,80 +53,6 @@ _NUM_SIDECAR_THREADS = 8
 _MOST_SIDECAR_BYTES = 512 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The videos to prepare: where they lie, and which files there are meant."""
-
-    place: VideoPlace
-    listing: SourceListing
-
-
-def _no_progress(done: int, total: int) -> None:
-    del done, total
-
-
-def _never() -> bool:
-    return False
-
-
-def _nobody_counts(selection: Selection, quarantine: Sequence[QuarantineRow]) -> None:
-    del selection, quarantine
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """How a caller follows and stops the work.
-
-    Attributes:
-        progress: called with the number of videos done and to do.
-        stop_requested: polled between videos.
-        selected: called with the clips chosen and dropped and the files not used, once these are
-            known.
-    """
-
-    progress: Callable[[int, int], None] = _no_progress
-    stop_requested: Callable[[], bool] = _never
-    selected: Callable[[Selection, Sequence[QuarantineRow]], None] = _nobody_counts
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What was prepared.
-
-    Attributes:
-        videos_digest: of the list of files by their content, wherever they lie.
-        num_train: clips to train on; likewise ``num_heldout``.
-        dropped: clips dropped, by reason.
-        quarantine: files not used.
-        num_left_out: folders that Kinetoscope made, not looked into.
-        captions: where they came from, and what was passed over (``captions.found``).
-        shown: videos that are shown otherwise than stored, or should be
-            (``video.peculiarities``).
-        notes: what else people should know of the clips.
-    """
-
-    videos_digest: str
-    num_videos: int
-    num_train: int
-    num_heldout: int
-    dropped: dict[str, int]
-    quarantine: list[QuarantineRow] = field(default_factory=list)
-    num_left_out: int = 0
-    captions: dict[str, Any] = field(default_factory=dict)
-    shown: dict[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def metrics(self) -> dict[str, float]:
-        """Return the counts under their metric names."""
-        return {
-            "clips.total": float(self.num_train + self.num_heldout),
-            "clips.train": float(self.num_train),
-            "clips.heldout": float(self.num_heldout),
-            "clips.dropped": float(sum(self.dropped.values())),
-            "clips.quarantined": float(len(self.quarantine)),
-        }
-
-
 def prepare(
     source: Source,
     store: ObjectStore,
@@ -128,7 +60,7 @@ def prepare(
     *,
     seed: int,
     scratch: Path,
-    hooks: Hooks | None = None,
+    hooks: Hooks = UNWATCHED,
 ) -> Prepared:
     """Probe, cut, score, filter, caption and split videos.
 
@@ -146,13 +78,13 @@ def prepare(
         hooks: to follow and stop the work.
 
     Raises:
-        ConfigError: the disk has no room for what has to be fetched.
+        ConfigError: no room on the disk for what has to be fetched, or a filter can't be asked.
         DataError: no video, no usable clip (names what was dropped and why), or too few to split;
             or a file was changed since it was listed.
         PreemptedError: told to stop; a later call goes on from there.
     """
+    check_filters(config)
     place, listing = source.place, require_videos(source.listing, source.place.uri)
-    hooks = hooks or Hooks()
     check_room(place, listing, config, scratch)
     scratch.mkdir(parents=True, exist_ok=True)
     listing = _without_large_sidecars(listing)
@@ -162,41 +94,57 @@ def prepare(
     examiner = Examiner(place, store, config, scratch, hooks.progress, hooks.stop_requested)
     found = examiner.examine(listing.openable_videos)
     quarantine = list(_quarantine(listing, found))
-    selection = select_clips(listing.openable_videos, found, captions, config)
-    hooks.selected(selection, quarantine)
-    if not selection.candidates:
-        raise _nothing_left(place.uri, listing, selection, quarantine)
-    rows = selection.rows(config, seed)
+    selection = Selection(gather_clips(listing.openable_videos, found, captions, config), config)
+    with _told(selection, quarantine, hooks):
+        if not selection.num_kept:
+            raise _nothing_left(place.uri, listing, selection, quarantine)
+        selection.split(seed)
     report = ReportData(
         num_videos=len(listing.videos),
-        rows=rows,
-        thumbnails={clip.clip_id: clip.scene.thumbnail for clip in selection.candidates},
-        dropped=dict(sorted(selection.dropped.items())),
+        clips=selection.table,
+        scores=config.measured,
+        thumbnail=partial(_thumbnail, examiner, selection.table),
         quarantine=quarantine,
         num_left_out=listing.num_left_out,
         captions=captions.to_json(),
         shown=_counts_shown(listing, found),
-        notes=tuple(_notes(selection, rows, config)),
-        origins={clip.clip_id: clip.caption.origin for clip in selection.candidates},
+        notes=tuple(selection.notes()),
     )
-    _write(store, report, found)
-    return _prepared(report, _content_digest(listing, found, contents))
+    _write(store, selection, config, found)
+    _write_report(store, report)
+    return _prepared(selection, report, _content_digest(listing, found, contents))
 
 
-def _prepared(report: ReportData, videos_digest: str) -> Prepared:
-    num_train = sum(row.split == "train" for row in report.rows)
+@contextmanager
+def _told(
+    selection: Selection, quarantine: Sequence[QuarantineRow], hooks: Hooks
+) -> Iterator[None]:
+    """Tell what was selected in the end, also where that is refused."""
+    try:
+        yield
+    finally:
+        hooks.selected(selection, quarantine)
+
+
+def _prepared(selection: Selection, report: ReportData, videos_digest: str) -> Prepared:
+    num_train = int((selection.kept["split"] == "train").sum())
     return Prepared(
         videos_digest=videos_digest,
         num_videos=report.num_videos,
         num_train=num_train,
-        num_heldout=len(report.rows) - num_train,
-        dropped=report.dropped,
+        num_heldout=selection.num_kept - num_train,
+        dropped=dict(sorted(selection.dropped.items())),
         quarantine=list(report.quarantine),
         num_left_out=report.num_left_out,
         captions=report.captions,
         shown=report.shown,
         notes=report.notes,
     )
+
+
+def _thumbnail(examiner: Examiner, clips: pl.DataFrame, row: int) -> str:
+    digest, start = clips.select("digest", "start_frame").row(row)
+    return examiner.thumbnail(digest, start)
 
 
 def _content_digest(listing: SourceListing, found: Examined, contents: dict[str, bytes]) -> str:
@@ -252,16 +200,6 @@ def _counts_shown(listing: SourceListing, found: Examined) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _notes(
-    selection: Selection, rows: Sequence[ClipRow], config: PrepareDataConfig
-) -> Iterator[str]:
-    if selection.of_one_video:
-        yield "all clips come from one video: other takes of it are held out than trained on"
-    num_heldout = sum(row.split == "heldout" for row in rows)
-    if told := told_share(num_heldout, len(rows), config.split.heldout_fraction):
-        yield told
-
-
 def _nothing_left(
     place: str, listing: SourceListing, selection: Selection, quarantine: list[QuarantineRow]
 ) -> DataError:
@@ -278,18 +216,25 @@ def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items())) or "none"
 
 
-def _write(store: ObjectStore, report: ReportData, found: Examined) -> None:
+def _write(
+    store: ObjectStore, selection: Selection, config: PrepareDataConfig, found: Examined
+) -> None:
+    kept = selection.kept
+    table = arrow_columns(kept, {name: kept[name].to_numpy() for name in config.measured})
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, CLIP_TABLE_NAME)
+        write_clip_table(path, table)
+        store.put_file(f"{CLIPS_KEY}/{CLIP_TABLE_NAME}", path)
+    digests = kept["digest"].unique()
+    index = write_index(_indexed(digest, found.verdicts[digest]) for digest in digests)
+    store.put_bytes(f"{VIDEOS_KEY}/{VIDEO_INDEX_NAME}", index)
+
+
+def _write_report(store: ObjectStore, report: ReportData) -> None:
     lines: list[dict[str, Any]] = [asdict(row) for row in report.quarantine]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     store.put_bytes(QUARANTINE_KEY, text.encode())
     store.put_bytes(REPORT_KEY, render_report(report).encode())
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, CLIP_TABLE_NAME)
-        write_clip_table(path, report.rows)
-        store.put_file(f"{CLIPS_KEY}/{CLIP_TABLE_NAME}", path)
-    kept = {row.digest for row in report.rows}
-    index = write_index(_indexed(digest, found.verdicts[digest]) for digest in kept)
-    store.put_bytes(f"{VIDEOS_KEY}/{VIDEO_INDEX_NAME}", index)
 
 
 def _indexed(digest: str, verdict: VideoAnalysis) -> IndexedVideo:

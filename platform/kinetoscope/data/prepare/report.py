@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import markupsafe
 import numpy as np
+import polars as pl
 
 from kinetoscope.core.text import printable_value
 from kinetoscope.data.sources.listing import told_left_out
 from kinetoscope.data.video.peculiarities import PECULIARITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from kinetoscope.data.clip_table import ClipRow
+    from collections.abc import Callable, Sequence
 
 _NUM_THUMBNAILS = 24
 _NUM_BINS = 20
@@ -67,10 +66,9 @@ svg text { font-size: 11px }
 <h2>Samples</h2>
 <div class="row">{% for row, image in samples %}<figure>
 <img alt="" src="data:image/jpeg;base64,{{ image }}">
-<figcaption>{{ row.text or "(no caption)" }}<br>({{ origins[row.clip_id] }})<br>
+<figcaption>{{ row.text or "(no caption)" }}<br>({{ row.origin }})<br>
 {{ row.split }}, {{ row.num_frames }} frames of
-{{ row.width }}x{{ row.height }}, motion {{ "%.2f"|format(row.motion_score) }}, quality
-{{ "%.2f"|format(row.quality_score) }}</figcaption></figure>{% endfor %}</div>
+{{ row.width }}x{{ row.height }}</figcaption></figure>{% endfor %}</div>
 </body></html>
 """
 
@@ -90,24 +88,22 @@ class ReportData:
 
     Attributes:
         num_videos: files read, quarantined ones included.
-        rows: the clip table.
-        thumbnails: base64 JPEGs by clip id.
-        dropped: clips dropped, by reason.
+        clips: all clips, kept and dropped (``selection.Selection.table``).
+        scores: names of its columns that are scores.
+        thumbnail: base64 JPEG of a row of ``clips``.
         quarantine: files not used.
-        num_left_out: folders that Kinetoscope made, not looked into.
         captions: where they came from (``captions.found``).
-        origins: of each clip's caption, by clip id.
         shown: videos by ``video.peculiarities``.
         notes: what else people should know of the clips.
+        num_left_out: folders that Kinetoscope made, not looked into.
     """
 
     num_videos: int
-    rows: Sequence[ClipRow]
-    thumbnails: dict[str, str]
-    dropped: dict[str, int]
+    clips: pl.DataFrame
+    scores: tuple[str, ...]
+    thumbnail: Callable[[int], str]
     quarantine: Sequence[QuarantineRow]
     captions: dict[str, Any]
-    origins: dict[str, str]
     shown: dict[str, int]
     notes: tuple[str, ...] = ()
     num_left_out: int = 0
@@ -115,30 +111,30 @@ class ReportData:
 
 def render_report(data: ReportData) -> str:
     """Return the page. It holds no date, so equal data give an equal page."""
-    rows = data.rows
-    picks = np.unique(np.linspace(0, len(rows) - 1, min(_NUM_THUMBNAILS, len(rows))).astype(int))
+    kept = data.clips.with_row_index("row").filter(pl.col("reason").is_null())
+    picks = np.unique(np.linspace(0, len(kept) - 1, min(_NUM_THUMBNAILS, len(kept))).astype(int))
+    dropped = data.clips["reason"].drop_nulls().value_counts()
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, finalize=printable_value
     )
+    shorter = kept.select(pl.min_horizontal("height", "width")).to_series()
+    columns = {"frames": kept["num_frames"], "shorter side, pixels": shorter}
+    columns |= {f"{name} score": kept[name] for name in data.scores}
     return environment.from_string(_TEMPLATE).render(
         num_videos=data.num_videos,
         left_out=told_left_out(data.num_left_out) if data.num_left_out else "",
         captions=data.captions,
-        origins=data.origins,
         notes=data.notes,
         shown=[(PECULIARITIES[kind], count) for kind, count in data.shown.items()],
-        rows=rows,
-        num_train=sum(row.split == "train" for row in rows),
-        num_groups=len({row.group for row in rows}),
-        dropped=sorted(data.dropped.items()),
+        rows=kept,
+        num_train=int((kept["split"] == "train").sum()),
+        num_groups=kept["group"].n_unique(),
+        dropped=sorted(dropped.iter_rows()),
         quarantine=data.quarantine,
-        histograms=[
-            ("frames", histogram_svg([row.num_frames for row in rows])),
-            ("shorter side, pixels", histogram_svg([min(row.height, row.width) for row in rows])),
-            ("motion score", histogram_svg([row.motion_score for row in rows])),
-            ("quality score", histogram_svg([row.quality_score for row in rows])),
+        histograms=[(name, histogram_svg(c.to_list())) for name, c in columns.items()],
+        samples=[
+            (row, data.thumbnail(row["row"])) for row in kept[picks.tolist()].iter_rows(named=True)
         ],
-        samples=[(rows[i], data.thumbnails[rows[i].clip_id]) for i in picks],
     )
 
 

@@ -2,54 +2,63 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from kinetoscope.core.errors import DataError
-from kinetoscope.data.captions.fallback import caption_for
-from kinetoscope.data.clip_table import ClipRow
 from kinetoscope.data.conditioning import condition_text
-from kinetoscope.data.prepare.filters import drop_reason
+from kinetoscope.data.prepare.filters import drop_reasons
 from kinetoscope.data.prepare.near_duplicates import group_clips, normalize
-from kinetoscope.data.prepare.split import split_groups
+from kinetoscope.data.prepare.split import split_groups, told_share
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
-    from kinetoscope.data.captions.found import Captions
-    from kinetoscope.data.captions.rows import Caption
-    from kinetoscope.data.clip_table import Split
+    import numpy.typing as npt
+
     from kinetoscope.data.config import PrepareDataConfig
-    from kinetoscope.data.prepare.analysis import SceneAnalysis, VideoAnalysis
-    from kinetoscope.data.prepare.examine import Examined
-    from kinetoscope.data.sources.listing import SourceFile
+    from kinetoscope.data.prepare.candidates import Clips
+
+# A key of a video: that many hexadecimal digits of its digest.
+_KEY_DIGITS = 15
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A clip that passed the filters."""
-
-    clip_id: str
-    source: SourceFile
-    digest: str
-    caption: Caption
-    video: VideoAnalysis
-    scene: SceneAnalysis
-
-
-@dataclass(frozen=True, slots=True)
 class Selection:
-    """The clips to keep, in the order of their videos' names, and what was dropped."""
+    """Which clips are kept.
 
-    candidates: list[Candidate] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
+    Args:
+        clips: all there are.
+        config: of the step.
+    """
 
-    def rows(self, config: PrepareDataConfig, seed: int) -> list[ClipRow]:
-        """Group, split and condition the clips.
+    def __init__(self, clips: Clips, config: PrepareDataConfig) -> None:
+        reason = drop_reasons(clips.table, config.filters, config.measured)
+        self.table = clips.table.with_columns(reason)
+        """The clips, with the reasons why those are dropped that are; once `split`, also with
+        ``group``, ``split`` and ``text`` (null of a dropped one)."""
+        self._signatures = clips.signatures
+        self._config = config
+
+    @property
+    def num_kept(self) -> int:
+        """Clips that are kept."""
+        return self.table["reason"].null_count()
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Clips that are dropped, by reason."""
+        return Counter(dict(self.table["reason"].drop_nulls().value_counts().iter_rows()))
+
+    @property
+    def kept(self) -> pl.DataFrame:
+        """The rows of the clips that are kept."""
+        return self.table.filter(pl.col("reason").is_null())
+
+    def split(self, seed: int) -> None:
+        """Group, split and condition the kept clips, of which there are some.
 
         Where all come from one video, its takes are split, and clips for training that go on where
         a held-out one ends, or the other way round, are dropped as far as half of them stay.
@@ -57,74 +66,71 @@ class Selection:
         Raises:
             DataError: the clips can't be split.
         """
-        groups = self._groups(config)
-        sides = self._sides(groups, config, seed)
-        if self.of_one_video:
-            self._leave_gaps(groups, sides)
-        return [
-            ClipRow(
-                clip_id=clip.clip_id,
-                video=clip.source.name,
-                start_frame=clip.scene.start,
-                num_frames=clip.scene.num_frames,
-                fps=clip.video.fps,
-                height=clip.video.height,
-                width=clip.video.width,
-                caption=clip.caption.text,
-                text=_text(clip, config),
-                motion_score=clip.scene.motion,
-                quality_score=clip.scene.quality,
-                split=split,
-                group=group,
-                digest=clip.digest,
-            )
-            for clip, group, split in zip(self.candidates, groups, sides, strict=True)
-        ]
+        groups = self._groups()
+        if groups.max() == 0:
+            raise self._one_group()
+        kept = self.kept
+        key = pl.col("start_frame") if self.of_one_video else _VIDEO_KEY
+        keys = kept.select(key.alias("key"))["key"].to_numpy()
+        fraction = self._config.split.heldout_fraction
+        heldout = split_groups(groups, keys, fraction=fraction, seed=seed)
+        touching = _next_to_heldout(kept, heldout) if self.of_one_video else np.zeros_like(heldout)
+        outcome = pl.DataFrame(
+            {
+                "row": self.table["reason"].is_null().arg_true(),
+                "group": groups,
+                "split": pl.Series(heldout).replace_strict(_SIDES, return_dtype=pl.String),
+                "text": self._texts(kept),
+            }
+        ).filter(~touching)
+        rows = self.table.with_row_index("row").join(
+            outcome, on="row", how="left", maintain_order="left"
+        )
+        left_out = pl.col("reason").is_null() & pl.col("group").is_null()
+        reason = pl.when(left_out).then(pl.lit("next_to_heldout")).otherwise(pl.col("reason"))
+        self.table = rows.with_columns(reason.alias("reason")).drop("row")
 
     @property
     def of_one_video(self) -> bool:
-        """Whether all clips come from one video."""
-        return len({clip.digest for clip in self.candidates}) == 1
+        """Whether all kept clips come from one video."""
+        return self.kept["digest"].n_unique() == 1
 
-    def _groups(self, config: PrepareDataConfig) -> list[int]:
-        signatures = [base64.b64decode(clip.scene.signature) for clip in self.candidates]
-        vectors = normalize(np.stack([np.frombuffer(data, np.uint8) for data in signatures]))
-        near = config.near_duplicates
-        alike = [
-            f"take {clip.scene.shot}" if self.of_one_video else clip.source.name
-            for clip in self.candidates
-        ]
-        return group_clips(alike, vectors, near.max_distance if near.enabled else None)
+    def notes(self) -> Iterator[str]:
+        """Yield what people should know of the kept clips, once they are split."""
+        kept = self.kept
+        if self.of_one_video:
+            yield "all clips come from one video: other takes of it are held out than trained on"
+        num_heldout = int((kept["split"] == "heldout").sum())
+        if told := told_share(num_heldout, len(kept), self._config.split.heldout_fraction):
+            yield told
+        rates = kept["fps"].round(1).unique().sort()
+        if len(rates) > 1:
+            yield (
+                f"clips have {len(rates)} frame rates, from {rates[0]:g} to {rates[-1]:g} a second:"
+                " each is trained on at its own (prepare_data.fps sets one for all)"
+            )
 
-    def _sides(self, groups: list[int], config: PrepareDataConfig, seed: int) -> list[Split]:
-        if len(set(groups)) == 1:
-            raise self._one_group()
-        keys = [clip.clip_id if self.of_one_video else clip.digest for clip in self.candidates]
-        fraction = config.split.heldout_fraction
-        return split_groups(groups, keys, fraction=fraction, seed=seed)
+    def _groups(self) -> npt.NDArray[np.int64]:
+        kept = self.kept
+        vectors = normalize(self._signatures[self.table["reason"].is_null().to_numpy()])
+        near = self._config.near_duplicates
+        alike = kept["shot"].cast(pl.String) if self.of_one_video else kept["video"]
+        most = near.max_distance if near.enabled else None
+        return np.asarray(group_clips(alike.to_list(), vectors, most), np.int64)
 
-    def _leave_gaps(self, groups: list[int], sides: list[Split]) -> None:
-        """Drop clips for training that touch a held-out one."""
-        scenes = [clip.scene for clip in self.candidates]
-        heldout = [scene for scene, side in zip(scenes, sides, strict=True) if side == "heldout"]
-        ends = {scene.start for scene in heldout} | {s.start + s.num_frames for s in heldout}
-        touching = [
-            index
-            for index, (scene, side) in enumerate(zip(scenes, sides, strict=True))
-            if side == "train" and ends & {scene.start, scene.start + scene.num_frames}
-        ]
-        if 2 * len(touching) > sides.count("train"):
-            return
-        for index in reversed(touching):
-            del self.candidates[index], groups[index], sides[index]
-        self.dropped["next_to_heldout"] += len(touching)
+    def _texts(self, kept: pl.DataFrame) -> list[str]:
+        names, captions = self._config.conditioning, kept["caption"].to_list()
+        if not names:
+            return captions
+        scores = kept.select(names).iter_rows(named=True)
+        return [condition_text(text, row) for text, row in zip(captions, scores, strict=True)]
 
     def _one_group(self) -> DataError:
-        count = len(self.candidates)
-        clips = f"all {count} clips are" if count > 1 else "the only clip is"
+        kept = self.kept
+        clips = f"all {len(kept)} clips are" if len(kept) > 1 else "the only clip is"
         more = "add a video that shows something else"
-        if self.of_one_video and len({clip.scene.shot for clip in self.candidates}) == 1:
-            what = f"{clips} of one take of one video, {self.candidates[0].source.name}"
+        if self.of_one_video and kept["shot"].n_unique() == 1:
+            what = f"{clips} of one take of one video, {kept['video'][0]}"
             hint = f"{more}, or lower prepare_data.scenes.adaptive_threshold if it has cuts"
         else:
             what = f"{clips} near-duplicates of each other"
@@ -132,53 +138,22 @@ class Selection:
         return DataError(f"{what}: none can be held out from training", hint=hint)
 
 
-def select_clips(
-    videos: Sequence[SourceFile],
-    found: Examined,
-    captions: Captions,
-    config: PrepareDataConfig,
-) -> Selection:
-    """Choose the clips that pass the filters.
+def _next_to_heldout(kept: pl.DataFrame, heldout: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return the clips to leave out of one video's: those for training that touch a held-out one.
 
-    Args:
-        videos: of the place that may be opened, sorted by name.
-        found: what they are; quarantined videos have no clips.
-        captions: of the videos.
-        config: of the step.
+    None are where that would be most.
     """
-    selection = Selection()
-    usable = [video for video in videos if found.verdict(video).reason is None]
-    taken = _one_of_each(usable, found, captions)
-    for source in usable:
-        video, digest = found.verdict(source), found.digests[source.name]
-        caption = caption_for(source.name, captions, config.captions)
-        repeated = taken[digest] != source.name
-        for scene in video.scenes:
-            reason = drop_reason(video, scene, config.filters)
-            if repeated or caption is None or reason is not None:
-                missing = "no_caption" if caption is None else reason
-                selection.dropped["exact_duplicate" if repeated else str(missing)] += 1
-                continue
-            clip_id = f"{digest.removeprefix('sha256:')[:16]}-{scene.start:06d}"
-            selection.candidates.append(Candidate(clip_id, source, digest, caption, video, scene))
-    return selection
+    starts = kept["start_frame"].to_numpy()
+    ends = starts + kept["num_frames"].to_numpy()
+    edges = np.concatenate([starts[heldout], ends[heldout]])
+    touching = ~heldout & (np.isin(starts, edges) | np.isin(ends, edges))
+    return touching if 2 * touching.sum() <= (~heldout).sum() else np.zeros_like(heldout)
 
 
-def _one_of_each(
-    videos: Sequence[SourceFile], found: Examined, captions: Captions
-) -> dict[str, str]:
-    """Return which video of each content is used: the first with a caption, or else the first."""
-    taken: dict[str, str] = {}
-    for video in videos:
-        digest = found.digests[video.name]
-        held = taken.setdefault(digest, video.name)
-        if held not in captions.by_video and video.name in captions.by_video:
-            taken[digest] = video.name
-    return taken
-
-
-def _text(clip: Candidate, config: PrepareDataConfig) -> str:
-    scores = {"motion": clip.scene.motion, "quality": clip.scene.quality}
-    if not config.conditioning:
-        return clip.caption.text
-    return condition_text(clip.caption.text, {name: scores[name] for name in config.conditioning})
+_SIDES = {True: "heldout", False: "train"}
+_VIDEO_KEY = (
+    pl.col("digest")
+    .str.strip_prefix("sha256:")
+    .str.slice(0, _KEY_DIGITS)
+    .str.to_integer(base=16, dtype=pl.Int64)
+)

@@ -2,64 +2,58 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING
+import numpy as np
+import numpy.typing as npt
 
-from kinetoscope.core.keys import random_key
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from kinetoscope.data.clip_table import Split
+from kinetoscope.core.keys import random_key, uniform
 
 # How far the held-out share may be from the one asked for without a word.
 _TOLERATED = 0.1
 
 
 def split_groups(
-    groups: Sequence[int], keys: Sequence[str], *, fraction: float, seed: int
-) -> list[Split]:
-    """Assign every clip to a side; a group is never torn.
+    groups: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], *, fraction: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Return which clips are held out; a group is never torn.
 
     Groups are taken in an order that depends on the seed and their own keys alone (the least key of
     their clips), each as far as it brings the held-out clips nearer to their share. So more data
     moves few groups. Each side gets at least one group.
 
     Args:
-        groups: the clips' group numbers.
-        keys: the clips' stable names or digests.
+        groups: the clips' group numbers, from 0 without gaps.
+        keys: numbers that the clips have wherever they stand, at least 0.
         fraction: share of the clips to hold out.
         seed: of the run.
 
     Raises:
         ValueError: fewer than two groups.
     """
-    names: dict[int, str] = {}
-    for group, key in zip(groups, keys, strict=True):
-        names[group] = min(key, names.get(group, key))
-    if len(names) < 2:  # noqa: PLR2004 (one per side)
-        raise ValueError(f"{len(names)} group(s) can't be split")
-    sizes = Counter(groups)
-    ranked = sorted(
-        names, key=lambda group: (random_key("split", seed, names[group]), names[group])
-    )
-    heldout = _nearest(ranked, sizes, fraction * len(groups))
-    return ["heldout" if group in heldout else "train" for group in groups]
+    sizes = np.bincount(groups)
+    if len(sizes) < 2:  # noqa: PLR2004 (one per side)
+        raise ValueError(f"{len(sizes)} group(s) can't be split")
+    least = np.full(len(sizes), np.iinfo(np.int64).max)
+    np.minimum.at(least, groups, keys)
+    drawn = uniform(random_key("split", seed), least)
+    ranked = np.lexsort((least, drawn))
+    heldout = np.zeros(len(sizes), bool)
+    heldout[ranked[_nearest(sizes[ranked], fraction * len(groups))]] = True
+    return heldout[groups]
 
 
-def _nearest(ranked: Sequence[int], sizes: Counter[int], wanted: float) -> set[int]:
-    """Return groups, first ranked first, that together come near to a number of clips."""
-    taken: set[int] = set()
-    total = 0
-    for group in ranked:
-        if (
-            abs(total + sizes[group] - wanted) < abs(total - wanted)
-            and len(taken) < len(ranked) - 1
-        ):
-            taken.add(group)
-            total += sizes[group]
+def _nearest(sizes: npt.NDArray[np.int64], wanted: float) -> list[int]:
+    """Return the places of groups, the first come first, that are near to a number of clips."""
+    taken: list[int] = []
+    total, most = 0, len(sizes) - 1
+    for place, size in enumerate(sizes.tolist()):
+        # No group is smaller than one clip.
+        if len(taken) == most or 2 * (wanted - total) <= 1:
+            break
+        if abs(total + size - wanted) < abs(total - wanted):
+            taken.append(place)
+            total += size
     # All groups are too large: the smallest one comes nearest.
-    return taken or {min(ranked, key=lambda group: sizes[group])}
+    return taken or [int(sizes.argmin())]
 
 
 def told_share(num_heldout: int, num_clips: int, fraction: float) -> str:

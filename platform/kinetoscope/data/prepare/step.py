@@ -13,11 +13,9 @@ from kinetoscope.data.prepare.prepare import (
     QUARANTINE_KEY,
     REPORT_KEY,
     VIDEOS_KEY,
-    Hooks,
-    Prepared,
-    Source,
     prepare,
 )
+from kinetoscope.data.prepare.prepared import Hooks, Prepared, Source
 from kinetoscope.data.prepare.report import QuarantineRow
 from kinetoscope.data.prepare.selection import Selection
 from kinetoscope.data.sources.listing import SourceListing
@@ -56,7 +54,7 @@ def count_clips(
     metrics: DataMetrics, selection: Selection, quarantine: Sequence[QuarantineRow]
 ) -> None:
     """Count the clips kept and dropped and the files not used, by reason."""
-    metrics.clips("kept", count=len(selection.candidates))
+    metrics.clips("kept", count=selection.num_kept)
     for reason, count in selection.dropped.items():
         metrics.clips("dropped", reason, count)
     for reason, count in Counter(row.reason for row in quarantine).items():

@@ -92,7 +92,7 @@ def test_frames_without_times_are_counted(tmp_path: Path) -> None:
 def test_motion_is_that_of_the_frames_that_are_taken(tmp_path: Path) -> None:
     path = picture(tmp_path / "clip.mp4", source="testsrc2=size=96x64:rate=24:duration=2")
     fast, slow = analysis(path, 8).scenes[0], analysis(path).scenes[0]
-    assert fast.motion > 1.5 * slow.motion
+    assert fast.scores["motion"] > 1.5 * slow.scores["motion"]
 
 
 def test_a_gap_of_hours_fills_no_disk(tmp_path: Path) -> None:

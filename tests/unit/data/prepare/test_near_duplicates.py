@@ -74,7 +74,8 @@ def test_the_synthetic_set_does_not_collapse(seed: int) -> None:
     sizes = np.bincount(groups)
     assert (sizes == 1).sum() > 160
     assert sizes.max() <= 5
-    assert set(split_groups(groups, names, fraction=0.05, seed=0)) == {"train", "heldout"}
+    heldout = split_groups(np.asarray(groups), np.arange(200), fraction=0.05, seed=0)
+    assert 0 < heldout.sum() < 200
 
 
 def test_ten_thousand_clips_take_seconds() -> None:

@@ -10,7 +10,8 @@ import pytest
 from tiny.ffmpeg import ffmpeg, picture
 
 from kinetoscope.data.config import LimitsConfig
-from kinetoscope.data.prepare.decode import VideoInfo, probe
+from kinetoscope.data.prepare.decode import probe
+from kinetoscope.data.prepare.decoding import VideoInfo
 from kinetoscope.data.prepare.quarantine import QuarantinedError
 from kinetoscope.data.prepare.structure import is_cut_off
 from kinetoscope.data.sources.even_frames import EvenFrames

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from kinetoscope.data.prepare.scorers.base import mean_score
+from kinetoscope.data.scorers.base import Score, WorkingFrame, mean_score
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from kinetoscope.data.prepare.scenes import Scene
 
 # Variance of the Laplacian (Pech-Pacheco et al. 2000) at which sharpness is one half: blurred
 # frames have some tens, sharp ones hundreds and more.
@@ -24,18 +22,22 @@ _FULL_CONTRAST = 32.0
 
 
 class QualityScorer:
-    """Mean technical quality of a scene's frames."""
+    """Mean technical quality of frames."""
+
+    score = Score(
+        revision=1, dtype="float", better="higher", wording="quality score", unit="from 0 to 1"
+    )
 
     def __init__(self) -> None:
         self._qualities: list[float] = []
 
-    def push(self, gray: npt.NDArray[np.uint8]) -> None:
+    def push(self, frame: WorkingFrame) -> None:
         """See the next frame."""
-        self._qualities.append(technical_quality(gray))
+        self._qualities.append(technical_quality(frame.gray))
 
-    def score(self, scene: Scene) -> float:
-        """Return the scene's quality."""
-        return mean_score(self._qualities[scene.start : scene.end])
+    def measure(self, start: int, end: int) -> float:
+        """Return the quality."""
+        return mean_score(self._qualities[start:end])
 
 
 def technical_quality(gray: npt.NDArray[np.uint8]) -> float:
@@ -54,3 +56,6 @@ def technical_quality(gray: npt.NDArray[np.uint8]) -> float:
     exposure = 1.0 - float(((gray <= _BLACK) | (gray >= _WHITE)).mean())
     contrast = min(1.0, float(gray.std()) / _FULL_CONTRAST)
     return float((sharpness * exposure * contrast) ** (1 / 3))
+
+
+SCORER = QualityScorer

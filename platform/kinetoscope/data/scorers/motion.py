@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from kinetoscope.data.prepare.scorers.base import mean_score
+from kinetoscope.data.scorers.base import WORKING_SIDE_PX, Score, WorkingFrame, mean_score
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from kinetoscope.data.prepare.scenes import Scene
-
-WORKING_SIDE_PX = 256
-"""Flow is in pixels per frame of a video whose longer side has this many pixels."""
 
 # Farneback's parameters as Open-Sora's camera motion tool has them: pyramid scale, levels, window,
 # iterations, polynomial neighbourhood and sigma, flags.
@@ -23,20 +18,29 @@ _PYRAMID = (0.5, 3, 15, 3, 5, 1.2, 0)
 
 
 class MotionScorer:
-    """Mean flow between neighbouring frames of a scene."""
+    """Mean flow between neighbouring frames, in pixels of a frame `WORKING_SIDE_PX` long."""
+
+    score = Score(
+        revision=1,
+        dtype="float",
+        better="neither",
+        wording="motion score",
+        unit=f"pixels a frame, as if the longer side had {WORKING_SIDE_PX}",
+    )
 
     def __init__(self) -> None:
         self._flows: list[float] = []
         self._before: npt.NDArray[np.uint8] | None = None
 
-    def push(self, gray: npt.NDArray[np.uint8]) -> None:
+    def push(self, frame: WorkingFrame) -> None:
         """See the next frame."""
+        gray = frame.gray
         self._flows.append(0.0 if self._before is None else flow_magnitude(self._before, gray))
         self._before = gray
 
-    def score(self, scene: Scene) -> float:
-        """Return the scene's motion; the first frame's flow crosses the cut and has no part."""
-        return mean_score(self._flows[scene.start + 1 : scene.end])
+    def measure(self, start: int, end: int) -> float:
+        """Return the motion; the first frame's flow crosses the cut and has no part."""
+        return mean_score(self._flows[start + 1 : end])
 
 
 def flow_magnitude(before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> float:
@@ -51,3 +55,6 @@ def flow_magnitude(before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) 
     flow = cv2.calcOpticalFlowFarneback(before, after, start, *_PYRAMID)
     scale = WORKING_SIDE_PX / max(before.shape)
     return float(np.hypot(flow[..., 0], flow[..., 1]).mean() * scale)
+
+
+SCORER = MotionScorer
