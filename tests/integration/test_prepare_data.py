@@ -29,8 +29,10 @@ from kinetoscope.data.config import (
     SplitConfig,
     SynthConfig,
 )
+from kinetoscope.data.prepare.analysis import VideoAnalysis
 from kinetoscope.data.prepare.prepare import prepare
-from kinetoscope.data.prepare.prepared import Hooks, Prepared, Source
+from kinetoscope.data.prepare.prepared import UNWATCHED, Hooks, Prepared, Source
+from kinetoscope.data.scorers.names import score_names
 from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.data.sources.place import open_place, place_name, with_versions
 from kinetoscope.data.sources.upload import upload_videos
@@ -40,6 +42,7 @@ from kinetoscope.data.video.files import write_video
 from kinetoscope.steps.contract import VideosInput
 from kinetoscope.steps.results import read_result, read_status
 from kinetoscope.storage.open import open_store
+from kinetoscope.storage.records import read_record
 
 IN_PROCESS = PrepareDataConfig(num_workers=1)
 OUTPUTS = ("clips/clips.parquet", "report/report.html", "quarantine/quarantine.jsonl")
@@ -53,7 +56,7 @@ def real_clips() -> Path:
 
 
 def run(
-    videos: Path, out: Path, config: PrepareDataConfig = IN_PROCESS, hooks: Hooks | None = None
+    videos: Path, out: Path, config: PrepareDataConfig = IN_PROCESS, hooks: Hooks = UNWATCHED
 ) -> Prepared:
     place = DirectoryPlace(videos)
     source = Source(place, place.list())
@@ -223,6 +226,33 @@ def test_a_stopped_preparation_goes_on_where_it_was(synthetic: Path, tmp_path: P
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     run(synthetic, tmp_path / "other")
     assert outputs(tmp_path / "out") == outputs(tmp_path / "other")
+
+
+def test_a_new_score_is_measured_alone(synthetic: Path, tmp_path: Path) -> None:
+    few = PrepareDataConfig(num_workers=1, scores=("motion", "quality"))
+    run(synthetic, tmp_path / "out", few)
+    store = open_store((tmp_path / "out").as_uri())
+    (key, *_) = (stat.key for stat in store.list("parts") if "objects" not in stat.key)
+    verdict = read_record(store, key, VideoAnalysis)
+    assert verdict is not None
+    # What a former pass measured is kept: this value could come from nowhere else.
+    marked = verdict.scenes[0].model_copy(update={"scores": {"motion": 77.0, "quality": 0.5}})
+    changed = verdict.model_copy(update={"scenes": (marked, *verdict.scenes[1:])})
+    store.put_bytes(key, changed.to_bytes())
+
+    run(synthetic, tmp_path / "out", PrepareDataConfig(num_workers=1))
+    found = table(tmp_path / "out")
+    assert set(found.scores) == set(score_names())
+    assert (found.scores["motion"] == 77.0).sum() == 1
+    one = read_record(store, key, VideoAnalysis)
+    assert one is not None
+    assert set(one.measured) == set(score_names())
+    assert not one.missing(score_names())
+    # And nothing is decoded for a score that is no longer wanted.
+    before = {stat.key: stat for stat in store.list("parts")}
+    run(synthetic, tmp_path / "out", few)
+    assert {stat.key: stat for stat in store.list("parts")} == before
+    assert set(table(tmp_path / "out").scores) == {"motion", "quality"}
 
 
 def test_a_copy_of_a_file_is_dropped(synthetic: Path, tmp_path: Path) -> None:

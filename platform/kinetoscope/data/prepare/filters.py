@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from kinetoscope.data.config import FiltersConfig, PrepareDataConfig
 
+_SLICE_ROWS = 1 << 20
 _WHOLE = ("num_frames", "height", "width")
 _MEASURED = ("fps", "own_fps")
 _TEXTS = ("video", "caption")
@@ -51,8 +52,13 @@ def drop_reasons(clips: pl.DataFrame, filters: FiltersConfig, scores: Iterable[s
         pl.col("reason"),
         *(pl.when(condition).then(pl.lit(name)) for name, condition in failed.items()),
     )
-    columns = [*_WHOLE, *_MEASURED, *_TEXTS, *scores, "reason"]
-    return clips.select(columns).with_columns(**_DERIVED).select(reason.alias("reason"))["reason"]
+    columns = clips.select([*_WHOLE, *_MEASURED, *_TEXTS, *scores, "reason"])
+    # Slices, so that what is derived takes little memory.
+    parts = [
+        part.with_columns(**_DERIVED).select(reason.alias("reason"))["reason"]
+        for part in columns.iter_slices(_SLICE_ROWS)
+    ]
+    return pl.concat(parts) if parts else columns["reason"]
 
 
 def check_filters(config: PrepareDataConfig) -> None:
