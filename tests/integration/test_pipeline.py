@@ -44,6 +44,12 @@ def test_real_clips_go_through_all_steps_and_bad_files_to_quarantine(smoke: Any)
     assert "succeeded" in report
     trained = [name for name in STEPS if name.startswith("train_")]
     assert report.count("<polyline points=") == len(trained)
+    told = smoke.json("data", "report", "last")
+    (table,) = told["buckets"].values()
+    assert table["num_clips"] == told["num_train"]
+    taken = sum(row["num_clips"] for row in table["rows"])
+    assert taken + sum(table["left_out"].values()) == told["num_train"]
+    assert "<h2>Buckets of train_dit_1</h2>" in report
 
 
 def test_two_encodes_of_one_video_stay_on_one_side_of_the_split(smoke: Any) -> None:

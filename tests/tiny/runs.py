@@ -14,6 +14,7 @@ from kinetoscope.config.load import load_config
 from kinetoscope.config.run import RunConfig
 from kinetoscope.core.hashing import canonical_json, digest_bytes
 from kinetoscope.core.settings import workspace
+from kinetoscope.data.report.bucket_table import BucketRow, BucketTable
 from kinetoscope.runs.record_types import End, RunRecord, Start, StepRecord
 from kinetoscope.runs.records import Run
 from kinetoscope.runs.starts.start import RunStart
@@ -78,6 +79,8 @@ def make_finished_run(run_id: str, *, created_at: float = 1.0) -> Run:
     run = new_run(run_id, created_at=created_at, config_json=data, steps=_names(config))
     start = run.begin(Start(process=ProcessIdentity.of(), started_at=created_at), after=0)
     _write_prepared(run, f"steps/prepare_data/{run_id}", (QUARANTINED,))
+    rows = [BucketRow("32x32", 9, 32, 32, num_clips=6, batch_size=4)]
+    run.note_buckets({"train_dit_1": BucketTable(8, rows, {"too short": 2})})
     for name in run.record.steps[1:-1]:
         _write_done(run, name, {"weights": f"outputs/{name}.bin"})
     model = {"name": "toy", "version": "1", "aliases": ["candidate"], "bundle_key": TOY_KEY}

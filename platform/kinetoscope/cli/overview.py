@@ -50,6 +50,39 @@ def quarantine_lines(rows: list[dict[str, Any]], path: str) -> list[str]:
     return [*head, *(f"  {line}" for line in first_of(lines, path))]
 
 
+def bucket_lines(tables: dict[str, Any], rest: str) -> list[str]:
+    """Return how clips fall into the buckets of each stage, the fullest buckets first.
+
+    Args:
+        tables: `data.report.bucket_table.BucketTable` as JSON, by the step of the stage.
+        rest: where the other buckets are told.
+    """
+    lines = []
+    for step, told in tables.items():
+        taken = [row["num_clips"] for row in told["rows"]]
+        lines.append(
+            f"{step}: {len(taken)} buckets take {sum(taken)} of {told['num_clips']} clips to "
+            "train on"
+        )
+        lines += [f"  {line}" for line in first_of(_buckets_table(told), rest)]
+        lines += [f"  none, {reason}: {count}" for reason, count in told["left_out"].items()]
+    return lines
+
+
+def _buckets_table(told: dict[str, Any]) -> list[str]:
+    rows = [
+        (
+            f"{row['resolution']} x {row['num_frames']}",
+            f"{row['height']}x{row['width']}",
+            str(row["num_clips"]),
+            f"{row['num_clips'] / told['num_clips']:.1%}",
+            str(row["batch_size"]),
+        )
+        for row in sorted(told["rows"], key=lambda row: -int(row["num_clips"]))
+    ]
+    return table(("bucket", "pixels", "clips", "share", "batch size"), rows)
+
+
 def steps_table(steps: list[dict[str, Any]]) -> list[str]:
     """Return the rows of ``run_status`` as a table's lines."""
     rows = [

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from kinetoscope.core.config_model import Record
 from kinetoscope.core.errors import KinetoscopeError
+from kinetoscope.data.report.bucket_table import BucketTable
 from kinetoscope.steps.contract import STEPS, VideosInput
 from kinetoscope.steps.process_identity import ProcessIdentity
 
@@ -38,6 +39,13 @@ class MovedVideos(Record):
 
     place: str
     """As `storage.open.portable_place` writes it."""
+
+
+class PlannedBuckets(Record):
+    """How the clips to train on fall into the buckets of the stages that have some."""
+
+    tables: dict[str, BucketTable]
+    """By the name of the stage's step."""
 
 
 class Start(Record):

@@ -5,6 +5,7 @@ refusal.json          why there is none: what a pipeline was started with was re
 config.json           the resolved RunConfig
 videos.jsonl          the list of its videos (`data.sources.listing`)
 moved-videos.json     where they lie now, if somebody moved them
+buckets.json          how its clips fall into the buckets of its stages
 steps/<name>.json     where each of its steps lives (`runs.pins`)
 fresh/<name>.json     somebody asked for the step to be made anew
 starts/000001.json    each time the run was started or resumed, and what is of that start alone:
@@ -39,11 +40,13 @@ from kinetoscope.core.errors import (
 )
 from kinetoscope.core.hashing import digest_bytes
 from kinetoscope.core.settings import run_start
+from kinetoscope.data.report.bucket_table import BucketTable
 from kinetoscope.runs.record_types import (
     End,
     Failure,
     FreshRequest,
     MovedVideos,
+    PlannedBuckets,
     RunRecord,
     RunState,
     Start,
@@ -61,6 +64,7 @@ REFUSAL_KEY = "refusal.json"
 VIDEOS_KEY = "videos.jsonl"
 _MOVED_VIDEOS_KEY = "moved-videos.json"
 _CONFIG_KEY = "config.json"
+_BUCKETS_KEY = "buckets.json"
 _START = re.compile(r"starts/(\d{6})\.json")
 
 
@@ -125,6 +129,16 @@ class Run:
     def note_moved_videos(self, moved: MovedVideos) -> None:
         """Note where the source videos lie now."""
         self.store.put_bytes(_MOVED_VIDEOS_KEY, moved.to_bytes())
+
+    @property
+    def buckets(self) -> dict[str, BucketTable]:
+        """How its clips fall into the buckets, by step; empty where they are not prepared."""
+        planned = self._read(_BUCKETS_KEY, PlannedBuckets)
+        return {} if planned is None else planned.tables
+
+    def note_buckets(self, tables: dict[str, BucketTable]) -> None:
+        """Note how its clips fall into the buckets."""
+        self.store.put_bytes(_BUCKETS_KEY, PlannedBuckets(tables=tables).to_bytes())
 
     def create(self, record: RunRecord, config_json: bytes, videos_list: bytes) -> None:
         """Write a new run; its record last, since a run is there when its record is."""

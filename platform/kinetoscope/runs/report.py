@@ -117,6 +117,7 @@ def _render(run: Run, end: End) -> str:
         scores=_scores(results),
         charts=[_chart(name, result) for name, result in results.items() if _is_training(name)],
         videos=_videos(results),
+        buckets=run.buckets,
         config=json.dumps(json.loads(run.config_json), indent=1),
     )
 

@@ -162,7 +162,9 @@ def upload(videos: Folder, to: To = None, name: SetName = None, as_json: Json = 
 
 @app.command(epilog="Example: kino data report last")
 def report(run: RunName = "last", as_json: Json = False) -> None:
-    """Tell what a run's data preparation kept, dropped and put in quarantine."""
+    """Tell what a run's data preparation kept, dropped, and put in quarantine and in buckets."""
+    from dataclasses import asdict
+
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.core.errors import NotFoundError
     from kinetoscope.core.settings import workspace
@@ -186,6 +188,7 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
         "shown": result.summary.get("shown", {}),
         "notes": result.summary.get("notes", []),
         "dropped": result.summary["dropped"],
+        "buckets": {step: asdict(table) for step, table in found.buckets.items()},
         "quarantine": result.summary["quarantine"],
         "quarantine_file": uri_to_path(result.artifact_uri("quarantine")),
         "report": uri_to_path(result.artifact_uri("report")),
@@ -198,7 +201,7 @@ def report(run: RunName = "last", as_json: Json = False) -> None:
 
 def _prepared_lines(told: dict[str, Any]) -> list[str]:
     from kinetoscope.cli.output import first_of
-    from kinetoscope.cli.overview import quarantine_lines
+    from kinetoscope.cli.overview import bucket_lines, quarantine_lines
     from kinetoscope.data.captions.found import caption_lines
     from kinetoscope.data.sources.listing import told_left_out
     from kinetoscope.data.video.peculiarities import PECULIARITIES
@@ -212,6 +215,7 @@ def _prepared_lines(told: dict[str, Any]) -> list[str]:
         lines += first_of(caption_lines(told["captions"]), told["report"])
     lines += [f"{count} videos {PECULIARITIES[kind]}" for kind, count in told["shown"].items()]
     lines += [f"dropped, {reason}: {count}" for reason, count in told["dropped"].items()]
+    lines += bucket_lines(told.get("buckets", {}), "--json has all")
     if told["num_left_out"]:
         lines.append(told_left_out(told["num_left_out"]))
     lines += quarantine_lines(told["quarantine"], told["quarantine_file"])

@@ -84,7 +84,7 @@ def _run(run: Run, start: RunStart, name: str, inputs: dict[str, str] | None) ->
     spec = pinned_spec(run, start, config, name, inputs)
     result = execute(spec, choose_launcher(config, step))
     if not inputs:
-        check_plans(config, result)
+        run.note_buckets(check_plans(config, result))
     return spec.uri
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny.runs import make_run, set_running
+from tiny.runs import make_finished_run, make_run, set_running
 from typer.testing import CliRunner
 
 from kinetoscope.cli.app import app
@@ -97,6 +97,16 @@ def test_data_report_tells_what_was_dropped() -> None:
     assert (told["num_videos"], told["num_train"], told["num_heldout"]) == (11, 8, 2)
     assert told["dropped"] == {"too_short": 1}
     assert Path(told["report"]).read_text() == "<html>"
+
+
+def test_data_report_tells_how_clips_fall_into_the_buckets() -> None:
+    make_finished_run("raaaaaaa")
+    told = json.loads(runner.invoke(app, ["data", "report", "--json"]).stdout)
+    (row,) = told["buckets"]["train_dit_1"]["rows"]
+    assert (row["num_clips"], told["buckets"]["train_dit_1"]["left_out"]) == (6, {"too short": 2})
+    text = runner.invoke(app, ["data", "report"]).stdout
+    assert "train_dit_1: 1 buckets take 6 of 8 clips to train on\n" in text
+    assert "  32x32 x 9  32x32   6      75.0%  4\n  none, too short: 2\n" in text
 
 
 def test_resume_refuses_a_run_that_runs() -> None:
