@@ -26,7 +26,7 @@ SCORES = {"data.scorers"}
 LATENTS = {"data.latents", "inference", "training.dit"}
 ROOMS = {
     "prepare_data": BASE
-    | {"data", "data.captions", "data.prepare", "data.scorers", "data.sources"}
+    | {"data", "data.captions", "data.prepare", "data.report", "data.scorers", "data.sources"}
     | {"data.text", "data.video"},
     # Weights of others (layouts) only where a stage can start from them.
     "train_spatial_vae": TRAINING | VAE | {"models.vae.adversarial", "training.vae"},

@@ -91,11 +91,13 @@ def prepare(
 ) -> None:
     """Prepare videos as the pipeline's first step would, without a run."""
     from dataclasses import asdict
+    from functools import partial
 
     from kinetoscope.cli.counter import Counter
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.config.load import load_config
     from kinetoscope.data.prepare.fetching import check_room
+    from kinetoscope.runs.checks import stage_buckets
     from kinetoscope.runs.videos import look_at_videos
 
     config = load_config(recipe, overrides or ()).config
@@ -120,7 +122,7 @@ def prepare(
             config.prepare_data,
             seed=config.seed,
             scratch=scratch,
-            hooks=Hooks(progress=progress),
+            hooks=Hooks(progress=progress, buckets=partial(stage_buckets, config)),
         )
     files = {"quarantine_file": QUARANTINE_KEY, "report": REPORT_KEY}
     told = asdict(prepared) | {name: str(out.resolve() / key) for name, key in files.items()}
@@ -215,7 +217,7 @@ def _prepared_lines(told: dict[str, Any]) -> list[str]:
         lines += first_of(caption_lines(told["captions"]), told["report"])
     lines += [f"{count} videos {PECULIARITIES[kind]}" for kind, count in told["shown"].items()]
     lines += [f"dropped, {reason}: {count}" for reason, count in told["dropped"].items()]
-    lines += bucket_lines(told.get("buckets", {}), "--json has all")
+    lines += bucket_lines(told["buckets"], "--json has all")
     if told["num_left_out"]:
         lines.append(told_left_out(told["num_left_out"]))
     lines += quarantine_lines(told["quarantine"], told["quarantine_file"])

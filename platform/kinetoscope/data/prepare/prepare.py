@@ -29,8 +29,9 @@ from kinetoscope.data.prepare.examine import Examined, Examiner
 from kinetoscope.data.prepare.fetching import check_room, fetch
 from kinetoscope.data.prepare.filters import check_filters
 from kinetoscope.data.prepare.prepared import UNWATCHED, Hooks, Prepared, Source
-from kinetoscope.data.prepare.report import QuarantineRow, ReportData, render_report
 from kinetoscope.data.prepare.selection import Selection
+from kinetoscope.data.report.data import QuarantineRow, ReportData
+from kinetoscope.data.report.page import render_report
 from kinetoscope.data.sources.blocks import BlockDigests
 from kinetoscope.data.sources.index import IndexedVideo, write_index
 from kinetoscope.data.sources.listing import SourceFile, SourceListing, require_videos
@@ -86,7 +87,6 @@ def prepare(
     check_filters(config)
     place, listing = source.place, require_videos(source.listing, source.place.uri)
     check_room(place, listing, config, scratch)
-    scratch.mkdir(parents=True, exist_ok=True)
     listing = _without_large_sidecars(listing)
     contents = _sidecars(place, listing, scratch)
     captions = gather_captions(listing, contents, place.uri)
@@ -104,14 +104,15 @@ def prepare(
         clips=selection.table,
         scores=config.measured,
         thumbnail=partial(_thumbnail, examiner, selection.table),
+        pairs=selection.pairs,
         quarantine=quarantine,
         num_left_out=listing.num_left_out,
         captions=captions.to_json(),
         shown=_counts_shown(listing, found),
         notes=tuple(selection.notes()),
+        buckets=hooks.buckets(selection.sizes_to_train_on()),
     )
-    _write(store, selection, config, found)
-    _write_report(store, report)
+    _write(store, selection, report, found)
     return _prepared(selection, report, _content_digest(listing, found, contents))
 
 
@@ -139,6 +140,7 @@ def _prepared(selection: Selection, report: ReportData, videos_digest: str) -> P
         captions=report.captions,
         shown=report.shown,
         notes=report.notes,
+        buckets=dict(report.buckets),
     )
 
 
@@ -170,6 +172,7 @@ def _without_large_sidecars(listing: SourceListing) -> SourceListing:
 
 def _sidecars(place: VideoPlace, listing: SourceListing, scratch: Path) -> dict[str, bytes]:
     """Return the content of the files that may hold captions, by name."""
+    scratch.mkdir(parents=True, exist_ok=True)
     files = [file for file in listing.sidecars if not file.refused]
     tasks = [partial(_content, place, file, scratch) for file in files]
     contents = in_order(tasks, num_threads=_NUM_SIDECAR_THREADS) if tasks else []
@@ -216,11 +219,10 @@ def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items())) or "none"
 
 
-def _write(
-    store: ObjectStore, selection: Selection, config: PrepareDataConfig, found: Examined
-) -> None:
+def _write(store: ObjectStore, selection: Selection, report: ReportData, found: Examined) -> None:
+    _write_report(store, report)
     kept = selection.kept
-    table = arrow_columns(kept, {name: kept[name].to_numpy() for name in config.measured})
+    table = arrow_columns(kept, {name: kept[name].to_numpy() for name in report.scores})
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, CLIP_TABLE_NAME)
         write_clip_table(path, table)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kinetoscope.data.prepare.report import QuarantineRow
-    from kinetoscope.data.prepare.selection import Selection
+    from kinetoscope.data.prepare.selection import Selection, Sizes
+    from kinetoscope.data.report.bucket_table import BucketTable
+    from kinetoscope.data.report.data import QuarantineRow
     from kinetoscope.data.sources.listing import SourceListing
     from kinetoscope.data.sources.place import VideoPlace
 
@@ -33,6 +34,11 @@ def _nobody_counts(selection: Selection, quarantine: Sequence[QuarantineRow]) ->
     del selection, quarantine
 
 
+def _no_buckets(sizes: Sizes) -> dict[str, BucketTable]:
+    del sizes
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """How a caller follows and stops the work.
@@ -42,11 +48,14 @@ class Hooks:
         stop_requested: polled between videos.
         selected: called with the clips chosen and dropped and the files not used, once these are
             known.
+        buckets: called with ``num_frames``, ``height`` and ``width`` of the clips to train on, in
+            the clip table's order; returns how they fall into the buckets of each stage.
     """
 
     progress: Callable[[int, int], None] = _no_progress
     stop_requested: Callable[[], bool] = _never
     selected: Callable[[Selection, Sequence[QuarantineRow]], None] = _nobody_counts
+    buckets: Callable[[Sizes], dict[str, BucketTable]] = _no_buckets
 
 
 UNWATCHED = Hooks()
@@ -66,6 +75,7 @@ class Prepared:
         shown: videos that are shown otherwise than stored, or should be
             (``video.peculiarities``).
         notes: what else people should know of the clips.
+        buckets: that the clips to train on fall into, by stage.
     """
 
     videos_digest: str
@@ -78,6 +88,7 @@ class Prepared:
     captions: dict[str, Any] = field(default_factory=dict)
     shown: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    buckets: dict[str, BucketTable] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """Return the counts under their metric names."""

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from kinetoscope.core.errors import DataError
@@ -17,10 +18,11 @@ from kinetoscope.data.prepare.split import split_groups, told_share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
     from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.data.prepare.candidates import Clips
+    from kinetoscope.data.report.data import NearPair
+
+Sizes = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 # A key of a video: that many hexadecimal digits of its digest.
 _KEY_DIGITS = 15
@@ -39,6 +41,8 @@ class Selection:
         self.table = clips.table.with_columns(reason)
         """The clips, with the reasons why those are dropped that are; once `split`, also with
         ``group``, ``split`` and ``text`` (null of a dropped one)."""
+        self.pairs: list[NearPair] = []
+        """Near-duplicates among the kept clips, by their rows of the table; once `split`."""
         self._signatures = clips.signatures
         self._config = config
 
@@ -94,6 +98,15 @@ class Selection:
     def of_one_video(self) -> bool:
         """Whether all kept clips come from one video."""
         return self.kept["digest"].n_unique() == 1
+
+    def sizes_to_train_on(self) -> Sizes:
+        """Return ``num_frames``, ``height`` and ``width`` of the clips to train on."""
+        train = self.table.filter(pl.col("split") == "train")
+        return (
+            train["num_frames"].to_numpy(),
+            train["height"].to_numpy(),
+            train["width"].to_numpy(),
+        )
 
     def notes(self) -> Iterator[str]:
         """Yield what people should know of the kept clips, once they are split."""

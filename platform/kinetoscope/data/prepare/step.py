@@ -16,8 +16,8 @@ from kinetoscope.data.prepare.prepare import (
     prepare,
 )
 from kinetoscope.data.prepare.prepared import Hooks, Prepared, Source
-from kinetoscope.data.prepare.report import QuarantineRow
 from kinetoscope.data.prepare.selection import Selection
+from kinetoscope.data.report.data import QuarantineRow
 from kinetoscope.data.sources.listing import SourceListing
 from kinetoscope.data.sources.place import open_place
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker

@@ -12,6 +12,8 @@ from kinetoscope.data.scorers.base import WORKING_SIDE_PX, Score, WorkingFrame, 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+# Flow is sought at half the working size: four times as fast, and motion twice as fast is found.
+_FLOW_SIDE_PX = WORKING_SIDE_PX // 2
 # Farneback's parameters as Open-Sora's camera motion tool has them: pyramid scale, levels, window,
 # iterations, polynomial neighbourhood and sigma, flags.
 _PYRAMID = (0.5, 3, 15, 3, 5, 1.2, 0)
@@ -21,7 +23,7 @@ class MotionScorer:
     """Mean flow between neighbouring frames, in pixels of a frame `WORKING_SIDE_PX` long."""
 
     score = Score(
-        revision=1,
+        revision=2,
         dtype="float",
         better="neither",
         wording="motion score",
@@ -34,7 +36,7 @@ class MotionScorer:
 
     def push(self, frame: WorkingFrame) -> None:
         """See the next frame."""
-        gray = frame.gray
+        gray = _small(frame.gray)
         self._flows.append(0.0 if self._before is None else flow_magnitude(self._before, gray))
         self._before = gray
 
@@ -55,6 +57,15 @@ def flow_magnitude(before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) 
     flow = cv2.calcOpticalFlowFarneback(before, after, start, *_PYRAMID)
     scale = WORKING_SIDE_PX / max(before.shape)
     return float(np.hypot(flow[..., 0], flow[..., 1]).mean() * scale)
+
+
+def _small(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width = gray.shape
+    scale = _FLOW_SIDE_PX / max(height, width)
+    if scale >= 1:
+        return gray
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 SCORER = MotionScorer

@@ -223,7 +223,7 @@ def test_draws_of_a_table_are_those_of_the_first_epoch() -> None:
         resolution=FrameSize(height=32, width=32), num_frames=5, keep_probability=0.5
     )
     config = BucketsConfig(buckets=(bucket,))
-    size = {"height": 32, "width": 32, "motion_score": 0.0, "quality_score": 0.0, "fps": 8.0}
+    size = {"height": 32, "width": 32, "scores": {}, "fps": 8.0}
     texts = {"video": "v", "caption": "", "text": "", "split": "train", "digest": "d"}
     table = ClipTable.from_rows(
         ClipRow(clip_id=str(n), start_frame=0, num_frames=9, group=n, **size, **texts)  # type: ignore[arg-type]
