@@ -15,14 +15,14 @@ from kinetoscope.training.vae.config import TrainSpatialVAEConfig, TrainVAEConfi
 # By component: the module that its ranks run, and the revision of its results, which is raised when
 # the same config and inputs give others than in the version before.
 _WORKERS = {
-    "prepare_data": ("kinetoscope.data.prepare.step", 3),
+    "prepare_data": ("kinetoscope.data.prepare.step", 4),
     "train_spatial_vae": ("kinetoscope.training.vae.train_spatial_vae", 1),
     "train_vae": ("kinetoscope.training.vae.train_vae", 1),
     "evaluate_vae": ("kinetoscope.evaluation.evaluate_vae", 1),
     "encode_latents": ("kinetoscope.training.dit.encode_latents", 3),
     "train_dit": ("kinetoscope.training.dit.train_dit", 2),
-    "evaluate_dit": ("kinetoscope.evaluation.evaluate_dit", 2),
-    "register_model": ("kinetoscope.evaluation.register_model", 1),
+    "evaluate_dit": ("kinetoscope.evaluation.evaluate_dit", 3),
+    "register_model": ("kinetoscope.evaluation.register_model", 2),
 }
 
 

@@ -102,7 +102,7 @@ def prepare(
 
     config = load_config(recipe, overrides or ()).config
     place, listing = look_at_videos(videos)  # told before a folder is made
-    check_room(place, listing, config.prepare_data, out)
+    say(check_room(place, listing, config.prepare_data, out), err=True)
     from kinetoscope.data.prepare.prepare import (
         OUTPUT_FOLDERS,
         QUARANTINE_KEY,

@@ -13,7 +13,7 @@ from pathlib import Path
 from kinetoscope.core.errors import ConfigError, NotFoundError
 from kinetoscope.core.full_disk import MAKE_ROOM
 from kinetoscope.core.machine_limits import disk_space
-from kinetoscope.core.units import format_bytes
+from kinetoscope.core.units import MIB, format_bytes
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.sources.blocks import BlockDigests, digest_blocks
 from kinetoscope.data.sources.directory import LocalBytes
@@ -24,6 +24,8 @@ from kinetoscope.data.sources.reader import VerifiedFile
 _NUM_THREADS = 2
 _NUM_AHEAD = 2
 _WAIT_SECONDS = 0.05
+# What is kept of a video, mostly the pictures of its scenes, and the digests of its blocks in JSON.
+_KEPT_BYTES, _KEPT_PER_MIB = 24_000, 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +57,35 @@ class Fetched:
 
 def check_room(
     place: VideoPlace, listing: SourceListing, config: PrepareDataConfig, scratch: Path
-) -> None:
-    """Raise ``ConfigError`` where the disk has no room for the videos that are fetched at once.
+) -> str:
+    """Return how much room on the disk the work takes, in words.
 
     Args:
         place: of the videos; local ones are not fetched.
         listing: of the place.
         config: of the step.
         scratch: folder, which need not exist yet, for what has to be brought here.
+
+    Raises:
+        ConfigError: there is no room for the videos that are fetched at once.
     """
     at_once = _NUM_THREADS + _NUM_AHEAD + config.num_workers
     limit = config.limits.max_file_bytes
     sizes = sorted(file.size_bytes for file in listing.videos if file.size_bytes <= limit)
-    needed, free = sum(sizes[-at_once:]), disk_space(scratch).free
-    if not place.is_local and needed > free:
+    needed = 0 if place.is_local else sum(sizes[-at_once:])
+    free = disk_space(scratch).free
+    if needed > free:
         raise ConfigError(
             f"{format_bytes(free)} are free at {scratch}; videos of {place.uri} that are fetched "
             f"at once may need {format_bytes(needed)}",
             hint=f"{MAKE_ROOM}, or lower prepare_data.limits.max_file_bytes",
         )
+    kept = sum(_KEPT_BYTES + size // MIB * _KEPT_PER_MIB for size in sizes)
+    fetched = f"{format_bytes(needed)} for videos fetched at once, " if needed else ""
+    return (
+        f"{len(sizes)} videos, {format_bytes(sum(sizes))}; disk needed: {fetched}about "
+        f"{format_bytes(kept)} for results; {format_bytes(free)} are free at {scratch}"
+    )
 
 
 def fetch(place: VideoPlace, file: SourceFile, scratch: Path) -> Fetched:

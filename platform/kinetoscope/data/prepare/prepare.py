@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,7 @@ REPORT_KEY = "outputs/report/report.html"
 QUARANTINE_KEY = "outputs/quarantine/quarantine.jsonl"
 OUTPUT_FOLDERS = frozenset({"outputs", "parts"})
 
+_log = logging.getLogger(__name__)
 _NUM_SIDECAR_THREADS = 8
 _MOST_SIDECAR_BYTES = 512 * MIB
 
@@ -86,7 +88,7 @@ def prepare(
     """
     check_filters(config)
     place, listing = source.place, require_videos(source.listing, source.place.uri)
-    check_room(place, listing, config, scratch)
+    _log.info(check_room(place, listing, config, scratch))
     listing = _without_large_sidecars(listing)
     contents = _sidecars(place, listing, scratch)
     captions = gather_captions(listing, contents, place.uri)

@@ -303,8 +303,12 @@ def test_room_is_looked_for_before_anything_is_fetched(
     large = SourceFile("a.mp4", free // 4)
     few, many = SourceListing((large,) * 3), SourceListing((large,) * 9)
     config = PrepareDataConfig.model_validate({"limits": {"max_file_bytes": free}})
-    check_room(PrefixPlace(store), few, config, tmp_path / "scratch")
-    check_room(DirectoryPlace(tmp_path), many, config, tmp_path / "scratch")
+    told = check_room(PrefixPlace(store), few, config, tmp_path / "scratch")
+    assert told.startswith("3 videos, ")
+    assert "for videos fetched at once, about" in told
+    local = check_room(DirectoryPlace(tmp_path), many, config, tmp_path / "scratch")
+    assert local.startswith("9 videos, ")
+    assert "disk needed: about" in local
     with pytest.raises(ConfigError, match=r"are free at .*fetched at once may need"):
         check_room(PrefixPlace(store), many, config, tmp_path / "scratch")
     # What is beyond the limit is not fetched.
