@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 Sizes = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
+# By score: from where on a clip has a flaw that people want to know of, and its words.
+_FLAWS = {
+    "bars": (0.02, "have black bars"),
+    "blank": (0.5, "are mostly blank"),
+    "frozen": (0.5, "are mostly frozen"),
+}
 # A key of a video: that many hexadecimal digits of its digest.
 _KEY_DIGITS = 15
 
@@ -122,6 +128,13 @@ class Selection:
                 f"clips have {len(rates)} frame rates, from {rates[0]:g} to {rates[-1]:g} a second:"
                 " each is trained on at its own (prepare_data.fps sets one for all)"
             )
+
+        for score, (least, words) in _FLAWS.items():
+            if score in kept.columns and (count := int((kept[score] > least).sum())):
+                yield (
+                    f"{count} of {len(kept)} clips {words} ({score} > {least:g}): "
+                    "prepare_data.filters.where can leave them out"
+                )
 
     def _groups(self) -> npt.NDArray[np.int64]:
         kept = self.kept
