@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -80,15 +80,6 @@ class FiltersConfig(Config):
     where: tuple[str, ...] = ()
     """Conditions that a clip must meet, as SQL over its columns (``prepare/filters.py``), e.g.
     ``motion > 0.2 and quality >= 0.4``. A clip is dropped by the first that it does not meet."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _moved(cls, given: Any) -> Any:
-        moved = {"min_motion": "motion >=", "max_motion": "motion <=", "min_quality": "quality >="}
-        for name, condition in moved.items() if isinstance(given, dict) else ():
-            if name in given:
-                raise ValueError(f"{name} is now where: ['{condition} {given[name]}']")
-        return given
 
     @model_validator(mode="after")
     def _ordered(self) -> FiltersConfig:

@@ -83,7 +83,6 @@ def test_a_score_that_is_not_measured_is_no_column() -> None:
         check_filters(config)
 
 
-@pytest.mark.parametrize("old", ["min_motion", "max_motion", "min_quality"])
-def test_former_limits_say_what_they_are_now(old: str) -> None:
-    with pytest.raises(ValueError, match=r"is now where: \['(motion|quality) [<>]= 0\.2'\]"):
-        FiltersConfig.model_validate({old: 0.2})
+def test_conditions_survive_being_stored() -> None:
+    config = PrepareDataConfig(filters=FiltersConfig(where=("motion > 1", "bars < 0.1")))
+    assert PrepareDataConfig.model_validate_json(config.model_dump_json(), strict=True) == config
