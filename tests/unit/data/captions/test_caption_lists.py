@@ -242,7 +242,7 @@ def test_foreign_files_are_passed_over_and_named(tmp_path: Path, name: str) -> N
     ("content", "told"),
     [
         ("path,text\nx.mp4,one\ny.mp4,two\n", r"c\.csv: 0 of 2 rows matched.*line 2: x\.mp4"),
-        (b"path,text\na.mp4,caf\xe9\n", r"c\.csv: passed over \(it is not UTF-8 \(byte 19\)"),
+        (b"path,text\na.mp4,caf\xe9\n", r"c\.csv: passed over \(it is not UTF-8 \(line 2\)"),
         ("path,words\na.mp4,one\nb.mp4,two\n", r"c\.csv: passed over.*'path', 'words'"),
         ("path,text\n" + 'a.mp4,"x\n' * 30, r"c\.csv: passed over \(more than 20 rows"),
     ],
