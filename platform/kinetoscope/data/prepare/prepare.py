@@ -11,28 +11,28 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from kinetoscope.core.errors import DataError
 from kinetoscope.core.hashing import digest_bytes
-from kinetoscope.core.units import MIB
 from kinetoscope.data.captions.gather import gather_captions
 from kinetoscope.data.clip_table import ClipRow, write_clip_table
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.prepare.analysis import VideoAnalysis
 from kinetoscope.data.prepare.examine import Examined, Examiner
-from kinetoscope.data.prepare.fetching import check_room, fetch
+from kinetoscope.data.prepare.fetching import (
+    check_room,
+    fetch_sidecars,
+    without_large_sidecars,
+)
 from kinetoscope.data.prepare.report import QuarantineRow, ReportData, render_report
 from kinetoscope.data.prepare.selection import Selection, select_clips
 from kinetoscope.data.prepare.split import told_share
 from kinetoscope.data.sources.blocks import BlockDigests
 from kinetoscope.data.sources.index import IndexedVideo, write_index
-from kinetoscope.data.sources.listing import SourceFile, SourceListing, require_videos
+from kinetoscope.data.sources.listing import SourceListing, require_videos
 from kinetoscope.data.sources.place import VideoPlace
-from kinetoscope.storage.parallel import in_order
 from kinetoscope.storage.store import ObjectStore
 
 CLIPS_KEY = "outputs/clips"
@@ -42,9 +42,6 @@ VIDEO_INDEX_NAME = "videos.parquet"
 REPORT_KEY = "outputs/report/report.html"
 QUARANTINE_KEY = "outputs/quarantine/quarantine.jsonl"
 OUTPUT_FOLDERS = frozenset({"outputs", "parts"})
-
-_NUM_SIDECAR_THREADS = 8
-_MOST_SIDECAR_BYTES = 512 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +152,8 @@ def prepare(
     hooks = hooks or Hooks()
     check_room(place, listing, config, scratch)
     scratch.mkdir(parents=True, exist_ok=True)
-    listing = _without_large_sidecars(listing)
-    contents = _sidecars(place, listing, scratch)
+    listing = without_large_sidecars(listing)
+    contents = fetch_sidecars(place, listing, scratch)
     captions = gather_captions(listing, contents, place.uri)
     captions.require(config.captions.min_matched, place.uri)
     examiner = Examiner(place, store, config, scratch, hooks.progress, hooks.stop_requested)
@@ -179,7 +176,7 @@ def prepare(
         notes=tuple(_notes(selection, rows, config)),
         origins={clip.clip_id: clip.caption.origin for clip in selection.candidates},
     )
-    _write(store, report, found)
+    _write(store, report, found, scratch)
     return _prepared(report, _content_digest(listing, found, contents))
 
 
@@ -206,35 +203,6 @@ def _content_digest(listing: SourceListing, found: Examined, contents: dict[str,
         for file in listing.files
     )
     return SourceListing(tuple(files)).digest
-
-
-def _without_large_sidecars(listing: SourceListing) -> SourceListing:
-    """Return the listing with the files refused that are too large for lists of captions."""
-    why = f"larger than {_MOST_SIDECAR_BYTES // MIB} MiB"
-    files = (
-        replace(file, refused=why)
-        if not file.is_video and file.size_bytes > _MOST_SIDECAR_BYTES
-        else file
-        for file in listing.files
-    )
-    return replace(listing, files=tuple(files))
-
-
-def _sidecars(place: VideoPlace, listing: SourceListing, scratch: Path) -> dict[str, bytes]:
-    """Return the content of the files that may hold captions, by name."""
-    files = [file for file in listing.sidecars if not file.refused]
-    tasks = [partial(_content, place, file, scratch) for file in files]
-    contents = in_order(tasks, num_threads=_NUM_SIDECAR_THREADS) if tasks else []
-    return {file.name: content for file, content in zip(files, contents, strict=True)}
-
-
-def _content(place: VideoPlace, file: SourceFile, scratch: Path, stop: Event) -> bytes:
-    del stop
-    fetched = fetch(place, file, scratch)
-    try:
-        return fetched.read()
-    finally:
-        fetched.discard()
 
 
 def _quarantine(listing: SourceListing, found: Examined) -> Iterator[QuarantineRow]:
@@ -278,13 +246,14 @@ def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items())) or "none"
 
 
-def _write(store: ObjectStore, report: ReportData, found: Examined) -> None:
+def _write(store: ObjectStore, report: ReportData, found: Examined, scratch: Path) -> None:
     lines: list[dict[str, Any]] = [asdict(row) for row in report.quarantine]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     store.put_bytes(QUARANTINE_KEY, text.encode())
     store.put_bytes(REPORT_KEY, render_report(report).encode())
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, CLIP_TABLE_NAME)
+    # In the scratch folder: whoever sweeps that also sweeps what a kill leaves of it.
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        path = Path(folder, CLIP_TABLE_NAME)
         write_clip_table(path, report.rows)
         store.put_file(f"{CLIPS_KEY}/{CLIP_TABLE_NAME}", path)
     kept = {row.digest for row in report.rows}
