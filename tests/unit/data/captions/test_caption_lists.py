@@ -4,36 +4,15 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tiny.captions import gathered, texts
 
 from kinetoscope.core.errors import DataError
 from kinetoscope.data.captions.fallback import caption_for
 from kinetoscope.data.captions.found import Captions, caption_lines
-from kinetoscope.data.captions.gather import gather_captions
 from kinetoscope.data.config import CaptionsConfig
-from kinetoscope.data.sources.directory import DirectoryPlace
-
-Files = Mapping[str, str | bytes]
-
-
-def gathered(directory: Path, files: Files) -> Captions:
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    place = DirectoryPlace(directory)
-    listing = place.list()
-    sidecars = [file for file in listing.sidecars if not file.refused]
-    contents = {file.name: (directory / file.name).read_bytes() for file in sidecars}
-    return gather_captions(listing, contents, place.uri)
-
-
-def texts(captions: Captions) -> dict[str, str]:
-    return {name: caption.text for name, caption in captions.by_video.items()}
-
 
 COMMAS = "a man in a red coat, walking left, in the rain"
 RED = "a red circle"
