@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -196,7 +197,7 @@ def test_a_file_beside_the_video_wins_then_the_first_list(tmp_path: Path) -> Non
     assert captions.lists[1].passed_over == {"its video has a caption from another file": 1}
 
 
-FOREIGN: Files = {
+FOREIGN: dict[str, str | bytes] = {
     "stats.csv": "name,size\nx,1\n",
     "log.jsonl": '{"step": 1}\n',
     "readme.txt": "hello, world\n",
