@@ -83,12 +83,15 @@ class GuardedPool(Generic[T, R]):
         """Yield ``(task, its result)`` as they come; None each time nothing came.
 
         Args:
-            tasks: asked for the next one when a worker is free; None where there is none yet.
+            tasks: asked for the next one when a worker is free; None where there is none yet,
+                for which it may wait a moment.
         """
         todo = iter(tasks)
-        while self._hand_out(todo) or self._busy():
+        while (more := self._hand_out(todo)) or self._busy():
             busy = self._busy()
-            ready = wait([worker.connection for worker in busy], timeout=_POLL_SECONDS)
+            # With a worker free, the tasks' own waiting is enough: many need no worker at all.
+            timeout = _POLL_SECONDS if len(busy) == self._num_workers or not more else 0
+            ready = wait([worker.connection for worker in busy], timeout=timeout)
             for worker in busy:
                 if worker.connection in ready or worker.overdue(self._timeout_seconds):
                     task, outcome = worker.task, self._outcome(worker)
