@@ -49,7 +49,6 @@ def is_of_videos(text: str, names: VideoNames, folder: str) -> bool:
 
 def _paths(text: str) -> Iterator[str]:
     """Yield what may be a path; a short number may be anything."""
-    for piece in _AROUND_NAMES.split(text):
-        path = piece.strip()
+    for path in dict.fromkeys(map(str.strip, _AROUND_NAMES.split(text))):
         if path and len(path) <= _LONGEST_PATH and not _SHORT_NUMBER.fullmatch(path):
             yield path

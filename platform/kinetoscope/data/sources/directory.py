@@ -23,6 +23,8 @@ from kinetoscope.data.sources.listing import (
 )
 from kinetoscope.storage.own_folders import own_folders
 
+_LINKED_FOLDER = "a link to a folder, which is not followed"
+
 
 @dataclass(frozen=True, slots=True)
 class LocalBytes:
@@ -147,13 +149,14 @@ def _describe(path: Path, root: Path) -> SourceFile:
         status = target.stat()
     except (OSError, RuntimeError) as error:
         return SourceFile(name, refused=f"a broken link ({type(error).__name__})")
+    if stat.S_ISDIR(status.st_mode):
+        is_link = target != path
+        return SourceFile(name, refused=_LINKED_FOLDER if is_link else "a folder, not a file")
     refused = _refusal(target, status.st_mode, root)
     return SourceFile(name, refused=refused) if refused else SourceFile(name, status.st_size)
 
 
 def _refusal(target: Path, mode: int, root: Path) -> str | None:
-    if stat.S_ISDIR(mode):
-        return "a folder, or a link to one, which is not followed"
     if not target.is_relative_to(root):
         return "a link that leaves the directory"
     if not stat.S_ISREG(mode):
