@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from kinetoscope.data.config import LimitsConfig
     from kinetoscope.data.sources.reader import SeekableFile
 
+# Decoders that mark frames as damaged. Of others, e.g. MJPEG's and VP8's, a damaged frame has what
+# lay in memory, perhaps of another video, unless they are told to fail.
+_TELL_OF_DAMAGE = frozenset({"h264", "hevc"})
+
 Reason = Literal[
     "zero_length",
     "unreadable",
@@ -170,6 +174,8 @@ class _Decoding:
         context = self._stream.codec_context
         # One thread: files are decoded in parallel, and equal input must give equal frames.
         context.thread_count = 1
+        if context.name not in _TELL_OF_DAMAGE:
+            context.options = {"err_detect": "explode"}
         self._height, self._width = context.height, context.width
         self._check_header()
         failure = self._decode()
