@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from kinetoscope.core.errors import KinetoscopeError
 from kinetoscope.data.prepare.guarded_pool import Casualty, GuardedPool
 
 # Workers are spawned: what they run has to be importable by name.
@@ -42,6 +44,14 @@ def test_a_worker_waits_for_tasks_that_come_late() -> None:
         assert results(pool, [None, -1, None, None, -2, None]) == {-1: 1, -2: 2}
 
 
+def test_tasks_that_are_settled_without_a_worker_cost_no_waiting() -> None:
+    pool: GuardedPool[int, int] = GuardedPool(abs, 2, 60.0)
+    began = time.monotonic()
+    with pool:
+        assert results(pool, [None] * 10_000) == {}
+    assert time.monotonic() - began < 5
+
+
 def _exit(code: int) -> None:
     os._exit(code)
 
@@ -59,6 +69,42 @@ def test_a_task_that_hangs_is_killed() -> None:
         outcomes = results(pool, [60.0, 0.0])
     assert outcomes == {60.0: Casualty(True, -signal.SIGKILL), 0.0: None}
     assert time.monotonic() - started < 30
+
+
+def _fill_memory(size_bytes: int) -> int:
+    return len(bytearray(size_bytes))
+
+
+def test_a_worker_that_takes_too_much_memory_costs_one_task() -> None:
+    pool: GuardedPool[int, Any] = GuardedPool(_fill_memory, 1, 60.0, memory_bytes=2**30)
+    with pool:
+        outcomes = results(pool, [2**31, 1000])
+    assert outcomes[2**31].out_of_memory
+    assert outcomes[1000] == 1000
+
+
+class OddError(Exception):
+    """Can be pickled, but not read again."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first + second)
+
+
+def _raise_oddly(kind: str) -> None:
+    if kind == "unreadable":
+        raise OddError("a", "b")
+    error = ValueError("c")
+    error.__dict__["lock"] = threading.Lock()
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("unreadable", "OddError: ab"), ("unpicklable", "ValueError: c")]
+)
+def test_an_exception_that_can_not_be_sent_is_told_in_words(kind: str, told: str) -> None:
+    pool: GuardedPool[Any, Any] = GuardedPool(_raise_oddly, 1, 60.0)
+    with pytest.raises(KinetoscopeError, match=told), pool:
+        results(pool, [kind])
 
 
 def test_an_exception_is_raised_here() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, zip_longest
 from typing import Any
 
 from kinetoscope.cli.live import progress_text
@@ -44,10 +45,19 @@ def _model_line(model: dict[str, Any]) -> str:
 
 
 def quarantine_lines(rows: list[dict[str, Any]], path: str) -> list[str]:
-    """Return the first files that were not used, how many there are, and where all are listed."""
-    lines = [f"{row['path']}: {row['reason']} ({row['detail']})" for row in rows]
-    head = [f"{len(rows)} files in quarantine:"] if rows else []
-    return [*head, *(f"  {line}" for line in first_of(lines, path))]
+    """Return how many files were not used, by reason, a few of each, and where all are listed."""
+    if not rows:
+        return []
+    by_reason: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_reason.setdefault(row["reason"], []).append(row)
+    often = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    counts = ", ".join(first_of([f"{reason}: {len(found)}" for reason, found in often], path))
+    # In turns, so that no reason hides the others.
+    turns = chain.from_iterable(zip_longest(*(found for _, found in often)))
+    lines = [f"{row['path']}: {row['reason']} ({row['detail']})" for row in turns if row]
+    head = f"{len(rows)} files in quarantine ({counts}):"
+    return [head, *(f"  {line}" for line in first_of(lines, path))]
 
 
 def bucket_lines(tables: dict[str, Any], rest: str) -> list[str]:

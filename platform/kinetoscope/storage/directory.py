@@ -6,7 +6,8 @@ import errno
 import os
 import shutil
 import stat as file_kinds
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Unfinished writes lie beside their target under this prefix and are never listed.
 _PARTIAL = ".partial-"
+_ABANDONED_SECONDS = 24 * 3600.0
 _COPY_BYTES = 1 << 20
 
 
@@ -117,8 +119,10 @@ class DirectoryStore:
         found = []
         for folder, _, names in os.walk(top, onerror=_unless_gone):
             for name in names:
-                if not name.startswith(_PARTIAL):
-                    path = Path(folder, name)
+                path = Path(folder, name)
+                if name.startswith(_PARTIAL):
+                    _delete_if_abandoned(path)
+                else:
                     try:
                         status = path.stat()
                     except FileNotFoundError:  # deleted meanwhile
@@ -166,6 +170,13 @@ def _describe(key: str, status: os.stat_result) -> ObjectStat:
 
 def _etag(status: os.stat_result) -> str:
     return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
+
+
+def _delete_if_abandoned(partial: Path) -> None:
+    """Delete what a writer left that was killed: nobody has written to it for a day."""
+    with suppress(OSError):
+        if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+            partial.unlink()
 
 
 def _unless_gone(error: OSError) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 _MOST_TOLD = 6
+_EXAMPLES = 3
 
 
 @dataclass(slots=True)
@@ -96,7 +97,23 @@ def caption_lines(told: Mapping[str, Any]) -> list[str]:
     lines = [f"captions: {count} of {videos} videos{beside}"]
     if count < videos:
         lines.append(f"  {videos - count} have none (prepare_data.captions.missing)")
-    return lines + [f"  {line}" for report in told["lists"] for line in list_lines(report)]
+    given = [report for report in told["lists"] if not report["why_not"]]
+    lines += [f"  {line}" for report in given for line in list_lines(report)]
+    return lines + [f"  {line}" for line in _passed_over(told["lists"])]
+
+
+def _passed_over(reports: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield which files gave nothing: those of one reason in one line."""
+    files: dict[str, list[str]] = {}
+    for report in reports:
+        if report["why_not"]:
+            files.setdefault(report["why_not"], []).append(report["file"])
+    for why, names in files.items():
+        if len(names) == 1:
+            yield f"{names[0]}: passed over ({why})"
+        else:
+            examples = ", ".join(names[:_EXAMPLES])
+            yield f"{len(names)} files passed over ({why}), e.g. {examples}"
 
 
 def list_lines(report: Mapping[str, Any]) -> list[str]:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 from kinetoscope.data.captions.found import Captions, ListReport
 from kinetoscope.data.captions.json_lists import caption_in, read_json
+from kinetoscope.data.captions.meant import is_named_as_captions, is_of_videos
 from kinetoscope.data.captions.rows import (
-    LIST_STEMS,
+    LONGEST_CAPTION,
     Caption,
     NotAListError,
     ParsedList,
@@ -27,7 +28,7 @@ from kinetoscope.data.captions.rows import (
 )
 from kinetoscope.data.captions.tables import read_table
 from kinetoscope.data.captions.video_names import VideoNames, base_name
-from kinetoscope.data.sources.listing import SourceListing, suffix_of
+from kinetoscope.data.sources.listing import VIDEO_SUFFIXES, SourceListing, suffix_of
 
 _JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 _VIDEOS_STEM = re.compile(r"videos?(_?(list|paths?|files?))?", re.IGNORECASE)
@@ -51,13 +52,14 @@ def gather_captions(
     for sidecar in listing.sidecars:
         if sidecar.name not in contents:
             # A broken link or a huge file of any name is no sign of captions.
-            unread = NotAListError(sidecar.refused or "it was not read")
-            gathering.pass_over(sidecar.name, unread.why, meant=_is_meant(sidecar.name, unread))
+            why = sidecar.refused or "it was not read"
+            gathering.pass_over(sidecar.name, why, meant=is_named_as_captions(sidecar.name))
             continue
+        data = contents[sidecar.name]
         try:
-            texts[sidecar.name] = _text(contents[sidecar.name])
+            texts[sidecar.name] = _text(data)
         except NotAListError as error:
-            gathering.pass_over(sidecar.name, error.why, meant=_is_meant(sidecar.name, error))
+            gathering.damaged(sidecar.name, error, data.decode(errors="replace"))
     for name in list(texts):
         if gathering.beside(name, texts[name]):
             del texts[name]
@@ -77,6 +79,15 @@ class _Gathering:
     def pass_over(self, name: str, why: str, *, meant: bool) -> None:
         self.captions.lists.append(ListReport(name, why_not=why, meant=meant))
 
+    def damaged(self, name: str, error: NotAListError, text: str) -> None:
+        """Pass a file over; it counts as meant where its name or its readable part says so."""
+        folder, stem = posixpath.dirname(name), posixpath.splitext(name)[0]
+        of_videos = error.damaged and (
+            (suffix_of(name) in _BEHIND and bool(self.names.beside(stem)))
+            or is_of_videos(text, self.names, folder)
+        )
+        self.pass_over(name, error.why, meant=of_videos or is_named_as_captions(name))
+
     def beside(self, name: str, text: str) -> bool:
         """Take the caption of a file that belongs to one video; tell whether it does."""
         stem, suffix = posixpath.splitext(name)
@@ -86,6 +97,9 @@ class _Gathering:
         videos = self.names.beside(stem)
         if caption is None or not videos:
             return False
+        if len(caption) > LONGEST_CAPTION:
+            self.pass_over(name, f"longer than {LONGEST_CAPTION} characters", meant=True)
+            return True
         for video in videos:
             if caption := one_line(caption):
                 self.captions.by_video.setdefault(video, Caption(caption, name))
@@ -115,7 +129,7 @@ class _Gathering:
         try:
             parsed = (read_json if is_json else read_table)(text, finds)
         except NotAListError as error:
-            self.pass_over(name, error.why, meant=_is_meant(name, error))
+            self.damaged(name, error, text)
             return
         self._take(name, folder, parsed)
 
@@ -128,6 +142,8 @@ class _Gathering:
             match = self.names.find(row.path, folder)
             if not row.text.strip():
                 passed.add("no caption", row.line, row.path)
+            elif len(row.text) > LONGEST_CAPTION:
+                passed.add(f"longer than {LONGEST_CAPTION} characters", row.line, row.path)
             elif not _is_text(row.text):
                 passed.add("half a character (a lone surrogate)", row.line, row.path)
             elif match is None:
@@ -153,7 +169,10 @@ class _Gathering:
                 num_by_name=num_by_name,
                 passed_over=dict(sorted(passed.counts.items())),
                 examples=passed.examples,
-                meant=True,
+                # A table of other things may have columns called name and title.
+                meant=bool(num_matched)
+                or is_named_as_captions(name)
+                or any(suffix_of(row.path) in VIDEO_SUFFIXES for row in parsed.rows),
             )
         )
 
@@ -209,16 +228,13 @@ def _text(data: bytes) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
+        # Never guessed: of all the encodings that it may be in, a wrong one gives wrong words.
+        kind = encoding.removesuffix("-sig").upper()
+        line = data.count(b"\n", 0, error.start) + 1
         raise NotAListError(
-            f"it is not UTF-8 (byte {error.start}): save it as UTF-8", damaged=True
+            f"it is not {kind} (line {line}): save it as UTF-8", damaged=True
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _is_meant(name: str, error: NotAListError) -> bool:
-    """Tell whether a file that can't be read as one was meant as a list of captions."""
-    stem = posixpath.splitext(posixpath.basename(name))[0]
-    return bool(LIST_STEMS.fullmatch(stem)) or (error.damaged and suffix_of(name) != ".txt")
 
 
 def _is_text(text: str) -> bool:

@@ -19,8 +19,8 @@ TEXT_KEYS = (
     *("text", "caption", "captions", "cap", "prompt", "video_caption", "long_caption", "encap"),
     *("description", "sentence", "title", "name"),
 )
-# Names of files that can't be meant for anything else.
-LIST_STEMS = re.compile(r"(video[_-]?)?(captions?|prompts?|metadata|annotations?)", re.IGNORECASE)
+LONGEST_CAPTION = 100_000
+"""Characters; what is longer is no caption."""
 
 _EXAMPLES = 3
 _LONGEST_LITERAL = 100_000
@@ -149,5 +149,5 @@ def one_line(text: str) -> str:
 
 
 def _short(text: str, most: int = 80) -> str:
-    text = one_line(text)
+    text = one_line(text[: most * most])
     return text if len(text) <= most else text[: most - 3] + "..."

@@ -23,6 +23,9 @@ _DELIMITERS = (",", ";", "\t", "|")
 _NUM_SAMPLED = 200
 # A quoted field may hold line ends: up to this many.
 _MOST_LINES = 1000
+# What is beyond is no table of captions: its fields alone would fill the memory.
+_LONGEST_LINE = 1_000_000
+_MOST_COLUMNS = 10_000
 _MOST_OPEN_QUOTES = 20
 _NUMBER = re.compile(r"\s*[-+]?[\d.]+(e[-+]?\d+)?\s*", re.IGNORECASE)
 
@@ -47,6 +50,8 @@ def read_table(content: str, finds: Finds) -> ParsedList:
         NotAListError: it is no table of captions.
     """
     first, lines = _without_separator_line(content.split("\n"))
+    if lines and len(lines[0]) > _LONGEST_LINE:
+        raise NotAListError(f"its first line has {len(lines[0])} characters")
     delimiters = (first,) if first else _DELIMITERS
     sample = [line for line in lines[:_NUM_SAMPLED] if line.strip()]
     if not sample:
@@ -86,7 +91,8 @@ def _with_header(
         return None
     names = [name.strip() for name in header.fields]
     if len(set(names)) < len(names):
-        names = [name if names.index(name) == i else f"{name}.{i}" for i, name in enumerate(names)]
+        first_of = {name: i for i, name in reversed(list(enumerate(names)))}
+        names = [name if first_of[name] == i else f"{name}.{i}" for i, name in enumerate(names)]
     # A file of another layout is not read to its end.
     first = list(islice(records, _NUM_SAMPLED))
     sample = [dict(zip(names, record.fields, strict=False)) for record in first]
@@ -164,6 +170,9 @@ class _Reading:
             count = 1
             if not line.strip():
                 pass
+            elif _is_too_long(line, self._delimiter):
+                reason = f"over {_LONGEST_LINE} characters or {_MOST_COLUMNS} columns"
+                self.passed_over.add(reason, number, line)
             elif '"' not in line:
                 yield _Record(number, line.split(self._delimiter))
             else:
@@ -200,6 +209,10 @@ class _Reading:
             )
 
 
+def _is_too_long(line: str, delimiter: str) -> bool:
+    return len(line) > _LONGEST_LINE or line.count(delimiter) > _MOST_COLUMNS
+
+
 def _split_strictly(lines: list[str], delimiter: str) -> list[str] | None:
     """Return the fields of one record, or None where its quotes can't be right."""
     ends = [f"{line}\n" for line in lines[:-1]] + lines[-1:]
@@ -213,7 +226,8 @@ def _split_strictly(lines: list[str], delimiter: str) -> list[str] | None:
 
 def _num_hits(sample: list[str], delimiter: str, finds: Finds) -> int:
     """Count the lines of which the first or last field names a video."""
-    split = [line.split(delimiter) for line in sample if delimiter in line]
+    usable = [line for line in sample if not _is_too_long(line, delimiter)]
+    split = [line.split(delimiter) for line in usable if delimiter in line]
     return sum(any(finds(end.strip('" ')) for end in (line[0], line[-1])) for line in split)
 
 

@@ -8,11 +8,14 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from kinetoscope.data.sources.listing import VIDEO_SUFFIXES, suffix_of
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _DRIVE = re.compile(r"[A-Za-z]:/")
+# So many videos of one file name are compared one by one; more are found by their folders.
+_FEW = 16
 # What a path relative to the list's own folder is worth; it beats any common end.
 _EXACT = 1_000_000
 
@@ -51,6 +54,7 @@ class VideoNames:
             base = _folded(posixpath.basename(name))
             self._by_base[base].append(name)
             self._by_stem[posixpath.splitext(base)[0]].append(name)
+        self._crowds: dict[str, _Crowd] = {}
 
     def find(self, path: str, folder: str = "") -> Match | None:
         """Return the video that a path means.
@@ -68,13 +72,13 @@ class VideoNames:
                 return Match(name, closeness)
         rated = [
             (closeness, name)
-            for name in self._candidates(path)
+            for name in self._near(path)
             if (closeness := self._closeness(path, name))
         ]
         best = max((closeness for closeness, _ in rated), default=0)
         names = [name for closeness, name in rated if closeness == best]
         if len(names) > 1:
-            names = [n for n in names if posixpath.basename(n) == posixpath.basename(path)]
+            names = [name for name in names if _is_called_alike(name, path)]
         return Match(names[0], best) if len(names) == 1 else None
 
     def named_alike(self, path: str) -> str | None:
@@ -98,6 +102,16 @@ class VideoNames:
             return self._by_base.get(base, [])
         return self._by_stem.get(base, [])
 
+    def _near(self, path: str) -> list[str]:
+        """Return the candidates that may be close: of many, e.g. ``ID/video.mp4``, a few."""
+        found = self._candidates(path)
+        if len(found) <= _FEW:
+            return found
+        base = _folded(posixpath.basename(path))
+        if base not in self._crowds:
+            self._crowds[base] = _Crowd(found)
+        return self._crowds[base].near(tuple(_parts(path)[:-1]))
+
     def _closeness(self, path: str, name: str) -> int:
         """Return how many folders are shared; 0 where neither path ends as the other."""
         asked, has = _parts(path), _parts(name)
@@ -109,6 +123,32 @@ class VideoNames:
                 break
             common += 1
         return common if common >= min(len(asked), len(has)) else 0
+
+
+class _Crowd:
+    """Videos of one file name, by their folders."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._whole: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        self._by_end: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for name in names:
+            folders = tuple(_parts(name)[:-1])
+            self._whole[folders].append(name)
+            for start in range(len(folders) + 1):
+                ends = self._by_end[folders[start:]]
+                # A third could not make two that are alike less so.
+                if sum(_is_called_alike(name, other) for other in ends) < 2:  # noqa: PLR2004
+                    ends.append(name)
+
+    def near(self, asked: tuple[str, ...]) -> list[str]:
+        """Return the videos whose folders end as those asked for do, or that these end as."""
+        longer = self._by_end.get(asked, [])
+        shorter = [self._whole.get(asked[start:], ()) for start in range(1, len(asked) + 1)]
+        return [*longer, *chain.from_iterable(shorter)]
+
+
+def _is_called_alike(name: str, other: str) -> bool:
+    return posixpath.basename(name) == posixpath.basename(other)
 
 
 def base_name(path: str) -> str:

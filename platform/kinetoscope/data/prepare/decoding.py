@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from kinetoscope.data.config import LimitsConfig
 
 
+# Decoders that mark frames as damaged. Of others, e.g. MJPEG's and VP8's, a damaged frame has what
+# lay in memory, perhaps of another video, unless they are told to fail.
+_TELL_OF_DAMAGE = frozenset({"h264", "hevc"})
+
+
 class DecodingError(Exception):
     """libav failed; the file itself may say why."""
 
@@ -91,6 +96,8 @@ class Decoding:
         context = self._stream.codec_context
         # One thread: files are decoded in parallel, and equal input must give equal frames.
         context.thread_count = 1
+        if context.name not in _TELL_OF_DAMAGE:
+            context.options = {"err_detect": "explode"}
         self._height, self._width = context.height, context.width
         self._visit, self._paced = visit, Paced(pace)
         self._check_header()

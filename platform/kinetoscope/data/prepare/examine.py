@@ -18,8 +18,9 @@ from typing import NamedTuple
 import cv2
 
 from kinetoscope.core.config_model import Record
-from kinetoscope.core.errors import CorruptError, PreemptedError
+from kinetoscope.core.errors import CorruptError, KinetoscopeError, PreemptedError
 from kinetoscope.core.hashing import digest_json
+from kinetoscope.core.units import GIB, format_bytes
 from kinetoscope.data.config import LimitsConfig, PrepareDataConfig, ScenesConfig
 from kinetoscope.data.prepare.analysis import ANALYSIS_REVISION, VideoAnalysis, analyze
 from kinetoscope.data.prepare.fetching import FetchAhead, Fetched
@@ -34,6 +35,9 @@ from kinetoscope.storage.store import ObjectStore
 
 _PARTS = "parts"
 _DIGEST = "sha256:"
+_PROCESS_BYTES = 2 * GIB
+# 2 x 17 frames of 4:4:4 in 16 bits; H.264 of 8192x2048 and 16 reference frames takes 190.
+_BYTES_PER_PIXEL = 256
 _log = logging.getLogger(__name__)
 
 
@@ -52,12 +56,14 @@ class Examined:
         digests: by the video's name; of one that was not even read, its name stands for it.
         verdicts: by digest, without pictures.
         num_done: videos that need no more work.
+        num_damaged: notes of earlier calls that were damaged, and are made again.
     """
 
     kept: frozenset[str] = frozenset()
     digests: dict[str, str] = field(default_factory=dict)
     verdicts: dict[str, VideoAnalysis] = field(default_factory=dict)
     num_done: int = 0
+    num_damaged: int = 0
 
     def verdict(self, file: SourceFile) -> VideoAnalysis:
         """Return what was found out about a video that may be opened."""
@@ -112,6 +118,8 @@ class Examiner:
                 self.progress(found.num_done, len(videos))
                 if self.stop_requested():
                     raise PreemptedError(f"stopped after {found.num_done} of {len(videos)} videos")
+        if found.num_damaged > 1:
+            _log.warning("%d damaged notes of earlier calls were made again", found.num_damaged)
         return found
 
     def _settled(self, file: SourceFile, found: Examined) -> bool:
@@ -141,7 +149,12 @@ class Examiner:
                 yield (task.fetched, _analyze(task), True) if task else None
             return
         limits = self.config.limits
-        pool = GuardedPool(_analyze_alone, self.config.num_workers, limits.timeout_seconds)
+        pool = GuardedPool(
+            _analyze_alone,
+            self.config.num_workers,
+            limits.timeout_seconds,
+            memory_bytes=_memory_bytes(limits),
+        )
         with pool:
             for done in pool.run(tasks):
                 if done is None:
@@ -200,6 +213,9 @@ class Examiner:
         detail = f"the decoder's process died (exit code {casualty.exit_code})"
         if casualty.timed_out:
             detail = timeout_detail(self.config.limits)
+        elif casualty.out_of_memory:
+            most = format_bytes(_memory_bytes(self.config.limits))
+            detail = f"decoding it takes more than {most} of memory (max_pixels)"
         return VideoAnalysis(reason="hostile", detail=detail)
 
     def _kept_verdict(self, digest: str, found: Examined) -> VideoAnalysis | None:
@@ -215,7 +231,10 @@ class Examiner:
         try:
             return read_record(self.store, key, kind)
         except CorruptError as error:
-            _log.warning("analysing a video again: %s", error.message)
+            # The first is told; thousands would drown the log.
+            found.num_damaged += 1
+            if found.num_damaged == 1:
+                _log.warning("analysing a video again: %s", error.message)
             return None
 
     def _note_object(self, file: SourceFile, digest: str) -> None:
@@ -238,11 +257,21 @@ def _settings_key(fps: float | None, limits: LimitsConfig, scenes: ScenesConfig)
     return digest_json([ANALYSIS_REVISION, settings]).removeprefix(_DIGEST)[:16]
 
 
+def _memory_bytes(limits: LimitsConfig) -> int:
+    """Return what a worker may use: a decoder keeps up to 17 frames, and their copies."""
+    return _PROCESS_BYTES + limits.max_pixels * _BYTES_PER_PIXEL
+
+
 def _analyze(task: _Task) -> VideoAnalysis:
     """Decode a video; raises ``ChangedVideoError`` where it changes meanwhile."""
     fetched = task.fetched
     with VerifiedFile(LocalBytes(fetched.path), fetched.digests, fetched.file.name) as file:
-        return analyze(file, task.config, task.known)
+        try:
+            return analyze(file, task.config, task.known)
+        except (KinetoscopeError, MemoryError):
+            raise
+        except Exception as error:  # of libraries that a hostile file reached; it costs that file
+            return VideoAnalysis(reason="unreadable", detail=f"{type(error).__name__}: {error}")
 
 
 def _analyze_alone(task: _Task) -> VideoAnalysis:

@@ -7,7 +7,8 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from kinetoscope.core.errors import ConfigError, NotFoundError
@@ -20,12 +21,17 @@ from kinetoscope.data.sources.directory import LocalBytes
 from kinetoscope.data.sources.listing import SourceFile, SourceListing, changed_since
 from kinetoscope.data.sources.place import VideoPlace
 from kinetoscope.data.sources.reader import VerifiedFile
+from kinetoscope.storage.parallel import in_order
 
 _NUM_THREADS = 2
 _NUM_AHEAD = 2
 _WAIT_SECONDS = 0.05
 # What is kept of a video, mostly the pictures of its scenes, and the digests of its blocks in JSON.
 _KEPT_BYTES, _KEPT_PER_MIB = 24_000, 48
+_NUM_SIDECAR_THREADS = 8
+_MOST_SIDECAR_BYTES = 512 * MIB
+# They are held in memory; of more, the largest are not read.
+_MOST_SIDECARS_BYTES = 2048 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +107,48 @@ def fetch(place: VideoPlace, file: SourceFile, scratch: Path) -> Fetched:
     if not brought:
         folder.rmdir()
     try:
-        digests = digest_blocks(LocalBytes(path))
+        digests = digest_blocks(LocalBytes(path), most_bytes=file.size_bytes + 1)
     except NotFoundError:
         raise changed_since(file, place.uri, "is gone") from None
     if file.digest and file.digest != digests.digest:
         raise place.mismatch(file)
+    if digests.size_bytes != file.size_bytes:
+        raise changed_since(file, place.uri, "was changed")
     return Fetched(file, path, digests, folder if brought else None)
+
+
+def without_large_sidecars(listing: SourceListing) -> SourceListing:
+    """Return the listing with the files refused that are too large for lists of captions."""
+    too_large: dict[str, str] = {}
+    total = 0
+    for file in sorted(listing.sidecars, key=lambda file: (file.size_bytes, file.name)):
+        total += file.size_bytes
+        if file.size_bytes > _MOST_SIDECAR_BYTES:
+            too_large[file.name] = f"larger than {_MOST_SIDECAR_BYTES // MIB} MiB"
+        elif total > _MOST_SIDECARS_BYTES:
+            too_large[file.name] = f"over {_MOST_SIDECARS_BYTES // MIB} MiB of texts and tables"
+    files = (
+        replace(file, refused=too_large[file.name]) if file.name in too_large else file
+        for file in listing.files
+    )
+    return replace(listing, files=tuple(files))
+
+
+def fetch_sidecars(place: VideoPlace, listing: SourceListing, scratch: Path) -> dict[str, bytes]:
+    """Return the content of the files that may hold captions, by name; as `fetch` raises."""
+    files = [file for file in listing.sidecars if not file.refused]
+    tasks = [partial(_content, place, file, scratch) for file in files]
+    contents = in_order(tasks, num_threads=_NUM_SIDECAR_THREADS) if tasks else []
+    return {file.name: content for file, content in zip(files, contents, strict=True)}
+
+
+def _content(place: VideoPlace, file: SourceFile, scratch: Path, stop: threading.Event) -> bytes:
+    del stop
+    fetched = fetch(place, file, scratch)
+    try:
+        return fetched.read()
+    finally:
+        fetched.discard()
 
 
 class FetchAhead:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import resource
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kinetoscope.core.errors import KinetoscopeError
@@ -34,10 +38,12 @@ class Casualty:
     Attributes:
         timed_out: it ran too long and was killed; otherwise the process ended by itself.
         exit_code: of the process; negative: the signal's number.
+        out_of_memory: it asked for more memory than a worker may have.
     """
 
     timed_out: bool
     exit_code: int | None
+    out_of_memory: bool = False
 
 
 class GuardedPool(Generic[T, R]):
@@ -49,12 +55,19 @@ class GuardedPool(Generic[T, R]):
         function: picklable by name; exceptions that it raises are raised here.
         num_workers: number of processes.
         timeout_seconds: longest time that a task may take once its worker is ready.
+        memory_bytes: most memory of a worker; None: as much as the machine has.
     """
 
     def __init__(
-        self, function: Callable[[T], R], num_workers: int, timeout_seconds: float
+        self,
+        function: Callable[[T], R],
+        num_workers: int,
+        timeout_seconds: float,
+        *,
+        memory_bytes: int | None = None,
     ) -> None:
         self._function = function
+        self._memory_bytes = memory_bytes
         self._timeout_seconds = timeout_seconds
         self._workers: list[_Worker] = []
         self._num_workers = num_workers
@@ -70,12 +83,15 @@ class GuardedPool(Generic[T, R]):
         """Yield ``(task, its result)`` as they come; None each time nothing came.
 
         Args:
-            tasks: asked for the next one when a worker is free; None where there is none yet.
+            tasks: asked for the next one when a worker is free; None where there is none yet,
+                for which it may wait a moment.
         """
         todo = iter(tasks)
-        while self._hand_out(todo) or self._busy():
+        while (more := self._hand_out(todo)) or self._busy():
             busy = self._busy()
-            ready = wait([worker.connection for worker in busy], timeout=_POLL_SECONDS)
+            # With a worker free, the tasks' own waiting is enough: many need no worker at all.
+            timeout = _POLL_SECONDS if len(busy) == self._num_workers or not more else 0
+            ready = wait([worker.connection for worker in busy], timeout=timeout)
             for worker in busy:
                 if worker.connection in ready or worker.overdue(self._timeout_seconds):
                     task, outcome = worker.task, self._outcome(worker)
@@ -104,7 +120,7 @@ class GuardedPool(Generic[T, R]):
         self._workers = [worker for worker in self._workers if worker.busy or worker.alive]
         free = [worker for worker in self._workers if not worker.busy]
         if not free:
-            free = [_Worker(self._function)]
+            free = [_Worker(self._function, self._memory_bytes)]
             self._workers += free
         return free[0]
 
@@ -122,18 +138,23 @@ class GuardedPool(Generic[T, R]):
         if kind == "started":
             worker.started_at = time.monotonic()
             return None
+        if kind == "out of memory":
+            # What a failed task still holds is not known.
+            return (Casualty(timed_out=False, exit_code=worker.kill(), out_of_memory=True),)
         if kind == "raised":
-            raise value
+            raise _unpickled(value)
         return (value,)
 
 
 class _Worker:
     """A process and this side of its pipe."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[[Any], Any], memory_bytes: int | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, function, os.getpid()))
+        self._process = context.Process(
+            target=_serve, args=(theirs, function, os.getpid(), memory_bytes)
+        )
         self._process.daemon = True
         self._process.start()
         theirs.close()
@@ -164,7 +185,13 @@ class _Worker:
         return self._process.exitcode
 
 
-def _serve(connection: Connection, function: Callable[[Any], Any], parent: int) -> None:
+def _serve(
+    connection: Connection,
+    function: Callable[[Any], Any],
+    parent: int,
+    memory_bytes: int | None,
+) -> None:
+    _limit_memory(memory_bytes)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     while True:
@@ -175,12 +202,40 @@ def _serve(connection: Connection, function: Callable[[Any], Any], parent: int) 
             return
         try:
             answer = ("result", function(task))
+        except MemoryError:
+            answer = ("out of memory", None)
         except Exception as error:  # the process boundary: raised again in the parent
-            answer = ("raised", error)
+            answer = ("raised", _pickled(error))
         try:
             connection.send(answer)
         except (BrokenPipeError, ConnectionError):
             return
+
+
+def _limit_memory(most_bytes: int | None) -> None:
+    """Bound this process's memory, and let it be the first to go where the machine has none."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if most_bytes is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        if most == resource.RLIM_INFINITY or most > most_bytes:
+            resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most))
+
+
+def _pickled(error: Exception) -> bytes:
+    """Return an exception for the parent: not every one can be pickled, and read again."""
+    try:
+        data = pickle.dumps(error)
+        pickle.loads(data)  # noqa: S301 (written the line before)
+    except Exception:
+        return pickle.dumps(KinetoscopeError(f"{type(error).__name__}: {error}"))
+    return data
+
+
+def _unpickled(data: bytes) -> Exception:
+    error = pickle.loads(data)  # noqa: S301 (from a process of ours)
+    assert isinstance(error, Exception)
+    return error
 
 
 def _end_with(parent: int) -> None:

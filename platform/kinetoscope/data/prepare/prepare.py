@@ -15,19 +15,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from kinetoscope.core.errors import DataError
 from kinetoscope.core.hashing import digest_bytes
-from kinetoscope.core.units import MIB
 from kinetoscope.data.captions.gather import gather_captions
 from kinetoscope.data.clip_table import arrow_columns, write_clip_table
 from kinetoscope.data.config import PrepareDataConfig
 from kinetoscope.data.prepare.analysis import VideoAnalysis
 from kinetoscope.data.prepare.candidates import gather_clips
 from kinetoscope.data.prepare.examine import Examined, Examiner
-from kinetoscope.data.prepare.fetching import check_room, fetch
+from kinetoscope.data.prepare.fetching import (
+    check_room,
+    fetch_sidecars,
+    without_large_sidecars,
+)
 from kinetoscope.data.prepare.filters import check_filters
 from kinetoscope.data.prepare.prepared import UNWATCHED, Hooks, Prepared, Source
 from kinetoscope.data.prepare.selection import Selection
@@ -35,9 +37,7 @@ from kinetoscope.data.report.data import QuarantineRow, ReportData
 from kinetoscope.data.report.page import render_report
 from kinetoscope.data.sources.blocks import BlockDigests
 from kinetoscope.data.sources.index import IndexedVideo, write_index
-from kinetoscope.data.sources.listing import SourceFile, SourceListing, require_videos
-from kinetoscope.data.sources.place import VideoPlace
-from kinetoscope.storage.parallel import in_order
+from kinetoscope.data.sources.listing import SourceListing, require_videos
 from kinetoscope.storage.store import ObjectStore
 
 if TYPE_CHECKING:
@@ -52,8 +52,6 @@ QUARANTINE_KEY = "outputs/quarantine/quarantine.jsonl"
 OUTPUT_FOLDERS = frozenset({"outputs", "parts"})
 
 _log = logging.getLogger(__name__)
-_NUM_SIDECAR_THREADS = 8
-_MOST_SIDECAR_BYTES = 512 * MIB
 
 
 def prepare(
@@ -89,8 +87,9 @@ def prepare(
     check_filters(config)
     place, listing = source.place, require_videos(source.listing, source.place.uri)
     _log.info(check_room(place, listing, config, scratch))
-    listing = _without_large_sidecars(listing)
-    contents = _sidecars(place, listing, scratch)
+    scratch.mkdir(parents=True, exist_ok=True)
+    listing = without_large_sidecars(listing)
+    contents = fetch_sidecars(place, listing, scratch)
     captions = gather_captions(listing, contents, place.uri)
     captions.require(config.captions.min_matched, place.uri)
     examiner = Examiner(place, store, config, scratch, hooks.progress, hooks.stop_requested)
@@ -114,7 +113,7 @@ def prepare(
         notes=tuple(selection.notes()),
         buckets=hooks.buckets(selection.sizes_to_train_on()),
     )
-    _write(store, selection, report, found)
+    _write(store, selection, report, found, scratch)
     return _prepared(selection, report, _content_digest(listing, found, contents))
 
 
@@ -160,36 +159,6 @@ def _content_digest(listing: SourceListing, found: Examined, contents: dict[str,
     return SourceListing(tuple(files)).digest
 
 
-def _without_large_sidecars(listing: SourceListing) -> SourceListing:
-    """Return the listing with the files refused that are too large for lists of captions."""
-    why = f"larger than {_MOST_SIDECAR_BYTES // MIB} MiB"
-    files = (
-        replace(file, refused=why)
-        if not file.is_video and file.size_bytes > _MOST_SIDECAR_BYTES
-        else file
-        for file in listing.files
-    )
-    return replace(listing, files=tuple(files))
-
-
-def _sidecars(place: VideoPlace, listing: SourceListing, scratch: Path) -> dict[str, bytes]:
-    """Return the content of the files that may hold captions, by name."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    files = [file for file in listing.sidecars if not file.refused]
-    tasks = [partial(_content, place, file, scratch) for file in files]
-    contents = in_order(tasks, num_threads=_NUM_SIDECAR_THREADS) if tasks else []
-    return {file.name: content for file, content in zip(files, contents, strict=True)}
-
-
-def _content(place: VideoPlace, file: SourceFile, scratch: Path, stop: Event) -> bytes:
-    del stop
-    fetched = fetch(place, file, scratch)
-    try:
-        return fetched.read()
-    finally:
-        fetched.discard()
-
-
 def _quarantine(listing: SourceListing, found: Examined) -> Iterator[QuarantineRow]:
     for video in listing.videos:
         if video.refused is not None:
@@ -221,12 +190,15 @@ def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items())) or "none"
 
 
-def _write(store: ObjectStore, selection: Selection, report: ReportData, found: Examined) -> None:
+def _write(
+    store: ObjectStore, selection: Selection, report: ReportData, found: Examined, scratch: Path
+) -> None:
     _write_report(store, report)
     kept = selection.kept
     table = arrow_columns(kept, {name: kept[name].to_numpy() for name in report.scores})
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, CLIP_TABLE_NAME)
+    # In the scratch folder: whoever sweeps that also sweeps what a kill leaves of it.
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        path = Path(folder, CLIP_TABLE_NAME)
         write_clip_table(path, table)
         store.put_file(f"{CLIPS_KEY}/{CLIP_TABLE_NAME}", path)
     digests = kept["digest"].unique()

@@ -23,7 +23,13 @@ _NO_VIDEOS = {
     b"PK\x03\x04": "a ZIP archive",
     b"\x1f\x8b": "a gzip archive",
     b"%PDF": "a PDF document",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"<!doctype html": "an HTML page",
+    b"<html": "an HTML page",
 }
+_TAR_AT, _TAR = 257, b"ustar"
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\b\x1b"))
 _EBML = b"\x1a\x45\xdf\xa3"
 _MOST_PARTS = 100_000
 
@@ -39,7 +45,18 @@ def other_kind(file: SeekableFile) -> str | None:
     """Return what a file is that is no video in a container of ours; None where it may be one."""
     file.seek(0)
     head = file.read(_HEAD_BYTES)
-    return next((kind for magic, kind in _NO_VIDEOS.items() if head.startswith(magic)), None)
+    start = head.lstrip().lower()
+    for magic, kind in _NO_VIDEOS.items():
+        if head.startswith(magic) or start.startswith(magic):
+            return kind
+    if head[_TAR_AT:].startswith(_TAR):
+        return "a tar archive"
+    return "a text" if _is_text(head) else None
+
+
+def _is_text(head: bytes) -> bool:
+    """Tell whether a file begins as texts do: no container of ours has only printable bytes."""
+    return bool(head) and head.translate(None, _CONTROLS) == head and head.isascii()
 
 
 def is_cut_off(file: SeekableFile, size_bytes: int) -> bool:

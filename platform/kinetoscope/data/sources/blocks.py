@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -50,16 +51,20 @@ class BlockDigests:
 
 
 def digest_blocks(
-    source: ByteSource, stop_requested: Callable[[], bool] | None = None
+    source: ByteSource,
+    stop_requested: Callable[[], bool] | None = None,
+    *,
+    most_bytes: int = sys.maxsize,
 ) -> BlockDigests:
     """Read a file from its start to its end, in pieces of a block.
 
     Args:
         source: of the file.
         stop_requested: polled between blocks; once it is true an ``InterruptedError`` is raised.
+        most_bytes: to read: a file may grow as fast as it is read.
     """
     whole, blocks, size_bytes = hashlib.sha256(), [], 0
-    while data := source.read(size_bytes, BLOCK_BYTES):
+    while data := source.read(size_bytes, min(BLOCK_BYTES, most_bytes - size_bytes)):
         if stop_requested is not None and stop_requested():
             raise InterruptedError
         whole.update(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,14 +12,18 @@ from typing import ClassVar
 from kinetoscope.core.errors import DataError, NotFoundError, StorageError
 from kinetoscope.core.uris import is_text
 from kinetoscope.data.sources.listing import (
+    VIDEO_SUFFIXES,
     WHAT_TO_GIVE,
     SourceFile,
     SourceListing,
     changed_since,
     in_order,
     is_source,
+    suffix_of,
 )
 from kinetoscope.storage.own_folders import own_folders
+
+_LINKED_FOLDER = "a link to a folder, which is not followed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,9 @@ class DirectoryPlace:
         So are the folders that Kinetoscope made itself: else a workspace in the directory would
         turn each run's samples into the next one's videos.
 
-        Links to folders are not followed. A link that leaves the directory, a pipe, a device and a
-        name that is not UTF-8 are listed as refused. No content is read, so versions are empty.
+        A link to a folder, which is not followed, a link that leaves the directory, a pipe, a
+        device, a folder that is named as a video and a name that is not UTF-8 are listed as
+        refused; videos in such a folder are listed, too. No content is read, so versions are empty.
 
         Raises:
             DataError: the directory does not exist, can't be read, or its path is no text.
@@ -80,7 +85,8 @@ class DirectoryPlace:
             own = own_folders(Path(folder), folders)
             num_left_out += len(own)
             folders[:] = sorted({name for name in folders if not name.startswith(".")} - own)
-            files += [_describe(Path(folder, name), root) for name in names if is_source(name)]
+            paths = [Path(folder, name) for name in names if is_source(name)]
+            files += [_describe(path, root) for path in [*paths, *_odd(folder, folders)]]
         return SourceListing(in_order(iter(files)), num_left_out)
 
     def bytes_of(self, name: str, digest: str) -> LocalBytes:
@@ -124,6 +130,14 @@ def _unless_gone(error: OSError) -> None:
         )
 
 
+def _odd(folder: str, folders: Iterable[str]) -> Iterator[Path]:
+    """Yield the folders that somebody may take for looked into, or for videos."""
+    for name in folders:
+        path = Path(folder, name)
+        if suffix_of(name) in VIDEO_SUFFIXES or path.is_symlink():
+            yield path
+
+
 def _describe(path: Path, root: Path) -> SourceFile:
     name = path.relative_to(root).as_posix()
     shown = name.encode("utf-8", "backslashreplace").decode()
@@ -135,6 +149,9 @@ def _describe(path: Path, root: Path) -> SourceFile:
         status = target.stat()
     except (OSError, RuntimeError) as error:
         return SourceFile(name, refused=f"a broken link ({type(error).__name__})")
+    if stat.S_ISDIR(status.st_mode):
+        is_link = target != path
+        return SourceFile(name, refused=_LINKED_FOLDER if is_link else "a folder, not a file")
     refused = _refusal(target, status.st_mode, root)
     return SourceFile(name, refused=refused) if refused else SourceFile(name, status.st_size)
 

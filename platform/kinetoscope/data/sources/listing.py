@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from kinetoscope.core.errors import CorruptError, DataError
@@ -153,7 +152,9 @@ def is_source(name: str) -> bool:
 
 def suffix_of(name: str) -> str:
     """Return a name's suffix in lower case."""
-    return PurePosixPath(name).suffix.lower()
+    base = name.rstrip("/").rpartition("/")[2]
+    stem, dot, suffix = base.rpartition(".")
+    return f"{dot}{suffix.lower()}" if stem and suffix else ""
 
 
 def in_order(files: Iterator[SourceFile]) -> tuple[SourceFile, ...]:

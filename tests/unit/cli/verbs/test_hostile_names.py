@@ -85,10 +85,26 @@ def test_five_thousand_bad_files_are_counted_and_ten_are_shown() -> None:
     listed = workspace().root / "objects/steps/prepare_data/aa/outputs/quarantine/quarantine.jsonl"
     for verb in (["show"], ["data", "report"]):
         text = _stdout(*verb)
-        assert "5000 files in quarantine:" in text
+        assert "5000 files in quarantine (unreadable: 5000):" in text
         assert f"  and 4990 more: {listed}" in text
-        assert text.count("unreadable") == 10
+        assert text.count(".mp4: unreadable") == 10
         assert len(json.loads(_stdout(*verb, "--json"))["quarantine"]) == 5000
+
+
+def test_no_reason_hides_the_others() -> None:
+    rows = [{"path": f"{i}.mp4", "reason": "zero_length", "detail": "x"} for i in range(20_000)]
+    rows += [{"path": f"c{i}.mp4", "reason": "truncated", "detail": "y"} for i in range(2)]
+    rows.append({"path": "z.mp4", "reason": "hostile", "detail": "z"})
+    make_run("raaaaaaa", quarantine=rows)
+    for verb in (["show"], ["data", "report"]):
+        lines = _stdout(*verb).splitlines()
+        head = "20003 files in quarantine (zero_length: 20000, truncated: 2, hostile: 1):"
+        at = lines.index(head)
+        told = [line.strip().split(":")[0] for line in lines[at + 1 : at + 11]]
+        expected = ["0.mp4", "c0.mp4", "z.mp4", "1.mp4", "c1.mp4", "2.mp4"]
+        assert told[:6] == expected
+        assert lines[at + 11].startswith("  and 19993 more: ")
+        assert len(lines) < at + 16
 
 
 def test_a_page_shows_text_of_others_as_text() -> None:

@@ -8,32 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tiny.captions import gathered, texts
 
 from kinetoscope.core.errors import DataError
 from kinetoscope.data.captions.fallback import caption_for
 from kinetoscope.data.captions.found import Captions, caption_lines
-from kinetoscope.data.captions.gather import gather_captions
 from kinetoscope.data.config import CaptionsConfig
-from kinetoscope.data.sources.directory import DirectoryPlace
-
-Files = Mapping[str, str | bytes]
-
-
-def gathered(directory: Path, files: Files) -> Captions:
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    place = DirectoryPlace(directory)
-    listing = place.list()
-    sidecars = [file for file in listing.sidecars if not file.refused]
-    contents = {file.name: (directory / file.name).read_bytes() for file in sidecars}
-    return gather_captions(listing, contents, place.uri)
-
-
-def texts(captions: Captions) -> dict[str, str]:
-    return {name: caption.text for name, caption in captions.by_video.items()}
-
 
 COMMAS = "a man in a red coat, walking left, in the rain"
 RED = "a red circle"
@@ -217,7 +197,7 @@ def test_a_file_beside_the_video_wins_then_the_first_list(tmp_path: Path) -> Non
     assert captions.lists[1].passed_over == {"its video has a caption from another file": 1}
 
 
-FOREIGN: Files = {
+FOREIGN: dict[str, str | bytes] = {
     "stats.csv": "name,size\nx,1\n",
     "log.jsonl": '{"step": 1}\n',
     "readme.txt": "hello, world\n",
@@ -242,7 +222,7 @@ def test_foreign_files_are_passed_over_and_named(tmp_path: Path, name: str) -> N
     ("content", "told"),
     [
         ("path,text\nx.mp4,one\ny.mp4,two\n", r"c\.csv: 0 of 2 rows matched.*line 2: x\.mp4"),
-        (b"path,text\na.mp4,caf\xe9\n", r"c\.csv: passed over \(it is not UTF-8 \(byte 19\)"),
+        (b"path,text\na.mp4,caf\xe9\n", r"c\.csv: passed over \(it is not UTF-8 \(line 2\)"),
         ("path,words\na.mp4,one\nb.mp4,two\n", r"c\.csv: passed over.*'path', 'words'"),
         ("path,text\n" + 'a.mp4,"x\n' * 30, r"c\.csv: passed over \(more than 20 rows"),
     ],
