@@ -12,10 +12,10 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from kinetoscope.core.config_model import Record
 from kinetoscope.data.prepare.decode import QuarantinedError, Reason, probe
 from kinetoscope.data.prepare.near_duplicates import signature
-from kinetoscope.data.prepare.scenes import Scene, SceneCutter
 from kinetoscope.data.prepare.scorers.base import Scorer
 from kinetoscope.data.prepare.scorers.motion import WORKING_SIDE_PX, MotionScorer
 from kinetoscope.data.prepare.scorers.quality import QualityScorer
+from kinetoscope.data.shots.scenes import Scene, SceneCutter
 from kinetoscope.data.sources.frame_times import FrameTimes
 from kinetoscope.data.video.display import square_size, turn_of
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.data.sources.reader import SeekableFile
 
-ANALYSIS_REVISION = 2
+ANALYSIS_REVISION = 3
 """Raised when the same video and settings give another verdict than before."""
 
 # Frames of the signature, as fractions of the scene.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from kinetoscope.data.prepare.scenes import Scene
+    from kinetoscope.data.shots.scenes import Scene
 
 _DECIMALS = 6
 

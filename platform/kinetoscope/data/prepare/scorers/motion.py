@@ -12,7 +12,7 @@ from kinetoscope.data.prepare.scorers.base import mean_score
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from kinetoscope.data.prepare.scenes import Scene
+    from kinetoscope.data.shots.scenes import Scene
 
 WORKING_SIDE_PX = 256
 """Flow is in pixels per frame of a video whose longer side has this many pixels."""

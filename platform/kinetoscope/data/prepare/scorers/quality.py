@@ -12,7 +12,7 @@ from kinetoscope.data.prepare.scorers.base import mean_score
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from kinetoscope.data.prepare.scenes import Scene
+    from kinetoscope.data.shots.scenes import Scene
 
 # Variance of the Laplacian (Pech-Pacheco et al. 2000) at which sharpness is one half: blurred
 # frames have some tens, sharp ones hundreds and more.
