@@ -21,7 +21,6 @@ _LIBRARIES = {
         "cv2",
         "kfp",
         "mlflow",
-        "scenedetect",
         "torch",
         "torchvision",
         "transformers",

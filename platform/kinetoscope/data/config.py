@@ -48,14 +48,17 @@ class LimitsConfig(Config):
 
 
 class ScenesConfig(Config):
-    """Cutting a video at its scene changes (PySceneDetect's adaptive detector)."""
+    """Cutting a video at its cuts, fades and dissolves (``data/shots``)."""
 
     enabled: bool = True
-    adaptive_threshold: PositiveFloat = 3.0
-    """How many times the change at a cut exceeds the mean change around it."""
-    min_content_change: NonNegativeFloat = 15.0
-    """Least mean change of hue, saturation and value, 0..255, at a cut."""
+    """Find scenes; or else each video is one, up to ``max_scene_frames``."""
+    adaptive_threshold: PositiveFloat = 1.5
+    """How many times the change at a cut exceeds the greatest change of the 4 frames before and
+    after it."""
+    min_content_change: PositiveFloat = 4.0
+    """Least mean change of brightness and colour, 0..255, at a cut, beyond what motion makes."""
     min_scene_frames: PositiveInt = 15
+    """A cut fewer frames after the cut or transition before it does not count."""
     max_scene_frames: PositiveInt | None = None
     """Cut longer scenes into pieces of at most this many frames."""
 

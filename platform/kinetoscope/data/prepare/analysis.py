@@ -13,9 +13,9 @@ from kinetoscope.core.config_model import Record
 from kinetoscope.data.prepare.decode import probe
 from kinetoscope.data.prepare.near_duplicates import signature
 from kinetoscope.data.prepare.quarantine import QuarantinedError, Reason
-from kinetoscope.data.prepare.scenes import Scene, SceneCutter
 from kinetoscope.data.scorers.base import WORKING_SIDE_PX, WorkingFrame
 from kinetoscope.data.scorers.registry import scorer_types
+from kinetoscope.data.shots.scenes import Scene, SceneCutter
 from kinetoscope.data.sources.even_frames import EvenFrames
 from kinetoscope.data.sources.frame_times import FrameTimes
 from kinetoscope.data.video.display import square_size, turn_of
