@@ -25,7 +25,7 @@ TRANSFORMER = MODELS | {"models.layers", "models.stdit", "models.weights.open_so
 ROOMS = {
     "prepare_data": BASE
     | {"data", "data.captions", "data.prepare", "data.prepare.scorers", "data.sources"}
-    | {"data.text", "data.video"},
+    | {"data.duplicates", "data.text", "data.video"},
     # Weights of others (layouts) only where a stage can start from them.
     "train_spatial_vae": TRAINING | VAE | {"models.vae.adversarial", "training.vae"},
     "train_vae_1": TRAINING

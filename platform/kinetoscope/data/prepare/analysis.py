@@ -10,8 +10,8 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from kinetoscope.core.config_model import Record
+from kinetoscope.data.duplicates.signature import signature
 from kinetoscope.data.prepare.decode import QuarantinedError, Reason, probe
-from kinetoscope.data.prepare.near_duplicates import signature
 from kinetoscope.data.prepare.scenes import Scene, SceneCutter
 from kinetoscope.data.prepare.scorers.base import Scorer
 from kinetoscope.data.prepare.scorers.motion import WORKING_SIDE_PX, MotionScorer
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.data.sources.reader import SeekableFile
 
-ANALYSIS_REVISION = 2
+ANALYSIS_REVISION = 3
 """Raised when the same video and settings give another verdict than before."""
 
 # Frames of the signature, as fractions of the scene.
@@ -48,7 +48,7 @@ class SceneAnalysis(Record):
     motion: float
     quality: float
     signature: str
-    """Base64 of uint8 (see ``near_duplicates.signature``)."""
+    """Base64 of uint8 (see ``duplicates.signature``)."""
     thumbnail: str
     """Base64 of a JPEG."""
 

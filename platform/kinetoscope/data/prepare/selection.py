@@ -13,8 +13,8 @@ from kinetoscope.core.errors import DataError
 from kinetoscope.data.captions.fallback import caption_for
 from kinetoscope.data.clip_table import ClipRow
 from kinetoscope.data.conditioning import condition_text
+from kinetoscope.data.duplicates.groups import group_clips
 from kinetoscope.data.prepare.filters import drop_reason
-from kinetoscope.data.prepare.near_duplicates import group_clips, normalize
 from kinetoscope.data.prepare.split import split_groups
 
 if TYPE_CHECKING:
@@ -88,13 +88,14 @@ class Selection:
 
     def _groups(self, config: PrepareDataConfig) -> list[int]:
         signatures = [base64.b64decode(clip.scene.signature) for clip in self.candidates]
-        vectors = normalize(np.stack([np.frombuffer(data, np.uint8) for data in signatures]))
+        rows = np.stack([np.frombuffer(data, np.uint8) for data in signatures])
         near = config.near_duplicates
         alike = [
             f"take {clip.scene.shot}" if self.of_one_video else clip.source.name
             for clip in self.candidates
         ]
-        return group_clips(alike, vectors, near.max_distance if near.enabled else None)
+        groups = group_clips(alike, rows, near.max_distance if near.enabled else None)
+        return [int(group) for group in groups]
 
     def _sides(self, groups: list[int], config: PrepareDataConfig, seed: int) -> list[Split]:
         if len(set(groups)) == 1:
