@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Indices = npt.NDArray[np.int64]
+    Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float64]
 
 # A hash shared by more clips proposes each with this many of them only: a logo that all clips of a
@@ -56,28 +57,37 @@ class Candidates:
         return Candidates(*(column[chosen] for column in columns))
 
 
-def alike_frames(records: npt.NDArray[np.void]) -> Candidates:
-    """Propose clips of which frames look alike as wholes: the window is the whole picture."""
-    one, other, turned = _matches(records["frame"], FRAME_BITS)
-    per_clip = records["frame"].shape[1]
-    clips = np.sort(np.stack([one // per_clip, other // per_clip]), axis=0)
+def alike_frames(records: npt.NDArray[np.void], rows: Indices) -> Candidates:
+    """Propose clips of which frames look alike as wholes: the window is the whole picture.
+
+    Args:
+        records: of signatures.
+        rows: those to look at; their order decides which partners very common hashes get.
+    """
+    one, other, turned = _matches(records["frame"][rows], FRAME_BITS)
+    clips = np.sort(np.stack([one // NUM_FRAMES, other // NUM_FRAMES]), axis=0)
     outer, inner, mirrored = np.unique(np.vstack([clips, turned]), axis=1)
     window = np.tile([0.5, 0.5, 1.0, 1.0], (len(outer), 1))
-    return Candidates(outer, inner, mirrored.astype(bool), window)
+    return Candidates(rows[outer], rows[inner], mirrored.astype(bool), window)
 
 
-def alike_regions(records: npt.NDArray[np.void]) -> Candidates:
+def alike_regions(records: npt.NDArray[np.void], rows: Indices) -> Candidates:
     """Propose clips with a region in common such that one picture lies in the other."""
-    regions = records["region"].reshape(len(records), NUM_FRAMES * NUM_REGIONS)
-    one, other, turned = _matches(regions, REGION_BITS)
-    places = records["place"].reshape(-1, 3) / 255.0
-    sizes = np.repeat(records["size"] / 255.0, regions.shape[1], axis=0)
-    window = _window(places[one], places[other], turned, sizes[one], sizes[other])
-    back = window[:, 2] * window[:, 3] > 1
+    per_clip = NUM_FRAMES * NUM_REGIONS
+    hashes = records["region"][rows].reshape(len(rows), per_clip)
+    one, other, turned = _matches(hashes, REGION_BITS)
+    places, sizes = records["place"][rows].reshape(-1, 3), records["size"][rows]
+
+    def window(outer: Indices, inner: Indices) -> Floats:
+        size = sizes[outer // per_clip], sizes[inner // per_clip]
+        return _window(places[outer], places[inner], turned, *size)
+
+    back = window(one, other)[:, 2:].prod(axis=1) > 1
     outer, inner = np.where(back, other, one), np.where(back, one, other)
-    window = _window(places[outer], places[inner], turned, sizes[outer], sizes[inner])
-    found = Candidates(outer // regions.shape[1], inner // regions.shape[1], turned, window)
-    possible = _lies_inside(window)
+    found = Candidates(
+        rows[outer // per_clip], rows[inner // per_clip], turned, window(outer, inner)
+    )
+    possible = _lies_inside(found.window)
     return _largest(found[possible], places[inner[possible], 2])
 
 
@@ -122,22 +132,17 @@ def _entries(values: npt.NDArray[np.uint64], bits: int) -> tuple[Indices, Indice
 
 
 def _window(
-    outer: Floats, inner: Floats, turned: npt.NDArray[np.bool_], height_width: Floats, size: Floats
+    outer: Bytes, inner: Bytes, turned: npt.NDArray[np.bool_], outer_size: Bytes, inner_size: Bytes
 ) -> Floats:
-    """Return where the inner picture lies, from a region's place in both.
+    """Return where the inner picture lies, from a region's place and the sizes in both.
 
-    Args:
-        outer: ``P 3``: the region's centre and side in the outer picture.
-        inner: the same in the inner one.
-        turned: whether the inner one is mirrored.
-        height_width: ``P 2`` of the outer picture.
-        size: the same of the inner one.
+    ``turned`` says of which the inner one is mirrored.
     """
-    ratio = outer[:, 2:] / np.maximum(inner[:, 2:], 1e-9)
-    cover = (ratio * size / height_width)[:, ::-1]
-    x = np.where(turned, 1 - inner[:, 0], inner[:, 0])
-    center = outer[:, :2] + (0.5 - np.stack([x, inner[:, 1]], axis=1)) * cover
-    return np.hstack([center, cover])
+    center, inner_center = outer[:, :2] / 255.0, inner[:, :2] / 255.0
+    inner_center[:, 0] = np.where(turned, 1 - inner_center[:, 0], inner_center[:, 0])
+    ratio = outer[:, 2:] / np.maximum(inner[:, 2:], 1)
+    cover = (ratio * inner_size / outer_size)[:, ::-1]
+    return np.hstack([center + (0.5 - inner_center) * cover, cover])
 
 
 def _lies_inside(window: Floats) -> npt.NDArray[np.bool_]:
@@ -147,9 +152,9 @@ def _lies_inside(window: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray((sized & inside).all(axis=1))
 
 
-def _largest(found: Candidates, side: Floats) -> Candidates:
+def _largest(found: Candidates, side: Bytes) -> Candidates:
     """Keep a few guesses of each pair: the larger the region, the surer its window."""
-    order = np.lexsort((-side, found.mirrored, found.inner, found.outer))
+    order = np.lexsort((~side, found.mirrored, found.inner, found.outer))
     found = found[order]
     begins = run_starts(found.outer, found.inner, found.mirrored)
     places = np.arange(len(found))

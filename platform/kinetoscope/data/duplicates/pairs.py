@@ -78,16 +78,15 @@ def near_pairs(
         sources: ``N`` numbers from 0; clips of one make no pair, unless they are equal.
     """
     rows, member = _distinct(signatures)
-    repeated = np.flatnonzero(rows[member] != np.arange(len(member)))
-    records = fields(signatures[rows])
     numbers = np.arange(len(signatures)) if sources is None else sources
-    found = list(_compare(records, max_distance, numbers[rows]))
-    one = np.concatenate([rows[member[repeated]], *(rows[pairs.outer] for pairs, _ in found)])
-    other = np.concatenate([repeated, *(rows[pairs.inner] for pairs, _ in found)])
+    original = rows[member]
+    repeated = np.flatnonzero(original != np.arange(len(original)))
+    found = list(_compare(fields(signatures), rows, numbers, max_distance))
+    one = np.concatenate([original[repeated], *(pairs.outer for pairs, _ in found)])
+    other = np.concatenate([repeated, *(pairs.inner for pairs, _ in found)])
     distance = np.concatenate([np.zeros(len(repeated)), *(distance for _, distance in found)])
-    kind = np.concatenate(
-        [np.zeros(len(repeated), np.uint8), *(_kind(pairs) for pairs, _ in found)]
-    )
+    equal = np.zeros(len(repeated), np.uint8)
+    kind = np.concatenate([equal, *(_kind(pairs) for pairs, _ in found)])
     first, second = np.minimum(one, other), np.maximum(one, other)
     order = np.lexsort((kind, distance, second, first))
     order = order[run_starts(first[order], second[order])]
@@ -107,22 +106,20 @@ def _distinct(signatures: npt.NDArray[np.uint8]) -> tuple[Indices, Indices]:
 
 
 def _compare(
-    records: npt.NDArray[np.void], max_distance: float, sources: Indices
+    records: npt.NDArray[np.void], rows: Indices, sources: Indices, max_distance: float
 ) -> Iterator[tuple[Candidates, Floats]]:
     """Yield what is near, of clips that look alike as wholes and then of others."""
-    frames = _between(alike_frames(records), sources)
-    rich = detailed(records)
     found, rest = [], []
-    for guesses in _chunks(frames[~frames.mirrored | rich[frames.inner]]):
-        near, distance = _near(records, guesses, max_distance)
-        found.append(guesses[near])
-        rest.append(guesses[~near])
-        yield guesses[near], distance
+    for guesses in _chunks(_between(alike_frames(records, rows), sources)):
+        usable = guesses[~guesses.mirrored | detailed(records[guesses.inner])]
+        near, distance = _near(records, usable, max_distance)
+        found.append(usable[near])
+        rest.append(usable[~near])
+        yield usable[near], distance
     joined = _join(sources, found)
-    for more in (*rest, alike_regions(records)):
-        unknown = _between(more, joined)
-        for guesses in _chunks(unknown[rich[unknown.inner]]):
-            moved = align(records, guesses)
+    for more in (*rest, alike_regions(records, rows)):
+        for guesses in _chunks(_between(more, joined)):
+            moved = align(records, guesses[detailed(records[guesses.inner])])
             moved = moved[_lies_inside(moved.window)]
             near, distance = _near(records, moved, max_distance)
             yield moved[near], distance
