@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # channel bear must not propose all pairs. Clips that do show the same still join, in a chain.
 _MAX_PARTNERS = 8
 _MAX_GUESSES = 3
+# Bits that may differ; of very many hashes fewer, or most candidates would come about by chance.
+_RADIUS, _RADIUS_OF_MANY, _MANY = 3, 2, 2**24
 # Of the outer picture's side, what a crop may leave of it; a guess may be off by some.
 _MIN_COVER, _MAX_COVER, _OVERHANG = 0.4, 1.1, 0.1
 
@@ -118,7 +120,8 @@ def _matches(
 def _entries(values: npt.NDArray[np.uint64], bits: int) -> tuple[Indices, Indices]:
     """Return pairs of places in sorted hashes that are equal or near."""
     unique, start, count = np.unique(values, return_index=True, return_counts=True)
-    first, second = near_hashes(unique, bits=bits)
+    radius = _RADIUS if len(unique) < _MANY else _RADIUS_OF_MANY
+    first, second = near_hashes(unique, radius, bits)
     ones, others = [], []
     for step in range(1, _MAX_PARTNERS + 1):
         places = np.flatnonzero(values[:-step] == values[step:])
