@@ -27,7 +27,7 @@ LATENTS = {"data.latents", "inference", "training.dit"}
 ROOMS = {
     "prepare_data": BASE
     | {"data", "data.captions", "data.prepare", "data.report", "data.scorers", "data.sources"}
-    | {"data.shots", "data.text", "data.video"},
+    | {"data.duplicates", "data.shots", "data.text", "data.video"},
     # Weights of others (layouts) only where a stage can start from them.
     "train_spatial_vae": TRAINING | VAE | {"models.vae.adversarial", "training.vae"},
     "train_vae_1": TRAINING

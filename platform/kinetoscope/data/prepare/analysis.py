@@ -10,8 +10,8 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from kinetoscope.core.config_model import Record
+from kinetoscope.data.duplicates.signature import signature
 from kinetoscope.data.prepare.decode import probe
-from kinetoscope.data.prepare.near_duplicates import signature
 from kinetoscope.data.prepare.quarantine import QuarantinedError, Reason
 from kinetoscope.data.scorers.base import WORKING_SIDE_PX, WorkingFrame
 from kinetoscope.data.scorers.registry import scorer_types
@@ -50,7 +50,7 @@ class SceneAnalysis(Record):
     """Number of the take that it is a piece of."""
     scores: dict[str, float]
     signature: str
-    """Base64 of uint8 (see ``near_duplicates.signature``)."""
+    """Base64 of uint8 (see ``duplicates.signature``)."""
     thumbnail: str
     """Base64 of a JPEG."""
 

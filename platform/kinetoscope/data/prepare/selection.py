@@ -11,16 +11,17 @@ import polars as pl
 
 from kinetoscope.core.errors import DataError
 from kinetoscope.data.conditioning import condition_text
+from kinetoscope.data.duplicates.groups import join_pairs, number_sources
+from kinetoscope.data.duplicates.pairs import near_pairs
 from kinetoscope.data.prepare.filters import drop_reasons
-from kinetoscope.data.prepare.near_duplicates import group_clips, normalize
 from kinetoscope.data.prepare.split import split_groups, told_share
+from kinetoscope.data.report.data import NearPair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.data.prepare.candidates import Clips
-    from kinetoscope.data.report.data import NearPair
 
 Sizes = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
@@ -137,12 +138,15 @@ class Selection:
                 )
 
     def _groups(self) -> npt.NDArray[np.int64]:
-        kept = self.kept
-        vectors = normalize(self._signatures[self.table["reason"].is_null().to_numpy()])
-        near = self._config.near_duplicates
+        kept, near = self.kept, self._config.near_duplicates
         alike = kept["shot"].cast(pl.String) if self.of_one_video else kept["video"]
-        most = near.max_distance if near.enabled else None
-        return np.asarray(group_clips(alike.to_list(), vectors, most), np.int64)
+        sources = number_sources(alike)
+        if not near.enabled:
+            return sources
+        rows = self.table["reason"].is_null().arg_true().to_numpy()
+        pairs = near_pairs(self._signatures[rows], near.max_distance, sources)
+        self.pairs = [NearPair(int(rows[i]), int(rows[j]), d, kind) for i, j, d, kind in pairs]
+        return join_pairs(sources, pairs)
 
     def _texts(self, kept: pl.DataFrame) -> list[str]:
         names, captions = self._config.conditioning, kept["caption"].to_list()
