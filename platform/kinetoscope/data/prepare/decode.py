@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from kinetoscope.data.config import LimitsConfig
     from kinetoscope.data.sources.reader import SeekableFile
 
-# Decoders that mark frames as damaged. Of others, e.g. MJPEG's and VP8's, a damaged frame has what
-# lay in memory, perhaps of another video, unless they are told to fail.
+# Others, e.g. MJPEG's and VP8's, show what lay in memory unless they are told to fail.
 _TELL_OF_DAMAGE = frozenset({"h264", "hevc"})
-
 Reason = Literal[
     "zero_length",
     "unreadable",
