@@ -16,12 +16,14 @@ import pytest
 from tiny.memory_store import MemoryStore
 from tiny.small_disk import fill, small_disk
 
+from kinetoscope.config.load import load_config
 from kinetoscope.core.errors import ExitCode, StorageError
-from kinetoscope.data.config import PrepareDataConfig, SynthConfig
+from kinetoscope.data.config import SynthConfig
 from kinetoscope.data.prepare.prepare import prepare
-from kinetoscope.data.prepare.prepared import Source
+from kinetoscope.data.prepare.prepared import Hooks, Source
 from kinetoscope.data.sources.directory import DirectoryPlace
 from kinetoscope.data.synthetic.draw import synthesize
+from kinetoscope.runs.checks import stage_buckets
 from kinetoscope.storage.open import open_store
 
 NUM_VIDEOS = 16
@@ -53,8 +55,11 @@ def undisturbed(videos: Path) -> dict[str, bytes]:
 
 def _prepare(videos: Path, store: Any, scratch: Path) -> None:
     place = DirectoryPlace(videos)
-    config = PrepareDataConfig(num_workers=1)
-    prepare(Source(place, place.list()), store, config, seed=0, scratch=scratch)
+    config = load_config("tiny", ["seed=0", "prepare_data.num_workers=1"]).config
+    # The page of the verb shows the recipe's buckets.
+    hooks = Hooks(buckets=partial(stage_buckets, config))
+    source = Source(place, place.list())
+    prepare(source, store, config.prepare_data, seed=0, scratch=scratch, hooks=hooks)
 
 
 @pytest.fixture
