@@ -39,6 +39,7 @@ def create_run(
     videos: str,
     workspace: Workspace,
     progress: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Run:
     """Check the machine and the input, and write the records of a new run.
 
@@ -47,6 +48,7 @@ def create_run(
         videos: path or URI of the videos, as a user writes it.
         workspace: that keeps the run, unless its store is elsewhere.
         progress: called with the number of files whose content is known, and of all.
+        tell: called with what people should know before anything is done: the disk needed.
 
     Raises:
         DataError: when the place of videos is missing, or has no video.
@@ -55,7 +57,9 @@ def create_run(
     check_paths(loaded)
     place, listing = look_at_videos(videos)
     check_disk(workspace)
-    check_room(place, listing, loaded.config.prepare_data, workspace.scratch_path)
+    told = check_room(place, listing, loaded.config.prepare_data, workspace.scratch_path)
+    if tell is not None:
+        tell(told)
     _mark(workspace)
     run = Run(workspace.store_uri, new_run_id())
     write_run(run, loaded.config, videos, workspace, progress, (place, listing))

@@ -38,6 +38,18 @@ def test_the_videos_are_a_typed_input_of_the_first_step(videos: Path) -> None:
     assert listing.files[0].digest.startswith("sha256:")
 
 
+def test_the_disk_that_a_run_needs_is_told_before_it_is_made(videos: Path) -> None:
+    told: list[tuple[str, bool]] = []
+
+    def tell(line: str) -> None:
+        told.append((line, workspace().scratch_path.exists()))
+
+    create_run(load_config("smoke"), str(videos), workspace(), tell=tell)
+    ((line, begun),) = told
+    assert line.startswith("1 videos, 1 B; disk needed: about ")
+    assert not begun
+
+
 def test_renamed_videos_make_the_same_step_and_changed_ones_another(videos: Path) -> None:
     def key(folder: Path) -> str:
         run = create_run(load_config("smoke"), str(folder), workspace())

@@ -66,13 +66,16 @@ def run(
         return
     if wait or every:
         raise UserError("--wait and --every are for runs on a cluster", hint="add --on cluster")
+    from functools import partial
+
     from kinetoscope.cli.counter import Counter
     from kinetoscope.cli.following import follow
+    from kinetoscope.cli.output import say
     from kinetoscope.core.settings import workspace
     from kinetoscope.pipelines.local import create_run
 
     with Counter("files looked at") as progress:
-        created = create_run(loaded, videos, workspace(), progress)
+        created = create_run(loaded, videos, workspace(), progress, partial(say, err=True))
     follow(created, as_json=as_json)
 
 
