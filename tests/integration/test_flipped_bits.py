@@ -102,6 +102,7 @@ def _run_reader(run: Run, key: str) -> Callable[[], Any] | None:
         "config.json": lambda: run.config,
         "videos.jsonl": lambda: _listing(run),
         "moved-videos.json": lambda: run.videos,
+        "buckets.json": lambda: Run(run.root_uri, run.run_id).buckets,
         f"starts/{name}.json": lambda: run.start(int(name)).record,
         "starts/000001/end.json": run.end,
         "starts/000001/mirrored.json": run.latest_start().is_mirrored,

@@ -147,7 +147,7 @@ def test_a_config_that_gives_no_batch_is_told_right_after_the_data(
         code=2,
     )
     assert "4 were quarantined" in error
-    assert "too_still" in error
+    assert "not: motion >= 1000" in error
     shown = smoke.json("show", "last")
     assert shown["state"] == "failed"
     states = {step["name"]: step["state"] for step in shown["steps"]}

@@ -136,6 +136,7 @@ def without_large_sidecars(listing: SourceListing) -> SourceListing:
 
 def fetch_sidecars(place: VideoPlace, listing: SourceListing, scratch: Path) -> dict[str, bytes]:
     """Return the content of the files that may hold captions, by name; as `fetch` raises."""
+    scratch.mkdir(parents=True, exist_ok=True)
     files = [file for file in listing.sidecars if not file.refused]
     tasks = [partial(_content, place, file, scratch) for file in files]
     contents = in_order(tasks, num_threads=_NUM_SIDECAR_THREADS) if tasks else []

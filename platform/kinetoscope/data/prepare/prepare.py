@@ -87,7 +87,6 @@ def prepare(
     check_filters(config)
     place, listing = source.place, require_videos(source.listing, source.place.uri)
     _log.info(check_room(place, listing, config, scratch))
-    scratch.mkdir(parents=True, exist_ok=True)
     listing = without_large_sidecars(listing)
     contents = fetch_sidecars(place, listing, scratch)
     captions = gather_captions(listing, contents, place.uri)
