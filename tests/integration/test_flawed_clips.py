@@ -6,8 +6,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tiny.ffmpeg import picture
+from tiny.ffmpeg import ffmpeg, picture
 
+from kinetoscope.core.errors import DataError
 from kinetoscope.data.config import FiltersConfig, PrepareDataConfig, ScenesConfig
 from kinetoscope.data.prepare.prepare import prepare
 from kinetoscope.data.prepare.prepared import Prepared, Source
@@ -55,3 +56,41 @@ def test_conditions_leave_them_out(videos: Path, tmp_path: Path) -> None:
     assert set(table["video"]) == {"good.mp4", "other.mp4"}
     assert done.dropped == {"not: bars < 0.02": 1, "not: frozen < 0.5 and blank < 0.5": 2}
     assert not any("bars" in note for note in done.notes)
+
+
+def test_a_video_that_is_nothing_but_a_fade_is_told(videos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("good.mp4", "other.mp4"):
+        (folder / name).write_bytes((videos / name).read_bytes())
+    fade = "color=white:size=96x64:rate=12:duration=5,fade=in:20:20:color=black"
+    picture(folder / "fade.mp4", source=fade)
+    place, listing = look_at_videos(str(folder))
+    store, config = DirectoryStore(tmp_path / "out"), PrepareDataConfig(num_workers=1)
+    (tmp_path / "out").mkdir()
+    source, scratch = Source(place, listing), tmp_path / "scratch"
+    done = prepare(source, store, config, seed=0, scratch=scratch)
+    assert done.num_videos == 3
+    assert done.dropped == {"no_scene": 1}
+
+
+def test_copies_alone_are_refused_with_what_helps(videos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes((videos / "good.mp4").read_bytes())
+    ffmpeg("-i", videos / "good.mp4", "-c", "copy", folder / "b.mkv")
+    ffmpeg("-i", videos / "good.mp4", "-vf", "hue=s=0", "-frames:v", "3", folder / "short.mp4")
+    place, listing = look_at_videos(str(folder))
+    (tmp_path / "out").mkdir()
+    config = PrepareDataConfig(num_workers=1, scenes=ScenesConfig(enabled=False))
+    with pytest.raises(DataError, match="all 2 clips are near-duplicates") as caught:
+        prepare(
+            Source(place, listing),
+            DirectoryStore(tmp_path / "out"),
+            config,
+            seed=0,
+            scratch=tmp_path / "scratch",
+        )
+    # They are equal: no limit keeps them apart.
+    assert "max_distance" not in str(caught.value.hint)
+    assert "prepare_data.near_duplicates.enabled=false" in str(caught.value.hint)

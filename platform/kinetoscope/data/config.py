@@ -115,7 +115,7 @@ class SplitConfig(Config):
 class PrepareDataConfig(Config):
     """From videos to a clip table."""
 
-    fps: PositiveFloat | None = None
+    fps: float | None = Field(default=None, ge=0.1, le=1000, allow_inf_nan=False)
     """Frames per second that every video is taken at; by default each at its own rate."""
     limits: LimitsConfig = LimitsConfig()
     scenes: ScenesConfig = ScenesConfig()

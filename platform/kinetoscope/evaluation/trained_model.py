@@ -58,7 +58,9 @@ def trained_bundle(
 def typical_scores(table: ClipTable, names: tuple[str, ...]) -> dict[str, float]:
     """Return the median score of the training clips, which conditions a prompt by default."""
     train = table.split("train")
-    return {name: float(np.median(train.scores[name])) for name in names}
+    measured = {name: train.scores[name] for name in names}
+    known = {name: values[~np.isnan(values)] for name, values in measured.items()}
+    return {name: float(np.median(values)) for name, values in known.items() if len(values)}
 
 
 def usual_fps(table: ClipTable) -> float:

@@ -20,6 +20,7 @@ from kinetoscope.cli.verbs.options import (
 
 if TYPE_CHECKING:
     from kinetoscope.config.load import LoadedConfig
+    from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.pipelines.cluster.backend import Backend
 
 EXAMPLE = (
@@ -61,6 +62,7 @@ def run(
 
     backend = go_to(on, profile)
     loaded = load_config(recipe, overrides or ())
+    _check_conditions(loaded.config.prepare_data)
     if backend is not None:
         _submit(backend, loaded, videos, wait=wait, every=every, as_json=as_json)
         return
@@ -77,6 +79,16 @@ def run(
     with Counter("files looked at") as progress:
         created = create_run(loaded, videos, workspace(), progress, partial(say, err=True))
     follow(created, as_json=as_json)
+
+
+def _check_conditions(config: PrepareDataConfig) -> None:
+    """Refuse conditions for clips that can't be asked, where what asks them is installed."""
+    from importlib.util import find_spec
+
+    if config.filters.where and find_spec("polars") is not None:
+        from kinetoscope.data.prepare.filters import check_filters
+
+        check_filters(config)
 
 
 def _submit(

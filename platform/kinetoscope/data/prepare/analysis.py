@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -48,7 +49,8 @@ class SceneAnalysis(Record):
     num_frames: int
     shot: int
     """Number of the take that it is a piece of."""
-    scores: dict[str, float]
+    scores: dict[str, float | None]
+    """None where a scorer gives no number."""
     signature: str
     """Base64 of uint8 (see ``duplicates.signature``)."""
     thumbnail: str
@@ -168,8 +170,9 @@ class _Measuring:
         scores = scene.scores | self._scores(scene.start, scene.start + scene.num_frames)
         return scene.model_copy(update={"scores": dict(sorted(scores.items()))})
 
-    def _scores(self, start: int, end: int) -> dict[str, float]:
-        return {name: scorer.measure(start, end) for name, scorer in self._scorers.items()}
+    def _scores(self, start: int, end: int) -> dict[str, float | None]:
+        measured = {name: scorer.measure(start, end) for name, scorer in self._scorers.items()}
+        return {name: value if math.isfinite(value) else None for name, value in measured.items()}
 
     def _scene(self, scene: Scene) -> SceneAnalysis:
         frames = [self._thumbnail(scene, time) for time in _SIGNATURE_TIMES]

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from kinetoscope.data.captions.fallback import caption_for
+from kinetoscope.data.duplicates.signature import SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +38,9 @@ _COLUMNS = {
 }
 
 
+_NO_SIGNATURES = np.empty((0, SIGNATURE.itemsize), np.uint8)
+
+
 class Clips(NamedTuple):
     """Clips, in the order of their videos' names and of their starts.
 
@@ -45,7 +49,7 @@ class Clips(NamedTuple):
             ``shot``, ``fps``, ``own_fps`` (of its video), ``height``, ``width``, ``caption`` and
             its ``origin`` (null where it has none), ``reason`` (why it is dropped; null where it is
             not), and a column for each score.
-        signatures: uint8, a row a clip (``near_duplicates.signature``).
+        signatures: uint8, a row a clip (``duplicates.signature``).
     """
 
     table: pl.DataFrame
@@ -82,6 +86,9 @@ def gather_clips(
             "origin": caption and caption.origin,
             "reason": "exact_duplicate" if taken[digest] != source.name else reason,
         }
+        if not video.scenes:
+            rows.append(shared | _without_scene(digest, video.num_frames))
+            signatures.append(np.zeros(SIGNATURE.itemsize, np.uint8))
         for scene in video.scenes:
             own = {
                 "clip_id": f"{digest.removeprefix('sha256:')[:16]}-{scene.start:06d}",
@@ -93,7 +100,18 @@ def gather_clips(
             signatures.append(np.frombuffer(base64.b64decode(scene.signature), np.uint8))
     schema = _COLUMNS | dict.fromkeys(config.measured, pl.Float64)
     table = pl.DataFrame(rows, schema=schema)
-    return Clips(table, np.stack(signatures) if signatures else np.empty((0, 1), np.uint8))
+    return Clips(table, np.stack(signatures) if signatures else _NO_SIGNATURES)
+
+
+def _without_scene(digest: str, num_frames: int) -> dict[str, Any]:
+    """Return a row for a video that is nothing but fades and dissolves."""
+    return {
+        "clip_id": f"{digest.removeprefix('sha256:')[:16]}-000000",
+        "start_frame": 0,
+        "num_frames": num_frames,
+        "shot": 0,
+        "reason": "no_scene",
+    }
 
 
 def _one_of_each(

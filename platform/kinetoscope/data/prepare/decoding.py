@@ -22,7 +22,7 @@ from kinetoscope.data.video.display import (
     square_size,
     turn_of,
 )
-from kinetoscope.data.video.pace import Pace, Paced, num_even_frames, pace_of
+from kinetoscope.data.video.pace import Pace, Paced, declared_rates, num_even_frames, pace_of
 
 if TYPE_CHECKING:
     from kinetoscope.data.config import LimitsConfig
@@ -88,7 +88,7 @@ class Decoding:
 
     def likely_pace(self) -> Pace:
         """Return the pace that the header lets expect."""
-        declared = next((float(rate) for rate in self._declared_rates() if rate), 0.0)
+        declared = next((float(rate) for rate in declared_rates(self._stream) if rate), 0.0)
         return pace_of(Timing(declared, even=True), self._fps, self._stream.time_base)
 
     def run(self, visit: Visit | None, pace: Pace) -> Pace:
@@ -104,7 +104,7 @@ class Decoding:
         failure = self._decode()
         base = self._stream.time_base
         self._times = frame_times(self._known_times, self._frame_distance())
-        self._timing = timing_of(self._known_times, base, self._declared_rates())
+        self._timing = timing_of(self._known_times, base, declared_rates(self._stream))
         self._check_complete(failure)
         right = pace_of(self._timing, self._fps, base if self._times is not None else None)
         if pace == right and pace.distance is not None:
@@ -128,10 +128,6 @@ class Decoding:
             shown=tuple(sorted(self._shown)),
         )
 
-    def _declared_rates(self) -> list[Fraction | None]:
-        stream = self._stream
-        return [stream.average_rate, stream.guessed_rate, stream.base_rate]
-
     def _frame_distance(self) -> Fraction:
         """Return the distance of frames by the declared frame rate, in units of time."""
         base, rate = self._stream.time_base, self._stream.average_rate
@@ -147,6 +143,8 @@ class Decoding:
             allowed = f"max_duration_seconds {limits.max_duration_seconds:g}"
             raise QuarantinedError("too_large", f"{seconds:.1f} s; {allowed}")
         self._check_frame_count(self._stream.frames)
+        if self._fps is not None:
+            self._check_frame_count(int(seconds * self._fps))
 
     def _check_frame_count(self, num_frames: int) -> None:
         if num_frames > self._limits.max_frames:

@@ -152,20 +152,27 @@ class Selection:
         names, captions = self._config.conditioning, kept["caption"].to_list()
         if not names:
             return captions
-        scores = kept.select(names).iter_rows(named=True)
-        return [condition_text(text, row) for text, row in zip(captions, scores, strict=True)]
+        return [
+            # What was not measured is not said.
+            condition_text(text, {name: row[name] for name in names if row[name] is not None})
+            for text, row in zip(captions, kept.select(names).iter_rows(named=True), strict=True)
+        ]
 
     def _one_group(self) -> DataError:
         kept = self.kept
         clips = f"all {len(kept)} clips are" if len(kept) > 1 else "the only clip is"
         more = "add a video that shows something else"
+        dropped = ", ".join(f"{why}: {count}" for why, count in sorted(self.dropped.items()))
+        others = f"; dropped: {dropped}" if dropped else ""
         if self.of_one_video and kept["shot"].n_unique() == 1:
             what = f"{clips} of one take of one video, {kept['video'][0]}"
             hint = f"{more}, or lower prepare_data.scenes.adaptive_threshold if it has cuts"
         else:
             what = f"{clips} near-duplicates of each other"
-            hint = f"{more}, lower near_duplicates.max_distance, or switch it off (enabled: false)"
-        return DataError(f"{what}: none can be held out from training", hint=hint)
+            near = "prepare_data.near_duplicates"
+            lower = f"lower {near}.max_distance, " if any(p.distance for p in self.pairs) else ""
+            hint = f"{more}, {lower}or set {near}.enabled=false"
+        return DataError(f"{what}: none can be held out from training{others}", hint=hint)
 
 
 def _next_to_heldout(kept: pl.DataFrame, heldout: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

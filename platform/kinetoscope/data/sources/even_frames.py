@@ -36,6 +36,8 @@ _MOST = 0.8
 _NEARLY_ALL, _NEARLY_AT = 0.95, 0.1
 # More than this many times the mean rate would mostly repeat frames.
 _MOST_REPEATED = 4
+# A distance of 42 ms is meant for 1/24 s.
+_ROUNDED = 0.015
 # At a rate that is too low, frames fall together; this share may.
 _LOST = 0.01
 
@@ -115,7 +117,10 @@ def timing_of(
     # Cameras that time each frame: they waver about even times.
     if in_place:
         return Timing(_nearest(mean, rates[:1]), True)
-    return Timing(usual or 1 / float(np.median(np.diff(seconds))), False)
+    median = float(np.median(np.diff(seconds)))
+    if median <= 0:  # most frames share their times with others
+        return Timing(_nearest(mean, rates), True)
+    return Timing(usual or _nearest(1 / median, [*rates, *_USUAL_RATES], _ROUNDED), False)
 
 
 def same_rate(one: float, other: float) -> bool:
@@ -139,9 +144,10 @@ def _usual_rate(since_first: npt.NDArray[np.int64], time_base: Fraction) -> floa
     return float(1 / (usual * time_base))
 
 
-def _nearest(rate: float, rates: Iterable[Fraction]) -> float:
+def _nearest(rate: float, rates: Iterable[Fraction], slack: float = RATE_SLACK) -> float:
     """Return the first of the rates that is nearly the same, or else the rate itself."""
-    return next((float(other) for other in rates if same_rate(rate, float(other))), rate)
+    near = (float(other) for other in rates if abs(rate - other) <= slack * other)
+    return next(near, rate)
 
 
 def _fitting(seconds: npt.NDArray[np.float64], mean: float, rates: Iterable[Fraction]) -> float:

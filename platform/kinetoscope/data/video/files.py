@@ -21,7 +21,6 @@ from av.video.reformatter import (
 )
 
 from kinetoscope.core.errors import DataError
-from kinetoscope.data.sources.even_frames import Timing
 from kinetoscope.data.sources.reader import OPEN_OPTIONS
 from kinetoscope.data.video.display import (
     EXACT,
@@ -31,7 +30,7 @@ from kinetoscope.data.video.display import (
     shown_stream,
     to_rgb,
 )
-from kinetoscope.data.video.pace import Paced, num_even_frames, pace_of
+from kinetoscope.data.video.pace import Pace, Paced, pace_of_stream
 
 if TYPE_CHECKING:
     from kinetoscope.data.sources.reader import SeekableFile
@@ -111,27 +110,20 @@ def shown_frames(path: Path, fps: float | None = None) -> Iterator[Frames]:
         DataError: the file can't be opened or decoded.
     """
     try:
+        pace, count = Pace(), 0
+        if fps is not None:
+            with av.open(str(path)) as container:
+                pace, count = pace_of_stream(container, _video_stream(container, path), fps)
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)
-            aspect = pixel_aspect(stream)
-            frames = container.decode(stream)
-            for frame in frames if fps is None else _even_frames(frames, stream, fps):
-                yield to_rgb(frame, aspect)
+            aspect, paced = pixel_aspect(stream), Paced(pace)
+            for frame in container.decode(stream):
+                for due in paced.push(frame):
+                    yield to_rgb(due, aspect)
+            for due in paced.finish(count):
+                yield to_rgb(due, aspect)
     except (av.FFmpegError, UnsupportedTurnError) as error:
         raise DataError(f"{path} can't be decoded: {error}") from error
-
-
-def _even_frames(
-    frames: Iterator[av.VideoFrame], stream: Any, fps: float
-) -> Iterator[av.VideoFrame]:
-    declared = Timing(float(stream.average_rate or 0), even=True)
-    pace = pace_of(declared, fps, stream.time_base)
-    paced = Paced(pace)
-    for frame in frames:
-        yield from paced.push(frame)
-    if pace.distance is not None:
-        count = num_even_frames(pace, paced.last, declared.rate, stream.time_base)
-        yield from paced.finish(count)
 
 
 def decode_window(video: PreparedVideo, start: int, num_frames: int) -> Iterator[Frames]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kinetoscope.data.sources.even_frames import even_number, same_rate
+from kinetoscope.data.sources.even_frames import even_number, same_rate, timing_of
+from kinetoscope.data.sources.frame_times import frame_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,25 @@ def num_even_frames(pace: Pace, last: int, rate: float, time_base: Fraction) -> 
     own = Fraction(rate).limit_denominator(1001)
     lasts = 1 / (own * time_base) if pace.by_time else Fraction(1)
     return max(1, int((last + lasts) / pace.distance + Fraction(1, 2)))
+
+
+def declared_rates(stream: Any) -> list[Fraction | None]:
+    """Return the frame rates that a file declares, the likeliest first."""
+    return [stream.average_rate, stream.guessed_rate, stream.base_rate]
+
+
+def pace_of_stream(container: Any, stream: Any, fps: float) -> tuple[Pace, int]:
+    """Decode a stream for the times of its frames; return its pace and number of even frames.
+
+    The number is 0 where each decoded frame is taken once.
+    """
+    times = [frame.pts for frame in container.decode(stream)]
+    timing = timing_of(times, stream.time_base, declared_rates(stream))
+    pace = pace_of(timing, fps, stream.time_base if frame_times(times) is not None else None)
+    if pace.distance is None:
+        return pace, 0
+    last = times[-1] - times[0] if pace.by_time else len(times) - 1
+    return pace, num_even_frames(pace, last, timing.rate, stream.time_base)
 
 
 class Paced:

@@ -66,6 +66,13 @@ def test_clips_that_are_dropped_already_keep_their_reason() -> None:
         ("motion > 'much'", ""),
         ("read_csv('/etc/passwd') is null", "read_csv"),
         ("motion > (select 1)", ""),
+        ("cast(caption as int) > 3", "conversion"),
+        ("date(caption) > date('2001-01-01')", ""),
+        ("unnest(string_to_array(caption, ' ')) <> 'zz'", ""),
+        ("motion > avg(motion)", "other clips"),
+        ("count(*) > 1", ""),
+        ("row_number() over (order by motion) > 1", "other clips"),
+        (" and ".join(["motion > 0"] * 10_000), "at most 2000 are read"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_the_columns_that_can(where: str, told: str) -> None:
@@ -75,6 +82,12 @@ def test_what_cannot_be_asked_is_refused_with_the_columns_that_can(where: str, t
     assert told in str(caught.value)
     assert "quality" in str(caught.value.hint)
     assert "short_side" in str(caught.value.hint)
+
+
+def test_what_only_some_clips_can_be_asked_is_told_by_its_condition() -> None:
+    where = "case when num_frames > 40 then cast(caption as int) > 3 else true end"
+    with pytest.raises(ConfigError, match="case when num_frames"):
+        reasons("motion >= 0", where)
 
 
 def test_a_score_that_is_not_measured_is_no_column() -> None:

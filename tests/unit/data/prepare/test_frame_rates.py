@@ -91,8 +91,10 @@ def test_frames_without_times_are_counted(tmp_path: Path) -> None:
 
 def test_motion_is_that_of_the_frames_that_are_taken(tmp_path: Path) -> None:
     path = picture(tmp_path / "clip.mp4", source="testsrc2=size=96x64:rate=24:duration=2")
-    fast, slow = analysis(path, 8).scenes[0], analysis(path).scenes[0]
-    assert fast.scores["motion"] > 1.5 * slow.scores["motion"]
+    fast, slow = (analysis(path, fps).scenes[0].scores["motion"] for fps in (8, None))
+    assert fast is not None
+    assert slow is not None
+    assert fast > 1.5 * slow
 
 
 def test_a_gap_of_hours_fills_no_disk(tmp_path: Path) -> None:
@@ -101,6 +103,30 @@ def test_a_gap_of_hours_fills_no_disk(tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=32x32:rate=10:duration=2", *late, path)
     found = analysis(path, 24)
     assert found.reason == "too_large"
+
+
+@pytest.mark.parametrize("fps", [1e-9, 0.05, 1001, 1e9, float("inf"), float("nan"), 0, -1])
+def test_absurd_rates_are_refused(fps: float) -> None:
+    with pytest.raises(ValueError, match="fps"):
+        PrepareDataConfig(fps=fps)
+
+
+def test_a_rate_of_too_many_frames_is_refused_before_they_are_measured(tmp_path: Path) -> None:
+    path = picture(tmp_path / "clip.mp4", source="testsrc2=size=32x32:rate=8:duration=10")
+    limits = LimitsConfig(max_frames=5000)
+    with path.open("rb") as file:
+        found = analyze(file, PrepareDataConfig(fps=1000, limits=limits))
+    assert found.reason == "too_large"
+    assert "10000 frames or more" in found.detail
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_reference_with_gaps_is_taken_as_a_training_video_is(tmp_path: Path, suffix: str) -> None:
+    path = with_gaps(tmp_path / f"gaps{suffix}")
+    for fps in (8, 16, 24):
+        reference = read_reference(path, SIZE, fps)
+        assert (reference == frames(path, fps, 0, len(reference))).all()
+        assert len(reference) == analysis(path, fps).num_frames
 
 
 def test_a_reference_is_taken_at_the_rate_that_is_generated(tmp_path: Path) -> None:

@@ -65,6 +65,27 @@ def test_without_times_the_declared_rate_counts(times: list[int | None]) -> None
     assert timing_of(times, MILLISECOND, []) == (0.0, True)
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        [i // 2 * 40 for i in range(60)],
+        [*[0] * 40, *(40 * i for i in range(1, 30))],
+        [i // 3 for i in range(90)],
+    ],
+)
+def test_frames_that_share_their_times_have_a_rate(times: list[int | None]) -> None:
+    timing = timing_of(times, MILLISECOND, [Fraction(30)])
+    assert timing.even
+    assert timing.rate > 0
+
+
+def test_a_median_distance_is_rounded_to_a_usual_rate() -> None:
+    rng = np.random.default_rng(3)
+    places = np.cumsum(rng.choice([1, 1, 1, 1, 1, 2, 3, 1.4], 200))
+    times: list[int | None] = [round(float(place) * 1000 / 24) for place in places]
+    assert timing_of(times, MILLISECOND, [Fraction(17)]).rate == pytest.approx(24)
+
+
 def test_even_frames_show_the_last_decoded_frame_before_them() -> None:
     # Frames 0 2 3 5 6 8 of a video of 24 frames per second, in units of 1/24 s.
     times = FrameTimes(7, listed=(7, 9, 10, 12, 13, 15))
