@@ -156,12 +156,33 @@ def _as(grad: Tensor | None, like: Tensor) -> Tensor | None:
 def _group_norm(
     x: Tensor, gamma: Tensor, beta: Tensor, spec: _Spec
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if not native_norm_keeps_channels_last(x.device.type):
+        return _group_norm_of_parts(x, gamma, beta, spec)
     n, d = x.shape[:2]
     positions = x[0, 0].numel()
     # torch 2.5 refuses other strides. Later ones choose their kernel, that is how sums are rounded,
     # by the strides, which therefore stay as they are.
     plain = _usual_strides(x) if torch.__version__ < "2.6" else x
     return torch.native_group_norm(plain, gamma, beta, n, d, positions, spec.groups, spec.eps)
+
+
+def native_norm_keeps_channels_last(device_type: str) -> bool:
+    """Tell whether torch's group norm takes channels-last tensors as they are, and gives such.
+
+    Off the CPU, torch 2.5 refuses them and later ones copy them to and fro.
+    """
+    return device_type == "cpu"
+
+
+def _group_norm_of_parts(
+    x: Tensor, gamma: Tensor, beta: Tensor, spec: _Spec
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the norm and its statistics by operators that read channels-last tensors in place."""
+    high = x.to(_norm_dtype(gamma))
+    groups = high.movedim(1, -1).unflatten(-1, (spec.groups, -1)).flatten(1, -3)
+    variance, mean = torch.var_mean(groups, dim=(1, 3), correction=0)
+    rstd = torch.rsqrt(variance + spec.eps)
+    return _normed(high, mean, rstd, gamma, beta).to(gamma.dtype), mean, rstd
 
 
 def _usual_strides(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kinetoscope.models.conv import fused_conv
 from kinetoscope.models.conv.causal_taps import causal_taps
 from kinetoscope.models.conv.conv_ops import CausalConv, ConvOp, FrameConv, UpsampleConv
 from kinetoscope.models.conv.fused_conv import Activation, conv, norm_act_conv
@@ -97,6 +98,38 @@ def test_norm_activation_and_convolution_in_one_are_those_of_torch(
     wanted = torch.autograd.grad((theirs * weights).sum(), inputs)
     got = torch.autograd.grad((ours * weights).sum(), inputs)
     torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu"])
+@pytest.mark.parametrize("name", CASES)
+def test_off_the_cpu_the_norm_is_the_same_and_stays_channels_last(
+    name: str, activation: Activation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    op, _, _, _ = CASES[name]
+    x, norm, layer = layers(name, torch.float64)
+    inputs = [x, *norm.parameters(), *layer.parameters()]
+    wanted = norm_act_conv(x, norm, layer, op, activation)
+    wanted_grads = torch.autograd.grad(wanted.square().sum(), inputs)
+    monkeypatch.setattr(fused_conv, "native_norm_keeps_channels_last", lambda _: False)
+    # The kernel that refuses, or copies, channels-last tensors on a GPU is not called.
+    monkeypatch.setattr(torch, "native_group_norm", None)
+    got = norm_act_conv(x, norm, layer, op, activation)
+    torch.testing.assert_close(got, wanted)
+    grads = torch.autograd.grad(got.square().sum(), inputs)
+    torch.testing.assert_close(grads, wanted_grads)
+
+
+def test_off_the_cpu_the_norm_makes_no_copy_in_another_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fused_conv, "native_norm_keeps_channels_last", lambda _: False)
+    x = torch.randn(2, 8, 6, 5).contiguous(memory_format=torch.channels_last)
+    norm = nn.GroupNorm(4, 8)
+    spec = fused_conv._Spec(FrameConv(), "silu", 4, norm.eps)
+    normed, mean, rstd = fused_conv._group_norm(x, norm.weight, norm.bias, spec)
+    assert normed.is_contiguous(memory_format=torch.channels_last)
+    assert mean.shape == rstd.shape == (2, 4)
+    torch.testing.assert_close(normed, norm(x))
 
 
 @pytest.mark.parametrize("name", ["frame", "upsampling", "halving", "causal_5_frames"])
