@@ -80,7 +80,8 @@ def open_weights(path: Path, *, table: str | None = None) -> LazyWeights:
     Raises:
         NotFoundError: there is no such file, or a shard is missing.
         ConfigError: the file is damaged or holds something else than tensors, the index is not
-            sound, or this torch must not open it.
+            sound, or this torch must not open it. A tensor of 8 bits, or with a value that is not
+            finite, raises when it is read.
     """
     path = weight_file(path)
     if path.name.endswith(INDEX_SUFFIX):
@@ -115,9 +116,28 @@ def _read_index(path: Path) -> dict[str, Callable[[], Tensor]]:
 
 
 def _open_file(path: Path, table: str | None) -> dict[str, Callable[[], Tensor]]:
-    if path.suffix == ".safetensors":
-        return _open_safetensors(path)
-    return _open_torch_file(path, table)
+    is_safe = path.suffix == ".safetensors"
+    readers = _open_safetensors(path) if is_safe else _open_torch_file(path, table)
+    return {name: partial(_usable, path, name, read) for name, read in readers.items()}
+
+
+def _usable(path: Path, name: str, read: Callable[[], Tensor]) -> Tensor:
+    """Read a tensor; raises ``ConfigError`` where a model would make noise of it without a word."""
+    tensor = read()
+    if not tensor.is_floating_point():
+        return tensor
+    if tensor.element_size() == 1:
+        raise ConfigError(
+            f"{path}: {name} is of {tensor.dtype}, whose scale lies elsewhere",
+            hint="take the weights in bfloat16, float16 or float32",
+        )
+    if not torch.isfinite(tensor).all():
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise ConfigError(
+            f"{path}: {bad} of {tensor.numel()} values of {name} are NaN or infinite",
+            hint="the file is damaged, or training had diverged: take another one",
+        )
+    return tensor
 
 
 def _open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:

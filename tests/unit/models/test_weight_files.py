@@ -124,6 +124,27 @@ def test_tensors_are_read_when_asked_for(tmp_path: Path) -> None:
     assert torch.equal(weights["a"], torch.full((2, 3), 7.0))
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused_by_name(
+    suffix: str, value: float, tmp_path: Path
+) -> None:
+    weights = {"good": torch.ones(3), "bad": torch.tensor([1.0, value, value])}
+    path = tmp_path / f"model{suffix}"
+    save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
+    opened = open_weights(path)
+    assert opened["good"].sum() == 3
+    with pytest.raises(ConfigError, match=r"2 of 3 values of bad are NaN or infinite"):
+        opened["bad"]
+
+
+def test_float8_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"attn.weight": torch.ones(4).to(torch.float8_e4m3fn)}, path)
+    with pytest.raises(ConfigError, match=r"attn\.weight is of torch\.float8_e4m3fn"):
+        dict(open_weights(path))
+
+
 @pytest.mark.parametrize(
     "shard", ["../one.safetensors", "/etc/passwd", "..", "", "sub/one.safetensors", "a\\b", 3, None]
 )
