@@ -21,11 +21,12 @@ _LIBRARIES = {
         "cv2",
         "kfp",
         "mlflow",
+        "polars",
         "torch",
         "torchvision",
         "transformers",
     ],
-    "trainer-colossalai": ["av", "colossalai", "cv2", "mlflow", "torch", "torchvision"],
+    "trainer-colossalai": ["av", "colossalai", "cv2", "mlflow", "polars", "torch", "torchvision"],
 }
 _PULL_SECONDS = 600
 # Runs in the pod; reports as JSON in its last line.
