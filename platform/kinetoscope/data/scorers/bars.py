@@ -11,8 +11,8 @@ from kinetoscope.data.scorers.base import Score, WorkingFrame
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-# Levels up to which a row or column counts as black: 16 of limited range and noise of encoding.
-_BLACK = 24
+# Levels of 0..255 up to which a row or column counts as black: the noise of encoding.
+_BLACK = 8
 _DECIMALS = 6
 
 

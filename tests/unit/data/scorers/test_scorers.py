@@ -145,7 +145,7 @@ def test_bars_are_the_share_that_is_never_lit(top: int, bottom: int, left: int, 
     image = texture()
     frames = []
     for shift in range(3):
-        frame = np.full_like(image, 16)
+        frame = np.full_like(image, 1)
         moved = np.roll(image, 9 * shift, axis=1)
         inner = slice(top, 144 - bottom), slice(left, 256 - right)
         frame[inner] = np.maximum(moved[inner], 40)
@@ -159,6 +159,9 @@ def test_what_is_dark_in_some_frames_alone_is_no_bar() -> None:
     night[60:80, 100:120] = 200
     assert measured("bars", [night, lit]) == 0.0
     assert measured("bars", [np.zeros_like(lit)] * 3) == 0.0
+    ground = np.full_like(lit, 20)
+    ground[60:80, 100:120] = 200
+    assert measured("bars", [ground] * 3) == 0.0
 
 
 @pytest.mark.parametrize(
