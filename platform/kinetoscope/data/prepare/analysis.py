@@ -14,7 +14,7 @@ from kinetoscope.core.config_model import Record
 from kinetoscope.data.duplicates.signature import signature
 from kinetoscope.data.prepare.decode import probe
 from kinetoscope.data.prepare.quarantine import QuarantinedError, Reason
-from kinetoscope.data.scorers.base import WORKING_SIDE_PX, WorkingFrame
+from kinetoscope.data.scorers.base import WORKING_SIDE_PX, WorkingFrame, fit_within
 from kinetoscope.data.scorers.registry import scorer_types
 from kinetoscope.data.shots.scenes import Scene, SceneCutter
 from kinetoscope.data.sources.even_frames import EvenFrames
@@ -210,7 +210,7 @@ class _Measuring:
     def _keep_thumbnail(self, image: npt.NDArray[np.uint8]) -> None:
         if self._num_frames % self._stride:
             return
-        self._thumbnails.append(_resize(image, _THUMBNAIL_SIDE_PX))
+        self._thumbnails.append(fit_within(image, _THUMBNAIL_SIDE_PX))
         if len(self._thumbnails) > _MAX_THUMBNAILS:
             self._thumbnails = self._thumbnails[::2]
             self._stride *= 2
@@ -218,11 +218,3 @@ class _Measuring:
     def _thumbnail(self, scene: Scene, time: float) -> npt.NDArray[np.uint8]:
         frame = scene.start + int(time * (scene.end - scene.start))
         return self._thumbnails[min(frame // self._stride, len(self._thumbnails) - 1)]
-
-
-def _resize(image: npt.NDArray[np.uint8], side_px: int) -> npt.NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    scale = min(1.0, side_px / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(resized, dtype=np.uint8)

@@ -32,7 +32,7 @@ from kinetoscope.data.prepare.fetching import (
 )
 from kinetoscope.data.prepare.filters import check_filters
 from kinetoscope.data.prepare.prepared import UNWATCHED, Hooks, Prepared, Source
-from kinetoscope.data.prepare.selection import Selection
+from kinetoscope.data.prepare.selection import Selection, told_counts
 from kinetoscope.data.report.data import QuarantineRow, ReportData
 from kinetoscope.data.report.page import render_report
 from kinetoscope.data.sources.blocks import BlockDigests
@@ -179,14 +179,10 @@ def _nothing_left(
     reasons = Counter(row.reason for row in quarantine)
     return DataError(
         f"no usable clip in {place}: of {len(listing.videos)} videos {len(quarantine)} were "
-        f"quarantined ({_counts(reasons)}) and {sum(selection.dropped.values())} clips dropped "
-        f"({_counts(selection.dropped)})",
+        f"quarantined ({told_counts(reasons)}) and {sum(selection.dropped.values())} clips dropped "
+        f"({told_counts(selection.dropped)})",
         hint="add videos, or loosen prepare_data.limits and prepare_data.filters",
     )
-
-
-def _counts(counts: Counter[str]) -> str:
-    return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items())) or "none"
 
 
 def _write(

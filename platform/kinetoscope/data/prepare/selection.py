@@ -18,7 +18,7 @@ from kinetoscope.data.prepare.split import split_groups, told_share
 from kinetoscope.data.report.data import NearPair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from kinetoscope.data.config import PrepareDataConfig
     from kinetoscope.data.prepare.candidates import Clips
@@ -104,7 +104,7 @@ class Selection:
     @property
     def of_one_video(self) -> bool:
         """Whether all kept clips come from one video."""
-        return self.kept["digest"].n_unique() == 1
+        return self.table["digest"].filter(self.table["reason"].is_null()).n_unique() == 1
 
     def sizes_to_train_on(self) -> Sizes:
         """Return ``num_frames``, ``height`` and ``width`` of the clips to train on."""
@@ -129,7 +129,6 @@ class Selection:
                 f"clips have {len(rates)} frame rates, from {rates[0]:g} to {rates[-1]:g} a second:"
                 " each is trained on at its own (prepare_data.fps sets one for all)"
             )
-
         for score, (least, words) in _FLAWS.items():
             if score in kept.columns and (count := int((kept[score] > least).sum())):
                 yield (
@@ -162,8 +161,7 @@ class Selection:
         kept = self.kept
         clips = f"all {len(kept)} clips are" if len(kept) > 1 else "the only clip is"
         more = "add a video that shows something else"
-        dropped = ", ".join(f"{why}: {count}" for why, count in sorted(self.dropped.items()))
-        others = f"; dropped: {dropped}" if dropped else ""
+        others = f"; dropped: {told_counts(self.dropped)}" if self.dropped else ""
         if self.of_one_video and kept["shot"].n_unique() == 1:
             what = f"{clips} of one take of one video, {kept['video'][0]}"
             hint = f"{more}, or lower prepare_data.scenes.adaptive_threshold if it has cuts"
@@ -173,6 +171,11 @@ class Selection:
             lower = f"lower {near}.max_distance, " if any(p.distance for p in self.pairs) else ""
             hint = f"{more}, {lower}or set {near}.enabled=false"
         return DataError(f"{what}: none can be held out from training{others}", hint=hint)
+
+
+def told_counts(counts: Mapping[str, int]) -> str:
+    """Return counts by reason in words."""
+    return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items())) or "none"
 
 
 def _next_to_heldout(kept: pl.DataFrame, heldout: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

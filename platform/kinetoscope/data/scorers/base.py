@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -58,6 +59,19 @@ class Scorer(Protocol):
     def measure(self, start: int, end: int) -> float:
         """Return the score of frames ``start`` to ``end - 1``, which have all been seen."""
         ...
+
+
+def fit_within(image: npt.NDArray[np.uint8], side_px: int) -> npt.NDArray[np.uint8]:
+    """Return an image ``H W`` or ``H W C`` whose longer side has at most so many pixels.
+
+    Shrinking averages areas; what is smaller stays as it is.
+    """
+    height, width = image.shape[:2]
+    scale = side_px / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def mean_score(values: Sequence[float]) -> float:

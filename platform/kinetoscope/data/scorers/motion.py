@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from kinetoscope.data.scorers.base import WORKING_SIDE_PX, Score, WorkingFrame, mean_score
+from kinetoscope.data.scorers.base import (
+    WORKING_SIDE_PX,
+    Score,
+    WorkingFrame,
+    fit_within,
+    mean_score,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,7 +42,7 @@ class MotionScorer:
 
     def push(self, frame: WorkingFrame) -> None:
         """See the next frame."""
-        gray = _small(frame.gray)
+        gray = fit_within(frame.gray, _FLOW_SIDE_PX)
         self._flows.append(0.0 if self._before is None else flow_magnitude(self._before, gray))
         self._before = gray
 
@@ -57,15 +63,6 @@ def flow_magnitude(before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) 
     flow = cv2.calcOpticalFlowFarneback(before, after, start, *_PYRAMID)
     scale = WORKING_SIDE_PX / max(before.shape)
     return float(np.hypot(flow[..., 0], flow[..., 1]).mean() * scale)
-
-
-def _small(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    height, width = gray.shape
-    scale = _FLOW_SIDE_PX / max(height, width)
-    if scale >= 1:
-        return gray
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 SCORER = MotionScorer
