@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kinetoscope.data.config import PrepareDataConfig
-    from kinetoscope.data.prepare.decoding import Visit
     from kinetoscope.data.sources.reader import SeekableFile
+    from kinetoscope.data.video.visits import Visit
 
 ANALYSIS_REVISION = 3
 """Raised when the same video and settings give another verdict than before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,11 @@ from kinetoscope.data.video.pace import Pace, Paced, declared_rates, num_even_fr
 
 if TYPE_CHECKING:
     from kinetoscope.data.config import LimitsConfig
+    from kinetoscope.data.video.visits import Visit
 
 
 # Decoders that mark frames as damaged. Of others, e.g. MJPEG's and VP8's, a damaged frame has what
-# lay in memory, perhaps of another video, unless they are told to fail.
+# lay in memory, perhaps of another video, if they don't fail when they are told to.
 _TELL_OF_DAMAGE = frozenset({"h264", "hevc"})
 
 
@@ -61,10 +62,6 @@ class VideoInfo:
     shown: tuple[str, ...] = ()
 
 
-Visit = Callable[[av.VideoFrame, Fraction], None]
-"""Takes a decoded frame and the aspect of its pixels."""
-
-
 class Decoding:
     """One pass over a container."""
 
@@ -86,6 +83,11 @@ class Decoding:
         self._shown: set[str] = set()
         self._discarded = 0
 
+    @property
+    def hides_damage(self) -> bool:
+        """Whether the decoder does not mark the frames that are damaged."""
+        return self._stream.codec_context.name not in _TELL_OF_DAMAGE
+
     def likely_pace(self) -> Pace:
         """Return the pace that the header lets expect."""
         declared = next((float(rate) for rate in declared_rates(self._stream) if rate), 0.0)
@@ -96,7 +98,7 @@ class Decoding:
         context = self._stream.codec_context
         # One thread: files are decoded in parallel, and equal input must give equal frames.
         context.thread_count = 1
-        if context.name not in _TELL_OF_DAMAGE:
+        if self.hides_damage:
             context.options = {"err_detect": "explode"}
         self._height, self._width = context.height, context.width
         self._visit, self._paced = visit, Paced(pace)
