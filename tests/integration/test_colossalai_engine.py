@@ -60,7 +60,7 @@ def train(engine: Engine, steps: range) -> list[float]:
         for seed, count in ((2 * step, 2), (2 * step + 1, 6)):
             values = engine.forward_backward(batch(seed, count), scale=1 / 8, last=count == 6)
             figures.append(float(values["loss"].sum()))
-        figures.append(engine.clip_gradients(1.0))
+        figures.append(float(engine.clip_gradients(1.0)))
         engine.step(0.05)
     return figures
 

@@ -102,10 +102,11 @@ class Engine(Protocol):
         """
         ...
 
-    def clip_gradients(self, max_norm: float | None) -> float:
+    def clip_gradients(self, max_norm: float | None) -> Tensor:
         """Return the gradient's norm; scale the gradient down when it exceeds ``max_norm``.
 
-        The model and each companion are scaled by their own norms; the returned one is of all.
+        The model and each companion are scaled by their own norms; the returned one is of all. It
+        stays on the device, without a shape, so that nothing waits for the backward pass.
         """
         ...
 
@@ -114,9 +115,10 @@ class Engine(Protocol):
         ...
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """Return the sum of a small CPU tensor over the shares of a step, on every rank.
+        """Return the sum of a small tensor over the shares of a step, on every rank.
 
-        Of ranks that have the same share, the mean counts.
+        Of ranks that have the same share, the mean counts. The sum is on the device, wherever the
+        values are, and not waited for.
         """
         ...
 

@@ -104,10 +104,12 @@ class TorchDDPEngine:
             self._backward(values["loss"].float().sum() * (scale * self.data_size))
         return {name: value.detach() for name, value in values.items()}
 
-    def clip_gradients(self, max_norm: float | None) -> float:
+    def clip_gradients(self, max_norm: float | None) -> Tensor:
         """Return the gradient's norm; scale each group's down when it exceeds ``max_norm``."""
         norms = [_clip(list(g.parameters.values()), max_norm) for g in self._groups]
-        return norms[0] if len(norms) == 1 else math.hypot(*norms)
+        # That of a group without any gradient is a zero on the CPU. Doubles hold squares of floats.
+        of_all: Tensor = torch.stack([n.to(self.device) for n in norms]).double().norm()
+        return of_all
 
     def step(self, lr: float) -> None:
         """Update the weights and drop the gradient."""
@@ -118,12 +120,11 @@ class TorchDDPEngine:
 
     @telling_lost_peers()
     def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """Return the sum of a small CPU tensor over the shares of a step, on every rank."""
-        if self.world_size == 1:
-            return values
+        """Return the sum of a small tensor over the shares of a step, on every rank's device."""
         total = values.to(self.device, copy=True)
-        dist.all_reduce(total)
-        return total.cpu() / (self.world_size // self.data_size)
+        if self.world_size > 1:
+            dist.all_reduce(total)
+        return total / (self.world_size // self.data_size)
 
     @telling_lost_peers()
     def gather_text(self, text: str) -> list[str]:
@@ -214,7 +215,7 @@ def _trained(prefix: str, module: nn.Module) -> dict[str, nn.Parameter]:
     return {f"{prefix}{name}": p for name, p in module.named_parameters() if p.requires_grad}
 
 
-def _clip(parameters: list[nn.Parameter], max_norm: float | None) -> float:
+def _clip(parameters: list[nn.Parameter], max_norm: float | None) -> Tensor:
     # torch 2.5 has no function that just returns the norm.
     limit = math.inf if max_norm is None else max_norm
-    return float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+    return torch.nn.utils.clip_grad_norm_(parameters, limit)

@@ -7,12 +7,16 @@ import time
 import torch
 from torch import nn
 
+_Events = tuple[torch.cuda.Event, torch.cuda.Event]
+
 
 class ForwardClock:
     """Times the forward passes of a module.
 
     Backward passes end in the sum of gradients, in which fast ranks wait for slow ones: their time
     is the same on all. Forward passes wait for nobody (but for ranks that share the same samples).
+    Nor does this clock wait for a GPU: of one, it tells the time of the passes before the last
+    call, which are done by the next.
 
     Args:
         module: whose calls are timed, by hooks, whatever an engine wraps around it.
@@ -23,16 +27,19 @@ class ForwardClock:
         self._on_gpu = device.type == "cuda"
         self._seconds = 0.0
         self._began = 0.0
-        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._events: list[_Events] = []
+        self._queued: list[_Events] = []
         module.register_forward_pre_hook(self._begin)
         module.register_forward_hook(self._end)
 
     def take_seconds(self) -> float:
-        """Return the time since the last call of this method."""
-        for begin, end in self._events:
-            end.synchronize()
-            self._seconds += begin.elapsed_time(end) / 1000
-        self._events.clear()
+        """Return the time since the last call of this method; of a GPU, up to that call.
+
+        Between two calls the GPU's work has to be waited for, as reading a result does.
+        """
+        done, self._queued = self._queued, self._events
+        self._events = []
+        self._seconds += sum(begin.elapsed_time(end) for begin, end in done) / 1000
         seconds, self._seconds = self._seconds, 0.0
         return seconds
 

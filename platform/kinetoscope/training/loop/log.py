@@ -72,7 +72,7 @@ class StepLog:
         self._wait_seconds = seconds
         self._step_started = time.monotonic()
 
-    def stepped(self, number: int, outcome: StepOutcome, *, grad_norm: float, lr: float) -> None:
+    def stepped(self, number: int, outcome: StepOutcome, *, lr: float) -> None:
         """Report a finished optimizer step (``number`` counts from 0)."""
         done = number + 1
         seconds = time.monotonic() - self._step_started
@@ -83,7 +83,7 @@ class StepLog:
                 num_samples=outcome.num_samples,
                 num_tokens=outcome.num_tokens,
                 losses={"total": outcome.loss, **outcome.parts},
-                grad_norm=grad_norm,
+                grad_norm=outcome.grad_norm,
                 learning_rate=lr,
             )
         )
@@ -95,7 +95,7 @@ class StepLog:
         self._info = {"loss": round(outcome.loss, 5)}
         self._tell_progress(done)
         self._add("train.loss", outcome.loss)
-        self._add("train.grad_norm", grad_norm)
+        self._add("train.grad_norm", outcome.grad_norm)
         self._add("train.data_wait_seconds", self._wait_seconds)
         self._add("train.step_seconds", seconds)
         for name, value in outcome.parts.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ class StepOutcome:
 
     Attributes:
         loss: mean over the step's samples.
+        grad_norm: of the gradient before it was clipped.
         parts: mean of each further value over the samples that have it.
         num_samples: of all ranks.
         num_tokens: of all ranks.
@@ -27,6 +29,7 @@ class StepOutcome:
     """
 
     loss: float
+    grad_norm: float
     parts: dict[str, float]
     num_samples: int
     num_tokens: int
@@ -36,55 +39,64 @@ class StepOutcome:
     @property
     def is_finite(self) -> bool:
         """Whether training may go on."""
-        return math.isfinite(self.loss)
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
 class OutcomeSum:
     """Gathers this rank's share of a step, then adds up all ranks' in one small all-reduce.
 
+    The sums stay on the device: that all is read at once, when the step's work is queued, is the
+    only time that a step makes this process wait for a GPU.
+
     Args:
         parts: names that batches may have values for.
+        device: where the values are.
     """
 
-    def __init__(self, parts: Sequence[str]) -> None:
+    def __init__(self, parts: Sequence[str], device: torch.device) -> None:
         self._names = ("loss", *parts)
-        self._sums: dict[str, list[Tensor]] = {name: [] for name in self._names}
+        self._sums = torch.zeros(len(self._names), dtype=torch.float64, device=device)
+        self._counts = dict.fromkeys(self._names, 0)
         self._num_tokens = 0
 
     def add(self, values: dict[str, Tensor], num_tokens: int) -> None:
         """Add a micro-batch's per-sample values."""
         for name, value in values.items():
-            self._sums[name].append(value)
+            self._sums[self._names.index(name)] += value.double().sum()
+            self._counts[name] += len(value)
         self._num_tokens += num_tokens
 
     def over_ranks(
-        self, engine: Engine, *, stop: bool, compute_seconds: float = 0.0
+        self, engine: Engine, *, grad_norm: Tensor, stop: bool, compute_seconds: float = 0.0
     ) -> StepOutcome:
         """Return the step's figures, the same on every rank.
 
         Args:
             engine: of this rank.
+            grad_norm: what the engine's ``clip_gradients`` returned.
             stop: this rank was told to stop.
             compute_seconds: what this rank computed without waiting for others.
         """
-        row = [float(stop), float(self._num_tokens)]
-        for name in self._names:
-            row.append(sum(float(value.double().sum()) for value in self._sums[name]))
-            row.append(float(sum(len(value) for value in self._sums[name])))
-        num_figures = len(row)
         shares = [0.0] * engine.data_size
         shares[engine.data_rank] = compute_seconds
-        both = torch.tensor([*row, *shares], dtype=torch.float64)
-        summed: list[float] = engine.sum_over_ranks(both).tolist()
-        total, shares = summed[:num_figures], summed[num_figures:]
-        pairs = dict(zip(self._names, zip(total[2::2], total[3::2], strict=True), strict=True))
-        means = {name: value / count for name, (value, count) in pairs.items() if count}
+        row = [float(stop), float(self._num_tokens), *map(float, self._counts.values()), *shares]
+        told = torch.tensor(row, dtype=torch.float64).to(engine.device, non_blocking=True)
+        total = engine.sum_over_ranks(torch.cat([told, self._sums]))
+        figures = iter(torch.cat([total, grad_norm.double().reshape(1)]).tolist())
+        stops, tokens, *counts = islice(figures, 2 + len(self._names))
+        shares, sums = list(islice(figures, len(shares))), list(islice(figures, len(self._names)))
+        means = {
+            name: value / count
+            for name, value, count in zip(self._names, sums, counts, strict=True)
+            if count
+        }
         return StepOutcome(
             loss=means.pop("loss"),
+            grad_norm=next(figures),
             parts=means,
-            num_samples=int(pairs["loss"][1]),
-            num_tokens=int(total[1]),
-            stop=total[0] > 0,
+            num_samples=int(counts[0]),
+            num_tokens=int(tokens),
+            stop=stops > 0,
             rank_imbalance=imbalance(shares),
         )
 

@@ -24,7 +24,7 @@ class Reporter(Protocol):
         """Note the time that the next step waited for its batches; the step begins now."""
         ...
 
-    def stepped(self, number: int, outcome: StepOutcome, *, grad_norm: float, lr: float) -> None:
+    def stepped(self, number: int, outcome: StepOutcome, *, lr: float) -> None:
         """Report a finished optimizer step (``number`` counts from 0)."""
         ...
 

@@ -161,7 +161,7 @@ class Trainer:
 
     def _step(self, share: StepShare, batches: list[Batch]) -> StepOutcome:
         self._task.objective.step = share.number
-        sums = OutcomeSum(self._task.objective.parts)
+        sums = OutcomeSum(self._task.objective.parts, self._engine.device)
         for index, batch in enumerate(batches):
             values = self._engine.forward_backward(
                 batch.tensors, scale=1 / share.num_samples, last=index == len(batches) - 1
@@ -169,15 +169,15 @@ class Trainer:
             sums.add(values, batch.num_tokens)
         outcome = sums.over_ranks(
             self._engine,
+            grad_norm=self._engine.clip_gradients(self._config.grad_clip),
             stop=self._around.stop(),
             compute_seconds=self._clock.take_seconds(),
         )
-        grad_norm = self._engine.clip_gradients(self._config.grad_clip)
-        if not (outcome.is_finite and math.isfinite(grad_norm)):
+        if not outcome.is_finite:
             self._around.reporter.nonfinite()
             raise DivergedError(
                 f"step {share.number} of {self._around.name}: loss {outcome.loss}, gradient norm "
-                f"{grad_norm}; the weights are those of the step before",
+                f"{outcome.grad_norm}; the weights are those of the step before",
                 hint="lower loop.optimizer.lr, or warm up longer (loop.schedule.warmup_steps)",
             )
         lr = learning_rate(share.number, self._config)
@@ -185,7 +185,7 @@ class Trainer:
         if self._ema is not None:
             self._ema.update()
         self._loss = outcome.loss
-        self._around.reporter.stepped(share.number, outcome, grad_norm=grad_norm, lr=lr)
+        self._around.reporter.stepped(share.number, outcome, lr=lr)
         return outcome
 
     def _feed(self, first: StepShare) -> Generator[tuple[StepShare, list[Batch]], None, None]:

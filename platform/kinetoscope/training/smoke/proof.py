@@ -111,7 +111,7 @@ def compare_ranks(engine: Engine, digest: str) -> None:
     """
     text = digest.removeprefix("sha256:")
     own = torch.tensor([int(text[i : i + 8], 16) for i in range(0, 64, 8)], dtype=torch.float64)
-    if not torch.equal(engine.sum_over_ranks(own), own * engine.data_size):
+    if not torch.equal(engine.sum_over_ranks(own).cpu(), own * engine.data_size):
         raise KinetoscopeError(
             f"the weights of the ranks differ after training; this one has {digest}",
             hint="gradients were not summed over all ranks: look at the network between the pods",

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kinetoscope.steps.rank_environment import ALONE
+from kinetoscope.training.engine.base import Objective, Tensors
+from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 from kinetoscope.training.loop.outcome import OutcomeSum, imbalance
 
@@ -13,28 +19,87 @@ def engine() -> TorchDDPEngine:
     return TorchDDPEngine(ALONE, dtype="fp32")
 
 
+CPU = torch.device("cpu")
+aten = torch.ops.aten
+NORM = torch.tensor(2.0)
+
+
 def test_means_are_over_the_samples_that_have_a_value(engine: TorchDDPEngine) -> None:
-    sums = OutcomeSum(("identity", "kl"))
+    sums = OutcomeSum(("identity", "kl"), CPU)
     sums.add({"loss": torch.tensor([1.0, 2.0, 3.0]), "identity": torch.tensor([6.0])}, 10)
     sums.add({"loss": torch.tensor([6.0])}, 5)
-    outcome = sums.over_ranks(engine, stop=False)
+    outcome = sums.over_ranks(engine, grad_norm=NORM, stop=False)
     assert outcome.loss == 3.0
     assert outcome.parts == {"identity": 6.0}
     assert (outcome.num_samples, outcome.num_tokens, outcome.stop) == (4, 15, False)
+    assert outcome.grad_norm == 2.0
 
 
 def test_one_bad_sample_makes_the_step_not_finite(engine: TorchDDPEngine) -> None:
-    sums = OutcomeSum(())
+    sums = OutcomeSum((), CPU)
     sums.add({"loss": torch.tensor([1.0, float("nan")])}, 0)
-    outcome = sums.over_ranks(engine, stop=True)
+    outcome = sums.over_ranks(engine, grad_norm=NORM, stop=True)
     assert not outcome.is_finite
     assert outcome.stop
 
 
-def test_a_single_share_has_nobody_to_be_slower_than(engine: TorchDDPEngine) -> None:
-    sums = OutcomeSum(())
+@pytest.mark.parametrize("norm", [float("inf"), float("nan")])
+def test_a_gradient_that_is_not_finite_makes_the_step_not_finite(
+    engine: TorchDDPEngine, norm: float
+) -> None:
+    sums = OutcomeSum((), CPU)
     sums.add({"loss": torch.tensor([1.0])}, 0)
-    assert sums.over_ranks(engine, stop=False, compute_seconds=2.0).rank_imbalance is None
+    assert not sums.over_ranks(engine, grad_norm=torch.tensor(norm), stop=False).is_finite
+
+
+class Line(Objective):
+    parts = ("error",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Linear(3, 1)
+
+    def forward(self, tensors: Tensors) -> dict[str, Tensor]:
+        error = self.model(tensors["x"])[:, 0]
+        return {"loss": error.square(), "error": error}
+
+
+READS = (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default)
+
+
+class Reads(TorchDispatchMode):
+    """Counts the operations that make a process wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in READS:
+            self.found.append(str(func))
+        return func(*args, **kwargs or {})
+
+
+def test_no_figure_is_read_on_its_own(engine: TorchDDPEngine) -> None:
+    engine.prepare(Line(), OptimizerConfig(lr=0.1))
+    sums = OutcomeSum(("error",), CPU)
+    with Reads() as reads:
+        for last in (False, True):
+            values = engine.forward_backward({"x": torch.ones(2, 3)}, scale=0.25, last=last)
+            sums.add(values, 1)
+        norm = engine.clip_gradients(1.0)
+        outcome = sums.over_ranks(engine, grad_norm=norm, stop=False)
+        engine.step(0.1)
+    assert reads.found == []
+    assert outcome.grad_norm > 0
+    assert outcome.loss == pytest.approx(outcome.parts["error"] ** 2)
+
+
+def test_a_single_share_has_nobody_to_be_slower_than(engine: TorchDDPEngine) -> None:
+    sums = OutcomeSum((), CPU)
+    sums.add({"loss": torch.tensor([1.0])}, 0)
+    outcome = sums.over_ranks(engine, grad_norm=NORM, stop=False, compute_seconds=2.0)
+    assert outcome.rank_imbalance is None
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ def new_log(outlet: SmokeOutlet, local_rank: int) -> StepLog:
 
 def take_step(log: StepLog, number: int, loss: float) -> None:
     log.waited(0.25)
-    outcome = StepOutcome(loss, {"kl": 2 * loss}, num_samples=4, num_tokens=8, stop=False)
-    log.stepped(number, outcome, grad_norm=loss, lr=1e-3)
+    parts = {"kl": 2 * loss}
+    outcome = StepOutcome(loss, loss, parts, num_samples=4, num_tokens=8, stop=False)
+    log.stepped(number, outcome, lr=1e-3)
 
 
 def told_by(local_rank: int) -> SmokeOutlet:
