@@ -40,7 +40,9 @@ class ColossalAIDDPEngine(TorchDDPEngine):
 
     def _wrap(self) -> nn.Module:
         # The reasons for these options are those of the base.
-        plugin = TorchDDPPlugin(broadcast_buffers=False, find_unused_parameters=True)
+        plugin = TorchDDPPlugin(
+            broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+        )
         self._booster = Booster(plugin=plugin)
         boosted: nn.Module
         boosted, self._boosted_optimizer, *_ = self._booster.boost(self._objective, self._optimizer)

@@ -184,6 +184,7 @@ class TorchDDPEngine:
     def _wrap(self) -> nn.Module:
         # With find_unused_parameters DDP keeps its buckets after the first step; without, it
         # rebuilds them, and a resumed run sums in another order than an undisturbed one.
+        # Gradients that are views of the buckets are in memory once, not twice.
         with warnings.catch_warnings():
             # Later versions of torch rename broadcast_buffers; 2.5 knows no other name.
             warnings.simplefilter("ignore", FutureWarning)
@@ -192,6 +193,7 @@ class TorchDDPEngine:
                 device_ids=[self.device.index] if self.device.type == "cuda" else None,
                 broadcast_buffers=False,
                 find_unused_parameters=True,
+                gradient_as_bucket_view=True,
             )
 
     def _unsynchronised(self) -> AbstractContextManager[None]:
