@@ -22,6 +22,9 @@ from kinetoscope.models.text.t5_folder import MODEL_FILES_HINT
 
 _POSITION_SCALE = 0.2
 
+# Texts are padded to a length that suits GPUs, never beyond max_tokens.
+_TOKEN_MULTIPLE = 8
+
 
 class TextEncoder(Protocol):
     """Turns texts into token embeddings."""
@@ -41,7 +44,10 @@ class TextEncoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return embeddings ``BSD`` and a bool mask ``BS``, True at a text's own tokens (>= 1)."""
+        """Return embeddings ``BSD`` and a bool mask ``BS``, True at a text's own tokens (>= 1).
+
+        Embeddings are float32, and zero after a text's end.
+        """
         ...
 
 
@@ -53,11 +59,16 @@ def build_text_encoder(
 ) -> TextEncoder:
     """Return the encoder that the config names, with its weights and outputs on ``device``.
 
+    Args:
+        config: of the encoder.
+        device: where it computes.
+        dtype: of a pretrained encoder's weights; not float16, in which T5 overflows.
+
     Raises:
         ConfigError: a pretrained encoder's folder is missing or does not fit the config.
     """
     if isinstance(config, SeededTableConfig):
-        return SeededTableEncoder(config, device=device, dtype=dtype)
+        return SeededTableEncoder(config, device=device)
     return T5TextEncoder(config, device=device, dtype=dtype)
 
 
@@ -69,16 +80,9 @@ class SeededTableEncoder:
     work too. The empty text is one token with a vector of its own.
     """
 
-    def __init__(
-        self,
-        config: SeededTableConfig,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, config: SeededTableConfig, *, device: torch.device | str = "cpu") -> None:
         self._config = config
         self._device = device
-        self._dtype = dtype
         self._vectors: dict[str, npt.NDArray[np.float32]] = {}
         self._positions = np.stack(
             [self._draw("position", str(index)) for index in range(config.max_tokens)]
@@ -110,7 +114,7 @@ class SeededTableEncoder:
             )
             mask[row, : len(words)] = True
         return (
-            torch.from_numpy(embeddings).to(self._device, self._dtype),
+            torch.from_numpy(embeddings).to(self._device),
             torch.from_numpy(mask).to(self._device),
         )
 
@@ -200,15 +204,27 @@ class T5TextEncoder:
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return embeddings ``BSD`` in the encoder's dtype and a bool mask ``BS``."""
+        """Return embeddings ``BSD``, zero after a text's end, and a bool mask ``BS``.
+
+        Only as many tokens are computed as the longest text has.
+        """
         tokens = self._tokenizer(
             list(texts),
             max_length=self.max_tokens,
-            padding="max_length",
+            padding="longest",
             truncation=True,
             return_attention_mask=True,
             return_tensors="pt",
         )
-        mask = tokens.attention_mask.to(self._device)
-        output = self._model(input_ids=tokens.input_ids.to(self._device), attention_mask=mask)
-        return output.last_hidden_state, mask.bool()
+        longest = tokens.input_ids.shape[1]
+        length = min(-(-longest // _TOKEN_MULTIPLE) * _TOKEN_MULTIPLE, self.max_tokens)
+        pad = nn.functional.pad
+        # Which token pads is all the same: no token of a text attends to it.
+        ids = pad(tokens.input_ids, (0, length - longest)).to(self._device)
+        mask = pad(tokens.attention_mask, (0, length - longest)).to(self._device)
+        # What a text is to the models is no matter of the context in which it is encoded.
+        with torch.autocast(mask.device.type, enabled=False):
+            output = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
+        embeddings = output.float() * mask[..., None]
+        rest = self.max_tokens - length
+        return pad(embeddings, (0, 0, 0, rest)), pad(mask.bool(), (0, rest))

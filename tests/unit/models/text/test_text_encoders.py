@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.models.text.config import SeededTableConfig, T5Config
@@ -76,12 +78,6 @@ def test_table_gives_every_text_a_token_and_cuts_long_ones() -> None:
     assert embeddings[0, 0].any()
 
 
-def test_table_comes_in_the_dtype_asked_for() -> None:
-    encoder = build_text_encoder(SeededTableConfig(width=8), dtype=torch.bfloat16)
-    assert encoder.encode(["x"])[0].dtype == torch.bfloat16
-    assert (encoder.width, encoder.max_tokens) == (8, 16)
-
-
 @pytest.fixture(scope="module")
 def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer
@@ -132,12 +128,37 @@ def test_t5_encodes_texts_to_masked_tokens(t5_folder: Path) -> None:
     assert not torch.allclose(embeddings[0, :3], encoder.encode(["circle red a"])[0][0, :3])
 
 
-def test_t5_runs_in_bf16(t5_folder: Path) -> None:
+def test_t5_runs_in_bf16_if_asked_and_in_no_other_precision(t5_folder: Path) -> None:
     config = T5Config(path=str(t5_folder), width=16, max_tokens=6)
     exact, mask = T5TextEncoder(config).encode(["a red circle"])
     rough, _ = T5TextEncoder(config, dtype=torch.bfloat16).encode(["a red circle"])
-    assert rough.dtype == torch.bfloat16
-    torch.testing.assert_close(rough.float()[mask], exact[mask], atol=0.1, rtol=0.1)
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough[mask], exact[mask], atol=0.1, rtol=0.1)
+    assert not torch.equal(rough, exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(T5TextEncoder(config).encode(["a red circle"])[0], exact)
+
+
+@pytest.mark.parametrize("max_tokens", [20, 10, 6])
+def test_t5_computes_no_more_tokens_than_the_longest_text_has(
+    t5_folder: Path, max_tokens: int
+) -> None:
+    encoder = T5TextEncoder(T5Config(path=str(t5_folder), width=16, max_tokens=max_tokens))
+    lengths: set[int] = set()
+
+    def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if isinstance(module, nn.Linear):
+            lengths.add(args[0].shape[1])
+
+    handle = register_module_forward_pre_hook(see)
+    try:
+        embeddings, mask = encoder.encode(["a red circle", "a red circle moving left left"])
+    finally:
+        handle.remove()
+    assert lengths == {min(8, max_tokens)}
+    assert embeddings.shape == (2, max_tokens, 16)
+    assert mask.sum(dim=1).tolist() == [4, min(7, max_tokens)]
+    assert not embeddings[~mask].any()
 
 
 def test_missing_t5_is_a_config_error_with_a_hint(tmp_path: Path) -> None:
