@@ -28,10 +28,14 @@ class Branches(Objective):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.model = nn.ModuleDict(
-            {"trunk": nn.Linear(8, 16), "always": nn.Linear(16, 1), "some": nn.Linear(16, 1)}
+        self.model: nn.ModuleDict = nn.ModuleDict(
+            {
+                "trunk": nn.Linear(8, 16),
+                "always": nn.Linear(16, 1),
+                "some": nn.Linear(16, 1),
+                "never": nn.Linear(3, 3),
+            }
         )
-        self.model["never"] = nn.Linear(3, 3)
 
     def forward(self, tensors: Tensors) -> dict[str, Tensor]:
         hidden = self.model["trunk"](tensors["x"]).tanh()

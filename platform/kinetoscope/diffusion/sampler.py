@@ -120,7 +120,7 @@ def sample(
             inputs = replace(inputs, frame_mask_Bt=frames.of_model(index, guidance))
         velocity = _velocity(model, z, now_B, inputs, guidance)
         tau_step_B = (now_B - next_B) / schedule.num_timesteps
-        moved = z + velocity.to(z.dtype) * _per_sample(tau_step_B).to(z.dtype)
+        moved = z + velocity * _per_sample(tau_step_B).to(z.dtype)
         z = moved if frames is None else frames.kept(z, moved, index)
         if on_step is not None:
             on_step(index + 1, len(times_NB))
@@ -176,9 +176,10 @@ def _velocity(
     model: FlowModel, z: Tensor, now_B: Tensor, inputs: Conditions, guidance: float | None
 ) -> Tensor:
     if guidance is None:
-        return predict_velocity(model, z, now_B, inputs)
+        return predict_velocity(model, z, now_B, inputs).to(z.dtype)
     both = predict_velocity(model, torch.cat((z, z)), torch.cat((now_B, now_B)), inputs)
-    with_text, without_text = both.chunk(2)
+    # Guidance multiplies what a half precision rounds away.
+    with_text, without_text = both.to(z.dtype).chunk(2)
     return without_text + guidance * (with_text - without_text)
 
 

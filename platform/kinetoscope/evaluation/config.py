@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt, model_validator
 from kinetoscope.core.config_model import Config, Effect
 from kinetoscope.inference.config import ClipSize, GenerationConfig
 from kinetoscope.models.choice import AnyVideoAutoencoder, default_video_autoencoder
+from kinetoscope.models.config import PrecisionSetting
 
 SSIM_WINDOW_PX = 11
 """Side of the window of structural similarity."""
@@ -86,6 +87,8 @@ class EvaluateVAEConfig(VAEEvaluation):
     """The piece of ``evaluate_vae``."""
 
     vae: AnyVideoAutoencoder = Field(default_factory=default_video_autoencoder)
+    precision: PrecisionSetting = "auto"
+    """That of `ModelsConfig`."""
 
 
 class RFLossConfig(Config):

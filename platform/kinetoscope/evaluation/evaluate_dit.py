@@ -26,10 +26,9 @@ from kinetoscope.evaluation.sample_plan import (
 from kinetoscope.evaluation.sampling import CLIP_CRF, ClipMaker
 from kinetoscope.evaluation.trained_model import trained_bundle
 from kinetoscope.evaluation.video_grid import enlarge, tile
-from kinetoscope.inference.bundle import Bundle
 from kinetoscope.inference.pipeline import TextToVideo
 from kinetoscope.models.base import build_transformer
-from kinetoscope.models.device import compute_device
+from kinetoscope.models.device import begin_computing
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 from kinetoscope.storage.records import read_record
 
@@ -60,7 +59,7 @@ def main(ctx: StepContext) -> Outputs | None:
     config = EvaluateDiTConfig.model_validate(ctx.config)
     table = open_clips(ctx.inputs["clips"], ctx.videos)
     bundle = trained_bundle(ctx.inputs, table, config)
-    models = TextToVideo(bundle, device=compute_device())
+    models = TextToVideo(bundle, begin_computing(config.precision))
     asked = config.adherence if config.measures_adherence else None
     trained = trained_combinations(table) if asked else None
     if asked is None or trained is None:
@@ -68,7 +67,7 @@ def main(ctx: StepContext) -> Outputs | None:
     else:
         plan = adherence_plan(trained, asked, ctx.seed)
     metrics, grid = _rf_loss(ctx, models, table, config)
-    clips = _make_clips(ctx, models, bundle, plan)
+    clips = _make_clips(ctx, models, plan)
     prompts = [clip.plan.prompt for clip in clips[: config.grid_clips]]
     summary: dict[str, Any] = {"clips": len(clips), "rf_loss": grid, "shown": prompts}
     readings = None
@@ -148,15 +147,12 @@ def _rf_loss(
     return part.metrics, part.cells
 
 
-def _make_clips(
-    ctx: StepContext, models: TextToVideo, bundle: Bundle, plan: list[PlannedClip]
-) -> list[StoredClip]:
+def _make_clips(ctx: StepContext, models: TextToVideo, plan: list[PlannedClip]) -> list[StoredClip]:
     @cache
     def untrained() -> TextToVideo:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_key("untrained", ctx.seed))
-            weights = build_transformer(bundle.spec.dit).state_dict()
-        return TextToVideo(Bundle(bundle.spec, bundle.vae, weights), device=models.device)
+            return models.with_transformer(build_transformer(models.spec.dit).state_dict())
 
     maker = ClipMaker(ctx, _SAMPLES, len(plan))
     return [

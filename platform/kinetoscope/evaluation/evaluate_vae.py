@@ -18,7 +18,7 @@ from kinetoscope.evaluation.heldout_clips import heldout
 from kinetoscope.evaluation.image_metrics import psnr, ssim
 from kinetoscope.evaluation.video_grid import enlarge, tile
 from kinetoscope.models.base import VideoAutoencoder
-from kinetoscope.models.device import compute_device
+from kinetoscope.models.device import begin_computing
 from kinetoscope.models.vae.perceptual import PerceptualDistance
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
 
@@ -41,7 +41,8 @@ def main(ctx: StepContext) -> Outputs | None:
     table = heldout(open_clips(ctx.inputs["clips"], ctx.videos), config.num_clips)
     if not len(table):
         raise DataError("no held-out clip to evaluate the VAE on", hint="add videos")
-    vae = load_autoencoder(config.vae, ctx.inputs["vae"]).to(compute_device())
+    compute = begin_computing(config.precision)
+    vae = load_autoencoder(config.vae, ctx.inputs["vae"]).to(compute.device)
     distance = _perceptual(config)
     reader = ClipReader(table, cache_bytes=0)
     size = (config.size.height, config.size.width)
@@ -51,7 +52,8 @@ def main(ctx: StepContext) -> Outputs | None:
             raise PreemptedError("stopped while evaluating the VAE; it starts over")
         num_frames = min(config.size.num_frames, clip.num_frames)
         frames = reader.read(index, 0, num_frames, size=size)
-        decoded = reconstruct(vae, to_pixels(frames))
+        with compute.autocast():
+            decoded = reconstruct(vae, to_pixels(frames))
         row = measure(decoded, to_pixels(frames), distance)
         rows.append({"frames": float(num_frames), **row})
         if index < config.grid_clips:

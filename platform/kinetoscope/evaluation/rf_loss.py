@@ -92,7 +92,8 @@ def rf_loss_grid(
                 to_pixels(reader.read(n, 0, size.num_frames, size=(size.height, size.width)))
                 for n in numbers
             ]
-            losses = _losses(models, rows.take(numbers), torch.stack(clips), config, seed)
+            with models.compute.autocast():
+                losses = _losses(models, rows.take(numbers), torch.stack(clips), config, seed)
             sums += losses.double().sum(dim=1).cpu()
         if len(rows):
             cells.append(RFLossCell(size, len(rows), (sums / len(rows)).tolist()))
@@ -112,9 +113,9 @@ def _losses(
     models: TextToVideo, rows: ClipTable, video_BCTHW: Tensor, config: RFLossConfig, seed: int
 ) -> Tensor:
     """Return losses by time and sample."""
-    device, flow = models.device, models.spec.flow
+    device, flow = models.compute.device, models.spec.flow
     num_frames, height, width = video_BCTHW.shape[2:]
-    x0 = models.vae.encode(video_BCTHW.to(device)).mode()
+    x0 = models.vae.encode(video_BCTHW.to(device)).mode().float()
     text, mask = encode_conditions(rows.text, models.text_encoder)
     size = len(rows)
     fps = torch.from_numpy(rows.fps).float().to(device)

@@ -16,6 +16,7 @@ from kinetoscope.models.choice import (
     default_transformer,
     default_video_autoencoder,
 )
+from kinetoscope.models.config import PrecisionSetting
 from kinetoscope.models.text.config import SeededTableConfig, TextEncoderConfig
 
 IMAGE_FPS = 120.0
@@ -40,6 +41,8 @@ class ModelsConfig(Config):
     sampler: SamplerConfig = SamplerConfig()
     sample_size: ClipSize = ClipSize()
     """What is generated when nothing else is asked for."""
+    precision: PrecisionSetting = "auto"
+    """Of generation and evaluation: bf16, tf32 or fp32; auto is bf16 on GPUs and fp32 on CPUs."""
     sample_fps: PositiveFloat | None = None
     """Frames per second of what is generated; by default those that most training clips have."""
 

@@ -6,14 +6,15 @@ Shape letters as in ``models/__init__.py``; clips are ``T H W C`` uint8.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinetoscope.core.errors import ConfigError, CorruptError
 from kinetoscope.core.keys import random_key
@@ -38,6 +39,7 @@ from kinetoscope.inference.references import encode_frames, read_reference
 from kinetoscope.inference.requests import check_request
 from kinetoscope.models.base import build_autoencoder, build_transformer
 from kinetoscope.models.config import multiples
+from kinetoscope.models.device import ON_CPU, Compute
 from kinetoscope.models.text.encoders import build_text_encoder
 from kinetoscope.models.weights.load import load_model
 
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from kinetoscope.data.video.display import Frames
     from kinetoscope.inference.bundle import Bundle
     from kinetoscope.inference.config import ClipRequest
+
+_Model = TypeVar("_Model", bound=nn.Module)
 
 OnStep = Callable[[int, int], None]
 """Called with steps done and steps."""
@@ -62,26 +66,36 @@ class _Start:
 class TextToVideo:
     """Generates clips with a bundle's models.
 
-    A clip is a pure function of the bundle and the request, whatever was generated before, so clips
-    are made one at a time.
+    A clip is a pure function of the bundle, the request and the precision, whatever was generated
+    before, so clips are made one at a time. Noise, and latents between steps, are fp32 in any.
 
     Args:
         bundle: weights and configs.
-        device: where the models run.
+        compute: where the models run, and in which precision (`models.device.begin_computing`).
     """
 
-    def __init__(self, bundle: Bundle, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, compute: Compute = ON_CPU) -> None:
         self.spec = bundle.spec
-        self.device = torch.device(device)
+        self.compute = compute
+        self.vae = self._used(lambda: build_autoencoder(bundle.spec.vae), bundle.vae)
+        self.dit = self._used(lambda: build_transformer(bundle.spec.dit), bundle.dit)
+        self.text_encoder = build_text_encoder(
+            bundle.spec.text_encoder, device=compute.device, dtype=compute.dtype
+        )
+        self._pieces = Pieces(bundle.spec.vae.chunk_frames, bundle.spec.vae.frames_per_latent)
+
+    def with_transformer(self, weights: Mapping[str, Tensor]) -> TextToVideo:
+        """Return the same with other weights of the transformer; the other models are shared."""
+        other = copy(self)
+        other.dit = self._used(lambda: build_transformer(self.spec.dit), weights)
+        return other
+
+    def _used(self, build: Callable[[], _Model], weights: Mapping[str, Tensor]) -> _Model:
         try:
-            vae = load_model(lambda: build_autoencoder(bundle.spec.vae), bundle.vae)
-            dit = load_model(lambda: build_transformer(bundle.spec.dit), bundle.dit)
+            model = load_model(build, weights)
         except ConfigError as error:
             raise CorruptError(f"the bundle's weights and configs disagree: {error}") from error
-        self.vae = vae.eval().requires_grad_(False).to(self.device)
-        self.dit = dit.eval().requires_grad_(False).to(self.device)
-        self.text_encoder = build_text_encoder(bundle.spec.text_encoder, device=self.device)
-        self._pieces = Pieces(bundle.spec.vae.chunk_frames, bundle.spec.vae.frames_per_latent)
+        return model.eval().requires_grad_(False).to(self.compute.device)
 
     @torch.no_grad()
     def generate(self, request: ClipRequest, on_step: OnStep | None = None) -> Frames:
@@ -99,6 +113,10 @@ class TextToVideo:
             DataError: a reference can't be decoded.
         """
         check_request(request)
+        with self.compute.autocast():
+            return self._generate(request, on_step)
+
+    def _generate(self, request: ClipRequest, on_step: OnStep | None) -> Frames:
         size = self.clip_size(request)
         overlap = self._overlap(request, size)
         references = [self._encode_reference(path, request, size) for path in request.references]
@@ -151,7 +169,7 @@ class TextToVideo:
         strategy: str,
     ) -> _Start:
         key = _noise_key(request.seed, loop)
-        noise = keyed_noise([key], self._latent_shape(size), device=self.device)
+        noise = keyed_noise([key], self._latent_shape(size), device=self.compute.device)
         z, mask = apply_mask_strategy(
             noise, [references], [strategy], loop=loop, align=self._pieces.latents
         )
@@ -170,7 +188,9 @@ class TextToVideo:
             sampling_schedule(
                 sampler, self.spec.flow, ClipSizes.of(pixels, start.z_BZthw.shape[2])
             ),
-            step_noise=keyed_step_noise([start.key], start.z_BZthw.shape[1:], device=self.device),
+            step_noise=keyed_step_noise(
+                [start.key], start.z_BZthw.shape[1:], device=self.compute.device
+            ),
             on_step=_of_all_loops(on_step, loop, request.loops),
         )
         parts = self.vae.decode_stream([z], size.num_frames)
@@ -186,7 +206,7 @@ class TextToVideo:
         text, text_mask = encode_conditions([self._text(request, loop)], self.text_encoder)
         fps = request.fps or (self.spec.fps if size.num_frames > 1 else IMAGE_FPS)
         height_B, width_B, fps_B = (
-            torch.full((1,), float(value), device=self.device)
+            torch.full((1,), float(value), device=self.compute.device)
             for value in (size.height, size.width, fps)
         )
         return Conditions(

@@ -51,14 +51,14 @@ def read_reference(path: Path, size: tuple[int, int], fps: float | None = None) 
 
 
 def encode_frames(vae: VideoAutoencoder, frames: Frames) -> Tensor:
-    """Return the normalised latents ``Z t h w`` of frames ``T H W 3``: the posterior's mode."""
+    """Return the latents ``Z t h w`` of frames ``T H W 3``: the posterior's mode, in fp32."""
     piece = vae.config.chunk_frames or len(frames)
     starts = range(0, len(frames), piece)
     parts = (
         to_pixels(frames[start : start + piece])[None].to(vae.shift.device) for start in starts
     )
     posteriors = vae.encode_stream(parts)
-    return torch.cat([part.mode()[0] for part in posteriors], dim=1)
+    return torch.cat([part.mode()[0].float() for part in posteriors], dim=1)
 
 
 def _image(path: Path) -> Frames | None:

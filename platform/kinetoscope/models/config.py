@@ -5,11 +5,18 @@ A kind's own config adds its fields (``models/KIND/config.py``). Nothing here ne
 
 from __future__ import annotations
 
-from typing import ClassVar, overload
+from typing import ClassVar, Literal, overload
 
 from pydantic import Field, PositiveInt
 
 from kinetoscope.core.config_model import Config
+
+Precision = Literal["bf16", "tf32", "fp32"]
+"""In which models compute. fp32 is exact; tf32 lets GPUs round the factors of products and
+convolutions to ten bits; bf16 does so too, and layers give on bfloat16 (autocast)."""
+
+PrecisionSetting = Literal["auto", "bf16", "tf32", "fp32"]
+"""auto: bf16 on GPUs, fp32 on CPUs."""
 
 Size = tuple[int | None, int | None, int | None]
 """Frames, height and width; None where one is not known."""

@@ -99,7 +99,9 @@ def _vae_steps(config: RunConfig) -> list[RunStep]:
 
 
 def _evaluate_vae(config: RunConfig, vae: str) -> RunStep:
-    piece = EvaluateVAEConfig(vae=config.models.vae, **dict(config.evaluate_vae))
+    piece = EvaluateVAEConfig(
+        vae=config.models.vae, precision=config.models.precision, **dict(config.evaluate_vae)
+    )
     return _step("evaluate_vae", config, piece, {"clips": "prepare_data", "vae": vae})
 
 

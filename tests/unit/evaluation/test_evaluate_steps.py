@@ -71,6 +71,18 @@ def test_the_vae_is_measured_on_every_held_out_clip(
     assert len(grid) == 5
 
 
+def test_the_vae_is_measured_in_the_precision_asked_for(
+    finished_training: Any, models: GenerationConfig
+) -> None:
+    measured = []
+    for precision in ("auto", "fp32", "bf16"):
+        piece = vae_piece(models).model_copy(update={"precision": precision})
+        ctx = finished_training.context("evaluate_vae", piece)
+        measured.append(evaluated(evaluate_vae.main(ctx)).metrics["vae.psnr"])
+    assert measured[0] == measured[1] != measured[2]
+    assert measured[1] == pytest.approx(measured[2], abs=0.1)
+
+
 def test_a_poor_vae_is_refused_with_its_value_and_the_threshold(
     finished_training: Any, models: GenerationConfig
 ) -> None:

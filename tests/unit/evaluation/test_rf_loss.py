@@ -16,6 +16,7 @@ from kinetoscope.inference.bundle import Bundle
 from kinetoscope.inference.config import ClipSize, GenerationConfig
 from kinetoscope.inference.pipeline import TextToVideo
 from kinetoscope.models.base import build_transformer
+from kinetoscope.models.device import ON_CPU, Compute
 
 Loaded = tuple[Bundle, ClipTable]
 
@@ -44,6 +45,17 @@ def test_a_model_that_predicts_nothing_has_the_velocitys_energy_as_loss(loaded: 
     assert cell.clips == 3
     assert min(cell.loss_by_time) > 0.5
     assert max(cell.loss_by_time) / min(cell.loss_by_time) < 1.2
+
+
+def test_the_grid_hardly_depends_on_the_precision(loaded: Loaded) -> None:
+    bundle, table = loaded
+    config = RFLossConfig(sizes=(ClipSize(num_frames=5),))
+    losses = [
+        rf_loss_grid(TextToVideo(bundle, compute), table, config, seed=1)[0].mean
+        for compute in (ON_CPU, Compute(torch.device("cpu"), "bf16"))
+    ]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)
 
 
 def test_batches_do_not_change_the_losses_and_too_long_sizes_are_left_out(loaded: Loaded) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from kinetoscope.cli.verbs.options import Json
 
 if TYPE_CHECKING:
     from kinetoscope.inference.config import ClipRequest
+    from kinetoscope.models.config import PrecisionSetting
     from kinetoscope.storage.store import ObjectStore
 
 EXAMPLE = 'Example: kino generate "a red circle moving left" --out circle.mp4'
@@ -73,6 +74,10 @@ ConditionFrames = Annotated[
         "--condition-frames", min=1, help="Frames of the clip before that the next begins with."
     ),
 ]
+Precision = Annotated[
+    Literal["auto", "bf16", "tf32", "fp32"],
+    typer.Option("--precision", help="Of the models; auto is bf16 on GPUs and fp32 on CPUs."),
+]
 
 
 def generate(
@@ -93,11 +98,13 @@ def generate(
     mask_strategy: MaskStrategy = "",
     loops: Loops = 1,
     condition_frames: ConditionFrames = None,
+    precision: Precision = "auto",
     as_json: Json = False,
 ) -> None:
     """Generate a clip with a registered model.
 
-    What is left out is the model's default. The same model, prompt and seed give the same clip.
+    What is left out is the model's default. The same model, prompt, seed and precision give the
+    same clip.
     """
     from kinetoscope.cli.output import emit_json, say
     from kinetoscope.cli.registered import find_version, open_bundle
@@ -124,7 +131,7 @@ def generate(
     version = find_version(model)
     out = _file_in(out, request)
     check_file(out)
-    num_cut = _write_clip(open_bundle(version), request, out)
+    num_cut = _write_clip(open_bundle(version), request, out, precision)
     if as_json:
         told = {"path": str(out.resolve()), "model": version.ref, "prompt": prompt, "seed": seed}
         emit_json(told | {"prompts_cut": num_cut})
@@ -142,14 +149,16 @@ def _file_in(out: Path, request: ClipRequest) -> Path:
     return out / f"{clip_name(prompt=request.prompt, copy=request.seed)}.mp4"
 
 
-def _write_clip(model: ObjectStore, request: ClipRequest, out: Path) -> int:
+def _write_clip(
+    model: ObjectStore, request: ClipRequest, out: Path, precision: PrecisionSetting
+) -> int:
     """Write the clip, and return how many of its prompts were cut."""
     from kinetoscope.cli.output import end_count, show_count
     from kinetoscope.cli.registered import load_bundle
     from kinetoscope.data.video.files import write_video
     from kinetoscope.evaluation.sampling import CLIP_CRF
     from kinetoscope.inference.pipeline import TextToVideo
-    from kinetoscope.models.device import compute_device
+    from kinetoscope.models.device import begin_computing
 
     def show_step(done: int, total: int) -> None:
         show_count(f"step {done}/{total}")
@@ -157,7 +166,7 @@ def _write_clip(model: ObjectStore, request: ClipRequest, out: Path) -> int:
             end_count()
 
     bundle = load_bundle(model)
-    models = TextToVideo(bundle, device=compute_device())
+    models = TextToVideo(bundle, begin_computing(precision))
     clip = models.generate(request, on_step=show_step)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Compressed as the scored samples are, so that the same request gives the same file.

@@ -16,7 +16,11 @@ from kinetoscope.models.choice import (
     default_transformer,
     default_video_autoencoder,
 )
-from kinetoscope.models.config import TransformerConfig, VideoAutoencoderConfig
+from kinetoscope.models.config import (
+    PrecisionSetting,
+    TransformerConfig,
+    VideoAutoencoderConfig,
+)
 from kinetoscope.models.text.config import SeededTableConfig, TextEncoderConfig
 from kinetoscope.training.loop.config import TrainLoopConfig
 
@@ -34,7 +38,8 @@ class LatentCacheConfig(Config):
     normalization: Literal["measured", "fixed"] = "fixed"
     """Latents' shift and scale: measured over the training items, or the VAE's own."""
     items_per_shard: PositiveInt = 256
-    dtype: Literal["fp32", "bf16"] = "fp32"
+    dtype: PrecisionSetting = "auto"
+    """Precision in which clips and texts are encoded; what is stored is fp32."""
     cache_mib: Annotated[NonNegativeInt, Effect.NONE] = 512
 
 

@@ -16,7 +16,7 @@ from kinetoscope.data.latents.format import INDEX, LatentEntry, LatentIndex, Lat
 from kinetoscope.data.latents.writer import LatentWriter
 from kinetoscope.data.plan.batch_plan import PlanItem
 from kinetoscope.data.plan.buckets import Bucket
-from kinetoscope.models.device import compute_device
+from kinetoscope.models.device import begin_computing
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.text.encoders import build_text_encoder
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
@@ -112,12 +112,12 @@ class Encoder:
     """
 
     def __init__(self, ctx: StepContext, config: EncodeLatentsConfig, table: ClipTable) -> None:
-        self._device = compute_device(ctx.local_rank)
-        self._vae = load_autoencoder(config.model, ctx.inputs["vae"]).to(self._device)
-        self._text_encoder = build_text_encoder(config.text_encoder, device=self._device)
+        self._compute = begin_computing(config.dtype, ctx.local_rank)
+        device, dtype = self._compute.device, self._compute.dtype
+        self._vae = load_autoencoder(config.model, ctx.inputs["vae"]).to(device)
+        self._text_encoder = build_text_encoder(config.text_encoder, device=device, dtype=dtype)
         self._table = table
         self._clips = ClipFeed(table, cache_mib=config.cache_mib)
-        self._bf16 = config.dtype == "bf16"
         self._row = {clip_id: row for row, clip_id in enumerate(table.clip_id)}
 
     def count_cut(self) -> int:
@@ -143,8 +143,8 @@ class Encoder:
         items = [PlanItem(row, e.start_frame, 0) for row, e in zip(rows, entries, strict=True)]
         pixels = self._clips.pixels(bucket, items)
         # Only some frames of a long clip are on the device at a time.
-        parts = (part.to(self._device) for part in pixels.split(_PART_FRAMES, dim=2))
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+        parts = (part.to(self._compute.device) for part in pixels.split(_PART_FRAMES, dim=2))
+        with self._compute.autocast():
             posterior = Posterior.cat(list(self._vae.encode_stream(parts)), dim=2)
         mean, logvar = posterior.mean.float().cpu(), posterior.logvar.float().cpu()
         texts = [self._table.text[row] for row in rows]

@@ -14,7 +14,7 @@ from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.conditioning import count_too_long
 from kinetoscope.data.plan.cycling import CyclingPlan
 from kinetoscope.models.base import Transformer, build_transformer, load_pretrained
-from kinetoscope.models.device import compute_device
+from kinetoscope.models.device import begin_computing
 from kinetoscope.models.tensor_files import open_weights
 from kinetoscope.models.text.encoders import build_text_encoder
 from kinetoscope.steps.worker import Outputs, StepContext, run_worker
@@ -58,8 +58,10 @@ def _pixel_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> T
     shift, scale = _normalization(ctx, config)
     objective = FlowObjective(_start(ctx, config), config.flow, shift=shift, scale=scale, vae=vae)
     channels = config.vae.latent_channels
-    device = compute_device(ctx.local_rank)
-    text_encoder = build_text_encoder(config.text_encoder, device=device)
+    compute = begin_computing(config.loop.dtype, ctx.local_rank)
+    text_encoder = build_text_encoder(
+        config.text_encoder, device=compute.device, dtype=compute.dtype
+    )
     if ctx.rank == 0 and (num_cut := count_too_long(table.text, text_encoder)):
         ctx.log.warning("%d of %d captions are cut, their scores are not", num_cut, len(table))
     feed = PixelFeed(

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import torch
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.models.config import Precision
 from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.training.engine.base import Engine
 from kinetoscope.training.engine.config import EngineName
@@ -18,7 +19,7 @@ def build_engine(
     name: EngineName,
     ranks: RankEnvironment,
     *,
-    dtype: str,
+    dtype: Precision,
     sequence_parallel: int = 1,
     meeting: Meeting | None = None,
 ) -> Engine:
@@ -27,7 +28,7 @@ def build_engine(
     Args:
         name: of the engine.
         ranks: which rank this is, of how many.
-        dtype: precision of the forward pass, ``fp32`` or ``bf16``.
+        dtype: precision of the forward pass.
         sequence_parallel: ranks that share the patches of a sample.
         meeting: how this rank meets the others.
 

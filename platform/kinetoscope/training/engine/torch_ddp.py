@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kinetoscope.checkpoints.restore import restore_weights
-from kinetoscope.models.device import compute_device
+from kinetoscope.models.config import Precision
+from kinetoscope.models.device import begin_computing
 from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
@@ -29,8 +30,6 @@ from kinetoscope.training.engine.optimizer import (
 )
 from kinetoscope.training.engine.rendezvous import Meeting, meet
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
 
 class TorchDDPEngine:
     """Whole replicas of the model, gradients summed over ranks.
@@ -39,7 +38,7 @@ class TorchDDPEngine:
 
     Args:
         ranks: which rank this is, of how many; its number on its machine is its GPU's.
-        dtype: precision of the forward pass, ``fp32`` or ``bf16`` (autocast).
+        dtype: precision of the forward pass, bf16 by autocast.
         sequence_parallel: ranks that share the patches of a sample; it divides their number, and
             more than 1 needs an objective that can (`Objective.parallelise`).
         meeting: how this rank meets the others.
@@ -52,13 +51,13 @@ class TorchDDPEngine:
         self,
         ranks: RankEnvironment,
         *,
-        dtype: str,
+        dtype: Precision,
         sequence_parallel: int = 1,
         meeting: Meeting | None = None,
     ) -> None:
         self.world_size = ranks.world_size
-        self.device = compute_device(ranks.own_local_rank)
-        self._dtype = _DTYPES[dtype]
+        self._compute = begin_computing(dtype, ranks.own_local_rank)
+        self.device = self._compute.device
         self._joined = self.world_size > 1 or self.wraps_one_rank
         mesh = Mesh(None, data_rank=0, data_size=1)
         if self._joined:
@@ -95,9 +94,7 @@ class TorchDDPEngine:
         """Run one micro-batch and add its gradient."""
         on_device = {k: v.to(self.device, non_blocking=True) for k, v in tensors.items()}
         with nullcontext() if last else self._unsynchronised():
-            with torch.autocast(
-                self.device.type, self._dtype, enabled=self._dtype is not torch.float32
-            ):
+            with self._compute.autocast():
                 values: dict[str, Tensor] = self._module(on_device)
             # DDP averages over ranks, which within a sequence group is the samples' gradient; the
             # step's loss is a sum over the groups, and ``scale`` has normalised it.

@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from kinetoscope.core.config_model import Config, Effect
+from kinetoscope.models.config import Precision
 from kinetoscope.training.engine.config import EngineName, OptimizerConfig
 
 
@@ -44,7 +45,7 @@ class TrainLoopConfig(Config):
     checkpoint_every_steps: Annotated[PositiveInt, Effect.NONE] = 200
     keep_checkpoints: Annotated[PositiveInt, Effect.NONE] = 2
     log_every_steps: Annotated[PositiveInt, Effect.NONE] = 10
-    dtype: Literal["fp32", "bf16"] = "fp32"
+    dtype: Precision = "fp32"
     """Precision of the forward pass; weights, optimizer and average are fp32 always."""
     prefetch_steps: Annotated[PositiveInt, Effect.NONE] = 2
     """Steps whose batches are loaded ahead of their use."""
