@@ -2,7 +2,7 @@
 
 Prints a table (file, case, max error, tolerance, ok). Exits with 0 when every case of every file is
 within its tolerance, with 1 when one is not or a file is not understood, with 2 when DIR is no
-golden set.
+golden set or the device can't be used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        rows = list(_shown(run_set(options.directory, options.only), table=not options.json))
+        rows = list(
+            _shown(run_set(options.directory, options.only, options.device), table=not options.json)
+        )
     except KinetoscopeError as error:
         sys.stderr.write(f"error: {printable(error.message)}\n")
         if error.hint:
@@ -52,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("directory", metavar="DIR", type=Path, help="golden set with index.json")
     parser.add_argument(
         "--only", metavar="PATTERN", default="*", help="files to run, e.g. 'rflow*'"
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="where models run, e.g. cuda; without TF32 (default: cpu)"
     )
     parser.add_argument(
         "--json", action="store_true", help="write one JSON list instead of a table"

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from kinetoscope.parity.golden import SINGLE_CASE, GoldenFile, Tolerance
 
+LARGEST_SHARE = 1e-4
+"""Share of a tensor's largest value that no tolerance of single elements may exceed."""
+
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
@@ -112,7 +115,9 @@ def _compare_tensors(golden: GoldenFile, case: str, ours: Mapping[str, Tensor]) 
 def tensor_error(ours: Tensor, wanted: Tensor, tolerance: Tolerance) -> tuple[float, bool]:
     """Return the largest absolute difference and whether it is within the tolerance.
 
-    Nan equals nan only; a wrong shape is an error of infinity.
+    An absolute tolerance could hide a tensor that is small altogether: whatever ``atol`` and
+    ``rtol`` allow, the difference must be at most `LARGEST_SHARE` of the tensor's largest value.
+    Where that is 0, they alone count. Nan equals nan only; a wrong shape is an error of infinity.
     """
     if ours.shape != wanted.shape:
         return math.inf, False
@@ -128,16 +133,20 @@ def tensor_error(ours: Tensor, wanted: Tensor, tolerance: Tolerance) -> tuple[fl
     if not difference.numel():
         return 0.0, True
     worst = float(difference.max())
+    largest = float(size.max())
     elementwise = bool((difference <= tolerance.atol + tolerance.rtol * size).all())
+    shown = largest == 0 or worst <= LARGEST_SHARE * largest
     relative = tolerance.relative_to_max
-    overall = relative is not None and worst <= relative * float(size.max())
-    return worst, elementwise or overall
+    return worst, (elementwise and shown) or (relative is not None and worst <= relative * largest)
 
 
 def _in_words(tolerance: Tolerance) -> str:
-    words = f"{tolerance.atol:g} + {tolerance.rtol:g}|x|"
-    relative = tolerance.relative_to_max
-    return words if relative is None else f"{words} or {relative:g} max|x|"
+    rules = []
+    if tolerance.atol or tolerance.rtol:
+        rules.append(f"{tolerance.atol:g} + {tolerance.rtol:g}|x|")
+    if tolerance.relative_to_max is not None:
+        rules.append(f"{tolerance.relative_to_max:g} max|x|")
+    return " or ".join(rules) or "exact"
 
 
 def _differences(ours: object, wanted: object, path: str) -> Iterator[str]:
@@ -158,6 +167,7 @@ def _differences(ours: object, wanted: object, path: str) -> Iterator[str]:
 
 
 __all__ = [
+    "LARGEST_SHARE",
     "SINGLE_CASE",
     "CaseResult",
     "attempt",

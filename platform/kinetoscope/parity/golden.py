@@ -1,17 +1,19 @@
 """Reading a golden set: ``index.json``, tensor files (safetensors) and tables (JSON).
 
 Tensor files hold ``weights/<state-dict key>``, ``in/<case>/<name>`` and ``out/<case>/<name>`` (a
-file of a single case leaves ``<case>/`` out) and a JSON ``config`` in their metadata.
+file of a single case leaves ``<case>/`` out) and a JSON ``config`` in their metadata. Some tell in
+``bf16_error/<case>/<name>`` how far the reference's own bfloat16 run was off its float32 run.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -21,13 +23,17 @@ INDEX = "index.json"
 SINGLE_CASE = ""
 """Name of the case of a file that has only one."""
 
+OTHER_DEVICE_SLACK = 4.0
+"""How many times as far off a device other than the CPU may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
     """When two tensors count as equal: either rule is enough.
 
     Attributes:
-        atol: with ``rtol``: ``|a - b| <= atol + rtol |b|`` for every element.
+        atol: with ``rtol``: ``|a - b| <= atol + rtol |b|`` for every element, as long as the error
+            is small beside the tensor's largest value (`compare.tensor_error`).
         rtol: see ``atol``.
         relative_to_max: ``max |a - b| <= relative_to_max * max |b|``; None: this rule is not there.
     """
@@ -35,6 +41,15 @@ class Tolerance:
     atol: float = 0.0
     rtol: float = 0.0
     relative_to_max: float | None = None
+
+    def times(self, factor: float) -> Tolerance:
+        """Return the tolerance multiplied by a factor."""
+        relative = self.relative_to_max
+        return Tolerance(
+            self.atol * factor,
+            self.rtol * factor,
+            None if relative is None else relative * factor,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,7 @@ class GoldenFile:
         tolerances: by kind of output (``out``, ``grad``).
         tensors: of a tensor file, by full name.
         data: of a JSON file, else empty.
+        device: where the tensors are, and models and outputs belong.
     """
 
     name: str
@@ -56,6 +72,21 @@ class GoldenFile:
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def on(self, device: torch.device) -> GoldenFile:
+        """Return the file with its tensors on a device.
+
+        Off the CPU, where the reference ran, sums have another order: tolerances are
+        `OTHER_DEVICE_SLACK` times as large there.
+        """
+        slack = 1.0 if device.type == "cpu" else OTHER_DEVICE_SLACK
+        return replace(
+            self,
+            tolerances={kind: rule.times(slack) for kind, rule in self.tolerances.items()},
+            tensors={name: tensor.to(device) for name, tensor in self.tensors.items()},
+            device=device,
+        )
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -79,6 +110,14 @@ class GoldenFile:
     def outputs(self, case: str) -> dict[str, Tensor]:
         """Return what the reference gave for a case, by name."""
         return _below(_folder("out", case), self.tensors)
+
+    def bf16_errors(self, case: str) -> dict[str, float]:
+        """Return the reference's errors in bfloat16 by output, ``|a - b| / |b|`` (norms).
+
+        ``grad`` is all gradients of parameters together; empty where the file does not tell.
+        """
+        errors = _below(_folder("bf16_error", case), self.tensors)
+        return {name: float(error) for name, error in errors.items()}
 
     def case_config(self, case: str) -> Mapping[str, Any]:
         """Return the config's entry of a case; empty without one."""
@@ -156,10 +195,11 @@ def _tolerances(entry: object) -> dict[str, Tolerance]:
     if not isinstance(entry, Mapping):
         return {}
     relative = entry.get("max_abs_over_tensor_max")
+    rules: dict[str, Mapping[str, float]] = {"out": {}}
+    rules |= {kind: rule for kind, rule in entry.items() if isinstance(rule, Mapping)}
     return {
         kind: Tolerance(rule.get("atol", 0.0), rule.get("rtol", 0.0), relative)
-        for kind, rule in entry.items()
-        if isinstance(rule, Mapping)
+        for kind, rule in rules.items()
     }
 
 

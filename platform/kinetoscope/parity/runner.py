@@ -8,8 +8,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kinetoscope.core.errors import ConfigError, KinetoscopeError
 from kinetoscope.parity.compare import CaseResult, failed
+from kinetoscope.parity.devices import exact_products, usable_device
 from kinetoscope.parity.families import FAMILIES, check_of
 from kinetoscope.parity.golden import GoldenFile, read_golden, read_index
 
@@ -29,7 +32,7 @@ class Row:
     result: CaseResult
 
 
-def run_set(directory: Path, only: str = "*") -> Iterator[Row]:
+def run_set(directory: Path, only: str = "*", device: str = "cpu") -> Iterator[Row]:
     """Run the files of a golden set, one row per case, as they finish.
 
     A file that can't be read, has no family, or gives no case at all is a row that failed.
@@ -37,11 +40,13 @@ def run_set(directory: Path, only: str = "*") -> Iterator[Row]:
     Args:
         directory: laid out like a golden set, with ``index.json``.
         only: shell pattern of the files to run.
+        device: where tensors are and models run, in the families that say so.
 
     Raises:
         NotFoundError: there is no such set.
-        ConfigError: its index can't be read, or no file matches ``only``.
+        ConfigError: its index can't be read, no file matches ``only``, or the device can't be used.
     """
+    place = usable_device(device)
     entries = read_index(directory)
     names = [name for name in entries if fnmatch(name, only)]
     if not names:
@@ -49,10 +54,12 @@ def run_set(directory: Path, only: str = "*") -> Iterator[Row]:
             f"no file of {directory} matches {only!r}", hint=f"files: {', '.join(entries)}"
         )
     for name in names:
-        yield from _run_file(directory, name, entries[name])
+        yield from _run_file(directory, name, entries[name], place)
 
 
-def _run_file(directory: Path, name: str, entry: dict[str, Any]) -> Iterator[Row]:
+def _run_file(
+    directory: Path, name: str, entry: dict[str, Any], device: torch.device
+) -> Iterator[Row]:
     try:
         golden = read_golden(directory, name, entry)
     except KinetoscopeError as error:
@@ -64,7 +71,7 @@ def _run_file(directory: Path, name: str, entry: dict[str, Any]) -> Iterator[Row
         yield Row(name, "-", failed("-", detail))
         return
     mode = family.mode
-    results = _results(golden)
+    results = _results(golden.on(device) if family.on_device else golden)
     first = next(results, None)
     if first is None:
         yield Row(name, mode, failed("-", "the file has no cases"))
@@ -74,7 +81,15 @@ def _run_file(directory: Path, name: str, entry: dict[str, Any]) -> Iterator[Row
 
 
 def _results(golden: GoldenFile) -> Iterator[CaseResult]:
+    """Yield the results; while a case runs, and only then, new tensors are made on the device."""
+    results: Iterator[CaseResult] | None = None
     try:
-        yield from check_of(golden.kind)(golden)
+        while True:
+            with golden.device, exact_products():
+                results = results or iter(check_of(golden.kind)(golden))
+                result = next(results, None)
+            if result is None:
+                return
+            yield result
     except Exception as error:
         yield failed("-", f"{type(error).__name__}: {error}".splitlines()[0])

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from kinetoscope.core.errors import ConfigError, NotFoundError
 from kinetoscope.parity.__main__ import main
 from kinetoscope.parity.compare import exact_cases, tensor_error
+from kinetoscope.parity.devices import exact_products
 from kinetoscope.parity.families import FAMILIES, check_of
-from kinetoscope.parity.golden import Tolerance, read_golden, read_index
+from kinetoscope.parity.golden import OTHER_DEVICE_SLACK, Tolerance, read_golden, read_index
 from kinetoscope.parity.runner import run_set
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "reference"
@@ -86,6 +87,40 @@ def test_what_is_no_set_is_a_user_error(
     assert "hint:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("device", ["meta", "cuda", "nonsense"])
+def test_a_device_that_can_not_be_used_is_a_user_error(
+    golden_set: Path, capsys: pytest.CaptureFixture[str], device: str
+) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert main([str(golden_set), "--device", device]) == 2
+    assert f"device '{device}' can't be used here" in capsys.readouterr().err
+
+
+def test_a_named_device_runs_the_set_without_tf32(golden_set: Path) -> None:
+    before = _tf32()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    try:
+        with exact_products():
+            assert _tf32() == (False, False)
+        assert all(row.result.ok for row in run_set(golden_set, device="cpu"))
+        assert _tf32() == (True, True)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def _tf32() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def test_a_file_on_another_device_has_its_tensors_there_and_wider_tolerances() -> None:
+    golden = read_golden(GOLDEN, NOISE, read_index(GOLDEN)[NOISE])
+    moved = golden.on(torch.device("meta"))
+    assert {tensor.device.type for tensor in moved.tensors.values()} == {"meta"}
+    assert moved.tolerance("x_t") == golden.tolerance("x_t").times(OTHER_DEVICE_SLACK)
+    assert golden.on(torch.device("cpu")).tolerance("x_t") == golden.tolerance("x_t")
+
+
 def test_json_output_is_one_document(golden_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(golden_set), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
@@ -103,6 +138,15 @@ def test_tensors_are_compared_by_either_rule() -> None:
     assert tensor_error(ours, wanted, Tolerance(1e-2, 0.0))[1]
     assert not tensor_error(ours, wanted, Tolerance(1e-3, 1e-3))[1]
     assert tensor_error(ours, wanted, Tolerance(0.0, 0.0, relative_to_max=1e-5))[1]
+
+
+def test_no_tolerance_of_elements_hides_a_small_tensor() -> None:
+    wanted = torch.tensor([3e-7, -2e-7])
+    foreign = Tolerance(1e-5, 1e-3, relative_to_max=5e-6)
+    assert not tensor_error(torch.zeros(2), wanted, foreign)[1]
+    assert not tensor_error(1.001 * wanted, wanted, foreign)[1]
+    assert tensor_error(wanted + 1e-11, wanted, foreign)[1]
+    assert tensor_error(torch.full((2,), 1e-6), torch.zeros(2), foreign)[1]
 
 
 def test_nan_equals_nan_alone_and_shapes_count() -> None:
@@ -124,6 +168,10 @@ def test_exact_values_say_where_they_differ() -> None:
 def test_tolerances_come_from_the_index() -> None:
     index = read_index(GOLDEN)
     golden = read_golden(GOLDEN, "stdit3_main.safetensors", index["stdit3_main.safetensors"])
+    assert golden.tolerance("out") == Tolerance(relative_to_max=2e-5)
+    foreign = {"out": {"atol": 2e-5, "rtol": 1e-4}, "grad": {"atol": 5e-6, "rtol": 1e-3}}
+    entry = {"tolerance": {**foreign, "max_abs_over_tensor_max": 7e-6}}
+    golden = read_golden(GOLDEN, "stdit3_main.safetensors", entry)
     assert golden.tolerance("grad/x") == Tolerance(5e-6, 1e-3, 7e-6)
     assert golden.tolerance("out") == Tolerance(2e-5, 1e-4, 7e-6)
     assert "video_xmask" in golden.cases

@@ -23,6 +23,7 @@ from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer
 from kinetoscope.parity.checks.stub_flow import Recorder, StubFlow
 from kinetoscope.parity.compare import CaseResult, tensor_cases
 from kinetoscope.parity.golden import GoldenFile
+from kinetoscope.parity.model_cases import differentiable, gradients_of
 from kinetoscope.parity.reference.draws import reference_noise, reference_timesteps
 
 _FLOW_FIELDS = {
@@ -99,6 +100,8 @@ def check_rflow_training(golden: GoldenFile) -> Iterator[CaseResult]:
         _refuse_unknown("options", options, {"scheduler", "seed", "stub_model"})
         _refuse_unknown("inputs", given, _STUB_INPUTS | {"x_start", "x_mask", "noise", "t"})
         flow = _flow(options["scheduler"])
+        leaves = differentiable(given, golden.outputs(case))
+        given |= leaves
         timestep, noise = _times_and_noise(given, flow, options.get("seed"))
         mask = given.get("mask")
         model = Recorder(_training_stub(options["stub_model"], given), len(given["x_start"]))
@@ -106,7 +109,14 @@ def check_rflow_training(golden: GoldenFile) -> Iterator[CaseResult]:
             _conditions(given), frame_mask_Bt=None if mask is None else mask.bool()
         )
         loss = training_loss(model, given["x_start"], noise, timestep, conditions, flow)
-        return {"loss": loss, "x_t": model.latents[0], "t_used": timestep}
+        if leaves:
+            loss.sum().backward()
+        return {
+            "loss": loss,
+            "x_t": model.latents[0],
+            "t_used": timestep,
+            **gradients_of(leaves),
+        }
 
     yield from tensor_cases(golden, compute)
 

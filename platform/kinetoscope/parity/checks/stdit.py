@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from kinetoscope.models.layers.embeddings import spatial_positions
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.weights.open_sora.load import load_open_sora_transformer
-from kinetoscope.parity.compare import CaseResult, tensor_cases
+from kinetoscope.parity.compare import CaseResult
 from kinetoscope.parity.golden import GoldenFile
+from kinetoscope.parity.model_cases import Outputs, mean_squares, model_cases, run_model
 
 _MODULES = {
     "t_embed": "t_embedder",
@@ -28,7 +29,7 @@ _PARTS = {"attn": "attn", "cross": "cross_attn", "mlp": "mlp"}
 def check_stdit3(golden: GoldenFile) -> Iterator[CaseResult]:
     """Compare the model's outputs and, where the file has them, activations and gradients."""
 
-    def compute(case: str) -> Mapping[str, Tensor]:
+    def compute(case: str, wanted: Collection[str]) -> Mapping[str, Tensor]:
         options = golden.case_config(case)
         unknown = sorted(set(options) - {"grad", "mid", "skip_y_embedder"})
         if unknown:
@@ -37,9 +38,15 @@ def check_stdit3(golden: GoldenFile) -> Iterator[CaseResult]:
         if options.get("skip_y_embedder"):
             config["skip_y_embedder"] = True
         model = load_open_sora_transformer(golden.weights, config).eval()
-        return _outputs(model, golden.inputs(case), golden.outputs(case))
+        activations = _Activations(model, [name for name in wanted if name.startswith("mid/")])
 
-    yield from tensor_cases(golden, compute)
+        def forward(inputs: Mapping[str, Tensor]) -> Outputs:
+            out = model(**stdit_inputs(inputs, packed=model.config.skip_text_embedder))
+            return {"out": out, **activations.found(inputs)}
+
+        return run_model(model, golden.inputs(case), wanted, forward, _loss)
+
+    yield from model_cases(golden, compute)
 
 
 def stdit_inputs(inputs: Mapping[str, Tensor], *, packed: bool) -> dict[str, Any]:
@@ -66,25 +73,8 @@ def stdit_inputs(inputs: Mapping[str, Tensor], *, packed: bool) -> dict[str, Any
     return arguments
 
 
-def _outputs(
-    model: STDiT, inputs: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    arguments = stdit_inputs(inputs, packed=model.config.skip_text_embedder)
-    with_gradients = any(name.startswith(("grad", "loss")) for name in wanted)
-    activations = _Activations(model, [name for name in wanted if name.startswith("mid/")])
-    arguments["x_BZthw"] = inputs["x"].clone().requires_grad_(with_gradients)
-    with torch.set_grad_enabled(with_gradients):
-        out = model(**arguments)
-    ours = {"out": out, **activations.found(inputs)}
-    if with_gradients:
-        ours["loss"] = out.square().mean()
-        ours["loss"].backward()
-        ours["grad_in/x"] = arguments["x_BZthw"].grad
-        for name, parameter in model.named_parameters():
-            if parameter.grad is not None:
-                ours[f"grad/{name}"] = parameter.grad
-                ours[f"grad_norm/{name}"] = parameter.grad.norm()
-    return ours
+def _loss(outputs: Mapping[str, Tensor]) -> Tensor:
+    return mean_squares({"out": outputs["out"]})
 
 
 class _Activations:

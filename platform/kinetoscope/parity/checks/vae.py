@@ -7,58 +7,49 @@ which the last piece is compared (mode ``last_piece_posterior``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kinetoscope.core.errors import ConfigError
+from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.model import VideoVAE
+from kinetoscope.models.vae.temporal import TemporalVAE
 from kinetoscope.models.weights.open_sora.config import video_vae_config_from_open_sora
 from kinetoscope.models.weights.open_sora.load import load_open_sora_vae, load_temporal_vae
-from kinetoscope.parity.compare import CaseResult, exact_cases, tensor_cases
+from kinetoscope.parity.compare import CaseResult, exact_cases
 from kinetoscope.parity.golden import GoldenFile
+from kinetoscope.parity.model_cases import Outputs, mean_squares, model_cases, run_model
 
 _PIPELINE_KEYS = {"cal_loss", "micro_batch_size", "micro_frame_size", "scale", "shift"}
 
 
 def check_vae_temporal(golden: GoldenFile) -> Iterator[CaseResult]:
     """Encode ``x`` and decode ``z`` and the posterior's mode with the temporal VAE."""
-    vae = load_temporal_vae(golden.weights, golden.config["model"])
 
-    def compute(case: str) -> Mapping[str, Tensor]:
-        inputs = golden.inputs(case)
-        num_frames = _num_frames(golden, case)
-        with torch.no_grad():
-            posterior = vae.encode(inputs["x"])
-            ours = {
-                "moments": vae.moments(inputs["x"]),
-                "mean": posterior.mean,
-                "logvar": posterior.logvar,
-                "std": posterior.std,
-                "kl": posterior.kl(),
-                "rec_mode": vae.decode(posterior.mode(), num_frames),
-            }
-            if "z" in inputs:
-                ours["dec"] = vae.decode(inputs["z"], num_frames)
-        return ours
+    def compute(case: str, wanted: Collection[str]) -> Mapping[str, Tensor]:
+        vae = load_temporal_vae(golden.weights, golden.config["model"])
+        forward = partial(_encode_and_decode, vae, num_frames=_num_frames(golden, case))
+        return run_model(vae, golden.inputs(case), wanted, forward, _temporal_loss)
 
-    return tensor_cases(golden, compute)
+    return model_cases(golden, compute)
 
 
 def check_vae_pipeline(golden: GoldenFile) -> Iterator[CaseResult]:
     """Encode and decode with the whole VAE, and what its losses compare (``cal_loss``)."""
 
-    def compute(case: str) -> Mapping[str, Tensor]:
+    def compute(case: str, wanted: Collection[str]) -> Mapping[str, Tensor]:
         changes = {k: v for k, v in golden.case_config(case).items() if k != "num_frames"}
         vae = load_open_sora_vae(golden.weights, _pipeline_config(golden.config, changes))
         asked = {**golden.config.get("pipeline", {}), **changes}
         run = _for_losses if asked.get("cal_loss") else _there_and_back
-        with torch.no_grad():
-            return run(vae, golden.inputs(case), _num_frames(golden, case))
+        forward = partial(run, vae, num_frames=_num_frames(golden, case))
+        return run_model(vae, golden.inputs(case), wanted, forward, mean_squares)
 
-    return tensor_cases(golden, compute)
+    return model_cases(golden, compute)
 
 
 def check_vae_latent_size(golden: GoldenFile) -> Iterator[CaseResult]:
@@ -76,9 +67,27 @@ def check_vae_latent_size(golden: GoldenFile) -> Iterator[CaseResult]:
     return exact_cases(pairs)
 
 
-def _there_and_back(
-    vae: VideoVAE, inputs: Mapping[str, Tensor], num_frames: int
-) -> dict[str, Tensor]:
+def _encode_and_decode(vae: TemporalVAE, inputs: Mapping[str, Tensor], num_frames: int) -> Outputs:
+    moments = vae.moments(inputs["x"])
+    posterior = Posterior.from_moments(moments)
+    ours = {
+        "moments": moments,
+        "mean": posterior.mean,
+        "logvar": posterior.logvar,
+        "std": posterior.std,
+        "kl": posterior.kl(),
+        "rec_mode": vae.decode(posterior.mode(), num_frames),
+    }
+    if "z" in inputs:
+        ours["dec"] = vae.decode(inputs["z"], num_frames)
+    return ours
+
+
+def _temporal_loss(outputs: Mapping[str, Tensor]) -> Tensor:
+    return mean_squares({name: outputs[name] for name in ("moments", "dec")})
+
+
+def _there_and_back(vae: VideoVAE, inputs: Mapping[str, Tensor], num_frames: int) -> Outputs:
     ours = {
         "x_z": vae.encode_frames(inputs["x"]),
         "z": vae.encode(inputs["x"]).mode(),
@@ -90,7 +99,7 @@ def _there_and_back(
     return ours
 
 
-def _for_losses(vae: VideoVAE, inputs: Mapping[str, Tensor], num_frames: int) -> dict[str, Tensor]:
+def _for_losses(vae: VideoVAE, inputs: Mapping[str, Tensor], num_frames: int) -> Outputs:
     made = vae(inputs["x"])
     last_frames = num_frames % (vae.config.chunk_frames or num_frames)
     last = vae.temporal_vae.latent_frames(last_frames) if last_frames else vae.chunk_latents or 0

@@ -40,5 +40,6 @@ def reference_timesteps(
 
 
 def reference_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw noise like a tensor from the stream of `reference_timesteps`."""
-    return torch.randn(like.shape, generator=generator, dtype=like.dtype)
+    """Draw noise like a tensor from the stream of `reference_timesteps`, where its generator is."""
+    noise = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device)
+    return noise.to(like.device)
