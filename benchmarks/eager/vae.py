@@ -1,7 +1,7 @@
 """The VAEs in plain eager torch: what ours are measured against.
 
-The maths, weights and calls of ours, one layer after the other: convolutions in torch's default
-memory order, padding made, norm, activation and attention written out, all frames at once.
+The maths, weights and calls of ours, a layer at a time: torch's default memory order, padding made,
+norm, activation and (if ``spelled_out``) attention written out, all frames at once.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -23,13 +23,14 @@ class EagerVideoVAE(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, config: VideoVAEConfig) -> None:
+    def __init__(self, config: VideoVAEConfig, *, spelled_out: bool = True) -> None:
         super().__init__()
         self.config = config
         self.spatial_vae = _Wrapped(EagerSpatialVAE(config.spatial))
+        self.apply(lambda module: vars(module).update(spelled_out=spelled_out))
         self.temporal_vae = EagerTemporalVAE(config.temporal)
-        self.register_buffer("shift", torch.tensor(config.shift).view(1, -1, 1, 1, 1))
-        self.register_buffer("scale", torch.tensor(config.scale).view(1, -1, 1, 1, 1))
+        for name, values in (("shift", config.shift), ("scale", config.scale)):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1, 1))
 
     def encode(self, video: Tensor) -> Posterior:
         """Return the posterior of normalised latents, of the mode of the frame latents."""
@@ -42,23 +43,21 @@ class EagerVideoVAE(nn.Module):
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
         """Return pixels of normalised latents."""
-        chunk, stride = self.config.chunk_frames or num_frames, self.config.temporal.stride
-        lengths = [min(chunk, num_frames - start) for start in range(0, num_frames, chunk)]
-        parts = (z * self.scale + self.shift).split([-(-n // stride) for n in lengths], dim=2)
-        frames = [self.temporal_vae.decode(z, n) for z, n in zip(parts, lengths, strict=True)]
-        return self.decode_frames(torch.cat(frames, 2))
+        lengths, counts = zip(*self.config.pieces(num_frames), strict=True)
+        parts = (z * self.scale + self.shift).split(counts, dim=2)
+        frames = map(self.temporal_vae.decode, parts, lengths)
+        return self.decode_frames(torch.cat(list(frames), 2))
 
     def encode_frames(self, video: Tensor) -> Tensor:
         """Return scaled frame latents."""
         frames = video.transpose(1, 2).flatten(0, 1).contiguous()
-        latents = self.spatial_vae.module.encode(frames).mode()
-        per_clip = latents.unflatten(0, (video.shape[0], -1)).transpose(1, 2)
-        return per_clip * self.config.spatial.scaling_factor
+        latents = self.spatial_vae.module.encode(frames).mode() * self.config.spatial.scaling_factor
+        return latents.unflatten(0, (video.shape[0], -1)).transpose(1, 2)
 
     def decode_frames(self, latents: Tensor) -> Tensor:
         """Return pixels of scaled frame latents."""
-        frames = latents.transpose(1, 2).flatten(0, 1).contiguous()
-        pixels = self.spatial_vae.module.decode(frames / self.config.spatial.scaling_factor)
+        frames = (latents / self.config.spatial.scaling_factor).transpose(1, 2).flatten(0, 1)
+        pixels = self.spatial_vae.module.decode(frames.contiguous())
         return pixels.unflatten(0, (latents.shape[0], -1)).transpose(1, 2)
 
 
@@ -73,8 +72,8 @@ class EagerSpatialVAE(nn.Module):
 
     def __init__(self, config: SpatialVAEConfig) -> None:
         super().__init__()
-        z = config.latent_channels
         self.encoder, self.decoder = _FrameEncoder(config), _FrameDecoder(config)
+        z = config.latent_channels
         self.quant_conv = nn.Conv2d(2 * z, 2 * z, 1)
         self.post_quant_conv = nn.Conv2d(z, z, 1)
 
@@ -189,16 +188,18 @@ class _FrameBlock(nn.Module):
 class _Attention(nn.Module):
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
-        self.group_norm = nn.GroupNorm(groups, width, eps=1e-6)
+        self.spelled_out, self.group_norm = True, nn.GroupNorm(groups, width, eps=1e-6)
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
         self.to_out = nn.Sequential(nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.group_norm(x).flatten(2).transpose(1, 2)
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
-        scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5
-        out = self.to_out(scores.softmax(-1) @ v)
-        return x + out.transpose(1, 2).reshape(x.shape)
+        if self.spelled_out:
+            attended = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1) @ v
+        else:
+            attended = functional.scaled_dot_product_attention(q, k, v)
+        return x + self.to_out(attended).transpose(1, 2).reshape(x.shape)
 
 
 class _Downsample(nn.Module):
@@ -238,8 +239,7 @@ class _ClipBlock(nn.Module):
         self.conv1 = _CausalConv(before, width, 3, bias=False)
         self.norm2 = nn.GroupNorm(config.norm_groups, width)
         self.conv2 = _CausalConv(width, width, 3, bias=False)
-        same = before == width
-        self.conv3 = nn.Identity() if same else _CausalConv(before, width, 1, bias=False)
+        self.conv3 = nn.Identity() if before == width else _CausalConv(before, width, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(self.activation(self.norm1(x)))
