@@ -6,6 +6,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
+# A bare version (`make wheelhouse PYTHON=3.12`) is that of another machine.
+INTERPRETER := $(if $(filter 3.%,$(PYTHON)),python3.11,$(PYTHON))
 WORKSPACE ?= kino-workspace
 SEED ?= 0
 DEMO_VIDEOS ?= $(WORKSPACE)/demo-videos-$(SEED)
@@ -41,7 +43,7 @@ ASCII_PTH := import pathlib, sys; path = pathlib.Path(sys.argv[1]); data = path.
 BARE := build/bare
 
 .PHONY: help setup setup-colossalai demo test test-deploy test-long test-cluster test-cluster-long test-kubeflow \
-	coverage parity wheel test-wheel lint check bench images manifests lock clean
+	coverage parity wheel test-wheel wheelhouse lint check bench images manifests lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "%-18s%s\n", $$1, $$2}'
@@ -95,6 +97,13 @@ test-wheel: wheel ## Use `kino` where only the wheel and its base dependencies a
 		"config schema" ls "models ls"; do echo "kino $$words"; bin/kino $$words > output; test -s output; done
 	! $(BARE)/bin/python -c 'import torch' 2> /dev/null
 
+wheelhouse: $(UV) ## Wheels for a GPU machine without a registry, of PYTHON=3.12, into .wheelhouse (docs/gpu.md)
+	rm -rf .wheelhouse
+	.uv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+		--require-hashes --implementation cp --python-version $(patsubst python%,%,$(notdir $(PYTHON))) \
+		$(addprefix --platform ,manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64) \
+		--dest .wheelhouse --requirement requirements/wheelhouse.lock
+
 lint: setup ## Format and lint check, types, layers
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -135,14 +144,16 @@ lock: $(UV) ## Write all locks anew; pins stay where they fit (delete a lock to 
 		--output-file requirements/trainer-colossalai.lock
 	$(COMPILE) requirements/installer.in --constraint requirements/default.lock \
 		--output-file requirements/installer.lock
+	$(COMPILE) --no-deps requirements/wheelhouse.in --constraint requirements/default.lock \
+		--output-file requirements/wheelhouse.lock
 
 clean: ## Remove environments, caches and build outputs (never the workspace: see `kino rm`)
 	rm -rf .venv .venv-colossalai .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
-		.hypothesis .coverage .coverage.* htmlcov dist build
+		.hypothesis .coverage .coverage.* htmlcov dist build .wheelhouse
 	find platform components tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV): requirements/installer.lock
-	"$(PYTHON)" -m venv .uv
+	"$(INTERPRETER)" -m venv .uv
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/installer.lock
 	touch $@
 

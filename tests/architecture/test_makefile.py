@@ -99,6 +99,14 @@ def test_the_wheel_is_installed_into_its_bare_environment(checkout: Path) -> Non
     assert install[0] == str(checkout / "build" / "bare")
 
 
+@pytest.mark.parametrize("python", ["3.12", "python3.12", "/opt/python3.12"])
+def test_the_wheelhouse_is_of_the_python_that_is_named(checkout: Path, python: str) -> None:
+    (call,) = _make(checkout, "wheelhouse", f"PYTHON={python}")
+    assert call[2:5] == ["-m", "pip", "download"]
+    assert call[call.index("--python-version") + 1] == "3.12"
+    assert call[call.index("--dest") + 1] == ".wheelhouse"
+
+
 def test_help_needs_no_plain_path(checkout: Path) -> None:
     done = subprocess.run(
         ["make", "-f", str(checkout / "Makefile")], cwd=checkout, capture_output=True, text=True

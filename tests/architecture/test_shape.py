@@ -74,7 +74,9 @@ def test_a_lock_names_no_address(path: Path) -> None:
     assert not re.search(r"--(index-url|extra-index-url|find-links)\s", text)
 
 
-@pytest.mark.parametrize("name", ["default.lock", "colossalai.lock", "installer.lock"])
+@pytest.mark.parametrize(
+    "name", ["default.lock", "colossalai.lock", "installer.lock", "wheelhouse.lock"]
+)
 def test_a_lock_pins_and_hashes_all(name: str) -> None:
     blocks = re.split(r"\n(?=[A-Za-z0-9])", (ROOT / "requirements" / name).read_text())
     packages = [block for block in blocks if not block.startswith("#")]
