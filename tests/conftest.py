@@ -53,14 +53,3 @@ class _Scheduling(LoadFileScheduling):  # type: ignore[misc] # it has no types
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
     """Say which tests go to one process (pytest-xdist)."""
     return _Scheduling(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need a GPU where there is none, saying so."""
-    wanting = [item for item in items if item.get_closest_marker("gpu")]
-    if wanting:
-        import torch
-
-        if not torch.cuda.is_available():
-            for item in wanting:
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
