@@ -37,7 +37,7 @@ def count(bench: Bench) -> dict[str, object]:
     batch = batch_of(sizes, clips, lengths)
     step = TrainingStep(bench, objective_of(bench, "ours"), batch, ema=True)
     step()
-    sums = OutcomeSum(())
+    sums = OutcomeSum((), step.engine.device)
     bench.wait()
     with recorded(bench) as micro_batch:
         step.micro_batch(sums, last=True)

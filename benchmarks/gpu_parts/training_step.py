@@ -39,7 +39,7 @@ class TrainingStep:
 
     def __call__(self) -> StepOutcome:
         """Do a whole step."""
-        sums = OutcomeSum(self._parts)
+        sums = OutcomeSum(self._parts, self.engine.device)
         self.micro_batch(sums, last=True)
         return self.update(sums)
 
@@ -50,8 +50,8 @@ class TrainingStep:
 
     def update(self, sums: OutcomeSum) -> StepOutcome:
         """Read what the step came to, and change the weights."""
-        outcome = sums.over_ranks(self.engine, stop=False)
-        self.engine.clip_gradients(GRAD_CLIP)
+        norm = self.engine.clip_gradients(GRAD_CLIP)
+        outcome = sums.over_ranks(self.engine, grad_norm=norm, stop=False)
         self.engine.step(OPTIMIZER.lr)
         if self._ema is not None:
             self._ema.update()

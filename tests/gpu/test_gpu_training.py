@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kinetoscope.diffusion.config import RectifiedFlowConfig
+from kinetoscope.models.config import Precision
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.steps.rank_environment import ALONE
@@ -26,7 +27,7 @@ CONFIG = STDiTConfig(
 OPTIMIZER = OptimizerConfig(lr=1e-3)
 
 
-def _engine(device: torch.device, dtype: str) -> TorchDDPEngine:
+def _engine(device: torch.device, dtype: Precision) -> TorchDDPEngine:
     engine = TorchDDPEngine(ALONE, dtype=dtype)
     engine.device = device
     torch.manual_seed(0)
@@ -84,7 +85,7 @@ def _no_waiting(device: torch.device) -> Iterator[None]:
 
 @pytest.mark.parametrize(("dtype", "share"), [("fp32", 1e-3), ("bf16", 0.2)])
 def test_steps_change_the_weights_as_on_the_cpu(
-    device: torch.device, check_agreement: Callable[..., None], dtype: str, share: float
+    device: torch.device, check_agreement: Callable[..., None], dtype: Precision, share: float
 ) -> None:
     expected, actual = _engine(torch.device("cpu"), "fp32"), _engine(device, dtype)
     for engine in (expected, actual):
