@@ -338,6 +338,14 @@ def test_ranks_that_share_samples_train_as_one(
     torch.testing.assert_close(_weights(work, "train_dit_1"), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_what_is_cached_needs_no_text_encoder(work: Workplace, latents: StepResult) -> None:
+    nowhere = {"kind": "t5", "path": str(work.path / "nowhere"), "width": 16, "max_tokens": 8}
+    config = _dit(text_encoder=nowhere, loop=loop(1))
+    assert train_dit.main(work.context("train_dit_1", config, INPUTS)) is not None
+    with pytest.raises(ConfigError, match="no T5 encoder"):
+        train_dit.main(work.context("train_dit_1", config | {"use_cache": False}, INPUTS))
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_optimizer(
     work: Workplace, latents: StepResult
 ) -> None:

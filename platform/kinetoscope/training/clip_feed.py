@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from kinetoscope.core.units import MIB
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.plan.batch_plan import PlanItem
 from kinetoscope.data.plan.buckets import Bucket
-from kinetoscope.data.video.clip_reader import ClipReader, to_pixels
+from kinetoscope.data.video.clip_reader import ClipReader
 
 LatentShape = Callable[[tuple[int, int, int]], tuple[int, ...]]
 """Maps the pixels' ``(T, H, W)`` to the shape of one sample's latents."""
@@ -43,14 +44,11 @@ class ClipFeed:
     def __init__(self, table: ClipTable, *, cache_mib: int) -> None:
         self._reader = ClipReader(table, cache_bytes=cache_mib * MIB)
 
-    def pixels(self, bucket: Bucket, items: Sequence[PlanItem]) -> Tensor:
-        """Return ``B C T H W`` in [-1, 1], at the bucket's size."""
+    def levels(self, bucket: Bucket, items: Sequence[PlanItem]) -> Tensor:
+        """Return ``B T H W C``, uint8, at the bucket's size; `pixels_of` makes floats of them."""
         size = (bucket.height, bucket.width)
-        return torch.stack(
-            [
-                to_pixels(
-                    self._reader.read(item.clip, item.start_frame, bucket.num_frames, size=size)
-                )
-                for item in items
-            ]
-        )
+        clips = [
+            self._reader.read(item.clip, item.start_frame, bucket.num_frames, size=size)
+            for item in items
+        ]
+        return torch.from_numpy(np.stack(clips))

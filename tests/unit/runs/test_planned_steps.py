@@ -81,6 +81,17 @@ def test_settings_seed_data_and_inputs_are_part_of_a_step(
     assert one != other
 
 
+def test_the_precision_is_part_of_what_is_generated_and_measured_in_it() -> None:
+    exact = ["models.precision=fp32"]
+    for step in ("evaluate_vae", "evaluate_dit"):
+        assert identity(exact, step) != identity([], step) == identity([], step)
+    for step in ("train_dit_1", "encode_latents"):
+        assert identity(exact, step) == identity([], step)
+    assert identity(["encode_latents.dtype=fp32"], "encode_latents") != identity(
+        [], "encode_latents"
+    )
+
+
 def test_weights_count_by_their_content_and_not_by_their_path(tmp_path: Path) -> None:
     for name, content in {"one": b"1", "moved": b"1", "other": b"2"}.items():
         (tmp_path / name).mkdir()

@@ -14,6 +14,7 @@ from kinetoscope.core.units import MIB
 from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.video.display import Frames
 from kinetoscope.data.video.files import decode_window
+from kinetoscope.data.video.pixels import pixels_of
 
 # A clip is decoded whole, for all its windows at once, when that fills no more of the cache.
 _WHOLE_CLIP_SHARE = 64
@@ -122,8 +123,7 @@ def cover_and_crop(image: Frames, size: tuple[int, int], crop: tuple[float, floa
 
 def to_pixels(frames: Frames) -> Tensor:
     """Return uint8 frames ``T H W C`` as floats ``C T H W`` in [-1, 1]."""
-    pixels = torch.from_numpy(np.ascontiguousarray(frames.transpose(3, 0, 1, 2)))
-    return pixels.float().div_(127.5).sub_(1.0)
+    return pixels_of(torch.from_numpy(frames))
 
 
 def to_frames(pixels: Tensor) -> Frames:

@@ -16,6 +16,7 @@ from kinetoscope.data.latents.format import INDEX, LatentEntry, LatentIndex, Lat
 from kinetoscope.data.latents.writer import LatentWriter
 from kinetoscope.data.plan.batch_plan import PlanItem
 from kinetoscope.data.plan.buckets import Bucket
+from kinetoscope.data.video.pixels import pixels_of
 from kinetoscope.models.device import begin_computing
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.text.encoders import build_text_encoder
@@ -141,9 +142,11 @@ class Encoder:
     def _encode_batch(self, bucket: Bucket, entries: Sequence[LatentEntry]) -> list[LatentSample]:
         rows = [self._row[entry.clip_id] for entry in entries]
         items = [PlanItem(row, e.start_frame, 0) for row, e in zip(rows, entries, strict=True)]
-        pixels = self._clips.pixels(bucket, items)
+        levels = self._clips.levels(bucket, items)
         # Only some frames of a long clip are on the device at a time.
-        parts = (part.to(self._compute.device) for part in pixels.split(_PART_FRAMES, dim=2))
+        parts = (
+            pixels_of(part.to(self._compute.device)) for part in levels.split(_PART_FRAMES, dim=1)
+        )
         with self._compute.autocast():
             posterior = Posterior.cat(list(self._vae.encode_stream(parts)), dim=2)
         mean, logvar = posterior.mean.float().cpu(), posterior.logvar.float().cpu()

@@ -161,7 +161,7 @@ class PixelFeed:
         texts = [self._table.text[item.clip] for item in items]
         text, mask = encode_conditions(texts, self._text_encoder)
         tensors = {
-            "pixels": self._clips.pixels(bucket, items),
+            "pixels": self._clips.levels(bucket, items),
             "text": text,
             "text_mask": mask,
             **self._draws.tensors(epoch, items, shape),

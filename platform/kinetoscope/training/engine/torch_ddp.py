@@ -29,6 +29,7 @@ from kinetoscope.training.engine.optimizer import (
     set_learning_rate,
 )
 from kinetoscope.training.engine.rendezvous import Meeting, meet
+from kinetoscope.training.engine.transfer import sent
 
 
 class TorchDDPEngine:
@@ -92,7 +93,7 @@ class TorchDDPEngine:
     @telling_lost_peers()
     def forward_backward(self, tensors: Tensors, *, scale: float, last: bool) -> dict[str, Tensor]:
         """Run one micro-batch and add its gradient."""
-        on_device = {k: v.to(self.device, non_blocking=True) for k, v in tensors.items()}
+        on_device = sent(tensors, self.device)
         with nullcontext() if last else self._unsynchronised():
             with self._compute.autocast():
                 values: dict[str, Tensor] = self._module(on_device)

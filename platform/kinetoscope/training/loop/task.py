@@ -17,7 +17,7 @@ class Batch:
     """What a rank computes on at once.
 
     Attributes:
-        tensors: by the name that the objective knows.
+        tensors: by the name that the objective knows; pixels as an engine takes them, in uint8.
         num_samples: clips or frames in it.
         num_tokens: positions that the model attends to; 0 where the model has none.
     """

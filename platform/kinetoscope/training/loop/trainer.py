@@ -33,6 +33,7 @@ from kinetoscope.training.loop.config import TrainLoopConfig
 from kinetoscope.training.loop.ema import EMA
 from kinetoscope.training.loop.lr_schedule import learning_rate
 from kinetoscope.training.loop.outcome import OutcomeSum, StepOutcome
+from kinetoscope.training.loop.pinning import loads_for
 from kinetoscope.training.loop.prefetch import prefetch
 from kinetoscope.training.loop.surroundings import Surroundings
 from kinetoscope.training.loop.task import Batch, Task
@@ -189,8 +190,10 @@ class Trainer:
         return outcome
 
     def _feed(self, first: StepShare) -> Generator[tuple[StepShare, list[Batch]], None, None]:
+        load_one = loads_for(self._engine.device, self._task.load)
+
         def load(share: StepShare) -> list[Batch]:
-            return [self._task.load(share.epoch, batch) for batch in share.micro_batches]
+            return [load_one(share.epoch, batch) for batch in share.micro_batches]
 
         return prefetch(self._plan(first), load, ahead=self._config.prefetch_steps)
 

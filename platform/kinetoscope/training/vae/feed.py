@@ -13,7 +13,7 @@ from kinetoscope.training.vae.config import SpatialVAEStage, VAEStage
 
 
 class VAEFeed:
-    """Batches for the VAE: ``pixels`` B C T H W and the ``noise`` of the posterior's draw.
+    """Batches for the VAE: ``pixels`` B T H W C (uint8) and the ``noise`` of the posterior's draw.
 
     Args:
         clips: where pixels come from.
@@ -32,7 +32,7 @@ class VAEFeed:
         keys = sample_keys("posterior", self._key, epoch, items)
         size = (bucket.num_frames, bucket.height, bucket.width)
         tensors = {
-            "pixels": self._clips.pixels(bucket, items),
+            "pixels": self._clips.levels(bucket, items),
             "noise": keyed_noise(keys, self._latent_shape(size)),
         }
         return Batch(tensors, num_samples=len(items))

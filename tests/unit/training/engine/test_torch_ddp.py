@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from kinetoscope.checkpoints.restore import restore_weights
 from kinetoscope.core.errors import CorruptError
+from kinetoscope.data.video.clip_reader import to_pixels
 from kinetoscope.steps.rank_environment import ALONE
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
@@ -51,6 +52,30 @@ def _train(engine: TorchDDPEngine, num_steps: int) -> list[float]:
 def test_loss_falls_on_one_batch() -> None:
     losses = _train(_engine(), 40)
     assert losses[-1] < 0.5 * losses[0]
+
+
+class Pictures(Objective):
+    """Keeps the pixels that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Linear(1, 1)
+
+    def forward(self, tensors: Tensors) -> dict[str, Tensor]:
+        self.pixels = tensors["pixels"]
+        return {"loss": self.model(self.pixels.flatten(1).mean(1, keepdim=True))[:, 0]}
+
+
+def test_levels_of_pixels_become_what_the_host_would_have_made_of_them() -> None:
+    engine, objective = TorchDDPEngine(ALONE, dtype="fp32"), Pictures()
+    engine.prepare(objective, OptimizerConfig(lr=0.1))
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 2, 8, 16).expand(3, -1, -1, -1)
+    levels_BTHWC = torch.stack([levels.movedim(0, -1), 255 - levels.movedim(0, -1)])
+    engine.forward_backward({"pixels": levels_BTHWC}, scale=0.5, last=True)
+    expected = torch.stack([to_pixels(clip.numpy()) for clip in levels_BTHWC])
+    assert torch.equal(objective.pixels, expected)
+    assert objective.pixels.stride() == expected.stride()
+    assert [float(x) for x in objective.pixels.aminmax()] == [-1.0, 1.0]
 
 
 def test_unequal_micro_batches_weigh_by_their_samples() -> None:
