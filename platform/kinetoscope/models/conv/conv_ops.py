@@ -50,16 +50,19 @@ class FrameConv:
         """Return ``N O h' w'``."""
         x, padding = self._padded(x, weight)
         bias = None if bias is None else bias.to(x.dtype)
-        return F.conv2d(x, weight.to(x.dtype), bias, self.stride, padding)
+        return F.conv2d(x, _kernel(weight, x.dtype), bias, self.stride, padding)
 
     def backward(self, grad: Tensor, x: Tensor, weight: Tensor, needs: Needs) -> Grads:
         """Return the gradients of input, weight and bias."""
         h, w = x.shape[2:]
         x, padding = self._padded(x, weight)
         grad_x, grad_weight, grad_bias = _conv_backward(
-            grad, x, weight.to(x.dtype), needs, stride=self.stride, padding=padding
+            grad, x, _kernel(weight, x.dtype), needs, stride=self.stride, padding=padding
         )
-        return (None if grad_x is None else grad_x[:, :, :h, :w]), grad_weight, grad_bias
+        if grad_x is not None:
+            # One copy here, or one in each function that gets the gradient.
+            grad_x = grad_x[:, :, :h, :w].contiguous(memory_format=torch.channels_last)
+        return grad_x, grad_weight, grad_bias
 
     def _padded(self, x: Tensor, weight: Tensor) -> tuple[Tensor, int]:
         return (x, weight.shape[-1] // 2) if self.stride == 1 else (F.pad(x, (0, 1, 0, 1)), 0)
@@ -77,11 +80,10 @@ class UpsampleConv:
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return ``N O 2h 2w`` of ``N D h w``."""
         h, w = x.shape[2:]
-        kernels = _parity_kernels(weight).to(x.dtype)
+        kernels = _parity_kernels(weight, x.dtype)
         bias = None if bias is None else bias.to(x.dtype)
-        out = x.new_empty(x.shape[0], weight.shape[0], 2 * h, 2 * w).contiguous(
-            memory_format=torch.channels_last
-        )
+        shape = (x.shape[0], weight.shape[0], 2 * h, 2 * w)
+        out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         for row, column in _PARITIES:
             part = F.conv2d(x, kernels[row, column], bias, padding=1)
             out[:, :, row::2, column::2] = part[:, :, row : row + h, column : column + w]
@@ -89,9 +91,11 @@ class UpsampleConv:
 
     def backward(self, grad: Tensor, x: Tensor, weight: Tensor, needs: Needs) -> Grads:
         """Return the gradients of input, weight and bias."""
-        kernels = _parity_kernels(weight).to(x.dtype)
-        grad_x = torch.zeros_like(x) if needs[0] else None
-        grad_kernels = torch.zeros_like(kernels) if needs[1] else None
+        kernels = _parity_kernels(weight, x.dtype)
+        # Sums of several products each, which are rounded once, when they are whole.
+        wide = _sum_dtype(x.dtype)
+        grad_x = torch.zeros_like(x, dtype=wide) if needs[0] else None
+        grad_kernels = torch.zeros_like(kernels, dtype=wide) if needs[1] else None
         for row, column in _PARITIES:
             part = grad[:, :, row::2, column::2]
             part = F.pad(part, (column, 1 - column, row, 1 - row))
@@ -122,16 +126,17 @@ class CausalConv:
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return ``B O T/stride_t h w``."""
-        weight = weight.to(x.dtype)
         bias = None if bias is None else bias.to(x.dtype)
         taps = causal_taps(x.shape[2], weight.shape[2], self.stride_t)
         if self._in_one(x, taps):
             stride, padding = self._layout(weight)
-            return F.conv3d(self._padded(x, weight), weight, bias, stride, padding)
+            kernel = _kernel(weight, x.dtype)
+            return F.conv3d(self._padded(x, weight), kernel, bias, stride, padding)
+        kernels = _tap_kernels(weight, x.dtype)
         side, batch = weight.shape[-1] // 2, x.shape[0]
         out: Tensor | None = None
         for tap in taps:
-            y = F.conv2d(_frames(x[:, :, tap.inputs]), weight[:, :, tap.index], bias, 1, side)
+            y = F.conv2d(_frames(x[:, :, tap.inputs]), kernels[tap.index], bias, 1, side)
             part = rearrange(y, "(B T) O h w -> B O T h w", B=batch)
             if out is None:
                 out, bias = part, None
@@ -142,21 +147,22 @@ class CausalConv:
 
     def backward(self, grad: Tensor, x: Tensor, weight: Tensor, needs: Needs) -> Grads:
         """Return the gradients of input, weight and bias."""
-        weight = weight.to(x.dtype)
         taps = causal_taps(x.shape[2], weight.shape[2], self.stride_t)
         if self._in_one(x, taps):
             padded = self._padded(x, weight)
             stride, around = self._layout(weight)
-            grads = _conv_backward(grad, padded, weight, needs, stride=stride, padding=around)
+            kernel = _kernel(weight, x.dtype)
+            grads = _conv_backward(grad, padded, kernel, needs, stride=stride, padding=around)
             front = padded.shape[2] - x.shape[2]
             return (None if grads[0] is None else grads[0][:, :, front:]), grads[1], grads[2]
+        kernels = _tap_kernels(weight, x.dtype)
         grad_x = torch.zeros_like(x) if needs[0] else None
-        grad_weight = torch.zeros_like(weight) if needs[1] else None
+        grad_weight = torch.zeros_like(weight, dtype=x.dtype) if needs[1] else None
         for tap in taps:
             piece_x, piece_weight, _ = _conv_backward(
                 _frames(grad[:, :, tap.outputs]),
                 _frames(x[:, :, tap.inputs]),
-                weight[:, :, tap.index],
+                kernels[tap.index],
                 (needs[0], needs[1], False),
                 padding=weight.shape[-1] // 2,
             )
@@ -183,19 +189,55 @@ class CausalConv:
 
 _PARITIES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
-# Which of a kernel's three rows meet the two input rows that an even, an odd output row sees.
-_ROWS = (((1.0, 0.0, 0.0), (0.0, 1.0, 1.0)), ((1.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
 
-
-def _parity_kernels(weight: Tensor) -> Tensor:
-    """Return the kernels ``2 2 O D 2 2`` of each output parity (row, column)."""
-    rows = weight.new_tensor(_ROWS)
-    return torch.einsum("apk,bql,odkl->abodpq", rows, rows, weight)
+def _parity_kernels(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the kernels ``2 2 O D 2 2`` of each output parity (row, column), channels-last."""
+    wide = weight.to(_sum_dtype(weight.dtype))
+    kernels = _seen_sums(_seen_sums(wide, -1), -2).to(dtype)
+    return rearrange(
+        rearrange(kernels, "a b O D p q -> a b O p q D").contiguous(), "a b O p q D -> a b O D p q"
+    )
 
 
 def _parity_kernels_backward(grad: Tensor) -> Tensor:
-    rows = grad.new_tensor(_ROWS)
-    return torch.einsum("apk,bql,abodpq->odkl", rows, rows, grad)
+    """Return the gradient ``O D 3 3`` of the weight."""
+    return _seen_sums_backward(_seen_sums_backward(grad, -2), -1)
+
+
+def _seen_sums(x: Tensor, dim: int) -> Tensor:
+    """Return ``2 ...``: what the two inputs meet that an even, that an odd output sees.
+
+    Of the kernel's three entries along ``dim`` the even output's inputs meet the first and the sum
+    of the others, the odd one's the sum of the first two and the last.
+    """
+    first, middle, last = x.unbind(dim)
+    even = torch.stack((first, middle + last), dim)
+    odd = torch.stack((first + middle, last), dim)
+    return torch.stack((even, odd))
+
+
+def _seen_sums_backward(grad: Tensor, dim: int) -> Tensor:
+    (first, others), (others_odd, last) = (part.unbind(dim) for part in grad)
+    return torch.stack((first + others_odd, others + others_odd, others + last), dim)
+
+
+def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that sums of some numbers are made in."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _kernel(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a weight for one convolution: in its dtype, in channels-last order."""
+    planes = weight.dim() == 4  # noqa: PLR2004 - O D h w
+    order = torch.channels_last if planes else torch.channels_last_3d
+    return weight.to(dtype, memory_format=order)
+
+
+def _tap_kernels(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return the 2D kernels ``O D h w`` of the taps, each in channels-last order."""
+    # All in one copy: slices of a channels-last weight would be copied once more, one by one.
+    taps = rearrange(weight.to(dtype), "O D t h w -> t O h w D").contiguous()
+    return rearrange(taps, "t O h w D -> t O D h w").unbind()
 
 
 def _frames(x_BDThw: Tensor) -> Tensor:

@@ -57,6 +57,15 @@ def norm_act_conv(
     )
 
 
+def group_norm(x: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """Normalise ``N D ...`` in channels-last order, which the output keeps on any device."""
+    if native_norm_keeps_channels_last(x.device.type):
+        return cast(Tensor, norm(x))
+    with torch.autocast(x.device.type, enabled=False):
+        high, groups = x.to(norm.weight.dtype), norm.num_groups
+        return _group_norm_of_parts(high, norm.weight, norm.bias, groups, norm.eps)[0]
+
+
 def add_residual(update: Tensor, x: Tensor) -> Tensor:
     """Return ``x + update``; without gradients it takes the place of ``update``."""
     return x + update if torch.is_grad_enabled() else update.add_(x)
@@ -157,7 +166,7 @@ def _group_norm(
     x: Tensor, gamma: Tensor, beta: Tensor, spec: _Spec
 ) -> tuple[Tensor, Tensor, Tensor]:
     if not native_norm_keeps_channels_last(x.device.type):
-        return _group_norm_of_parts(x, gamma, beta, spec)
+        return _group_norm_of_parts(x, gamma, beta, spec.groups, spec.eps)
     n, d = x.shape[:2]
     positions = x[0, 0].numel()
     # torch 2.5 refuses other strides. Later ones choose their kernel, that is how sums are rounded,
@@ -175,13 +184,13 @@ def native_norm_keeps_channels_last(device_type: str) -> bool:
 
 
 def _group_norm_of_parts(
-    x: Tensor, gamma: Tensor, beta: Tensor, spec: _Spec
+    x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the norm and its statistics by operators that read channels-last tensors in place."""
     high = x.to(_norm_dtype(gamma))
-    groups = high.movedim(1, -1).unflatten(-1, (spec.groups, -1)).flatten(1, -3)
-    variance, mean = torch.var_mean(groups, dim=(1, 3), correction=0)
-    rstd = torch.rsqrt(variance + spec.eps)
+    grouped = high.movedim(1, -1).unflatten(-1, (groups, -1)).flatten(1, -3)
+    variance, mean = torch.var_mean(grouped, dim=(1, 3), correction=0)
+    rstd = torch.rsqrt(variance + eps)
     return _normed(high, mean, rstd, gamma, beta).to(gamma.dtype), mean, rstd
 
 
@@ -237,7 +246,17 @@ def _group_norm_backward(
 def _over_positions(x: Tensor) -> Tensor:
     """Return the sums ``N D`` over positions."""
     rows = x.movedim(1, -1).flatten(1, -2)
+    if not products_sum_exactly(x.device.type):
+        return rows.sum(1)
     return (rows.new_ones(1, rows.shape[1]) @ rows)[:, 0]
+
+
+def products_sum_exactly(device_type: str) -> bool:
+    """Tell whether a product with ones is a sum, and the faster one.
+
+    A GPU may round what it multiplies to TF32.
+    """
+    return device_type == "cpu"
 
 
 def _of_channels(x_NG: Tensor, like: Tensor) -> Tensor:

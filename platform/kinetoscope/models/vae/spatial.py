@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from kinetoscope.models.conv.conv_ops import FrameConv, UpsampleConv
-from kinetoscope.models.conv.fused_conv import add_residual, conv, norm_act_conv
+from kinetoscope.models.conv.fused_conv import add_residual, conv, group_norm, norm_act_conv
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.config import SpatialVAEConfig
 
@@ -26,8 +26,9 @@ _NORM_EPS = 1e-6
 class SpatialVAE(nn.Module):
     """A convolutional VAE of frames with one attention layer at the lowest resolution.
 
-    Weights and activations are kept in channels-last order, in which convolutions and group norms
-    are fastest on CPU and GPU alike; the values do not depend on it.
+    Activations are kept in channels-last order, in which convolutions and group norms are fastest
+    on CPU and GPU alike; the values do not depend on it. Weights have their usual order, in which
+    they can be sharded, and are laid out where they are used.
     """
 
     def __init__(self, config: SpatialVAEConfig) -> None:
@@ -38,7 +39,6 @@ class SpatialVAE(nn.Module):
         self.decoder = _Decoder(config)
         self.quant_conv = nn.Conv2d(2 * z, 2 * z, 1)
         self.post_quant_conv = nn.Conv2d(z, z, 1)
-        self.to(memory_format=torch.channels_last)
 
     def encode(self, frames_NCHW: Tensor) -> Posterior:
         """Return the posterior ``N Z h w`` of frames in [-1, 1], with ``h = H // stride``.
@@ -159,7 +159,7 @@ class _Attention(nn.Module):
 
     def forward(self, x_NDhw: Tensor) -> Tensor:
         # One head: N A=1 L D. In channels-last order this is a view.
-        tokens = rearrange(self.group_norm(x_NDhw), "N D h w -> N 1 (h w) D")
+        tokens = rearrange(group_norm(x_NDhw, self.group_norm), "N D h w -> N 1 (h w) D")
         out = F.scaled_dot_product_attention(
             self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         )

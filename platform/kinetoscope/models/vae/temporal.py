@@ -10,7 +10,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from kinetoscope.models.vae.config import TemporalVAEConfig
 class TemporalVAE(nn.Module):
     """A 3D convolutional VAE that divides the number of frames by ``config.stride``.
 
-    Weights and activations are kept in channels-last order, as in the spatial VAE.
+    Activations are kept in channels-last order, as in the spatial VAE.
     """
 
     def __init__(self, config: TemporalVAEConfig) -> None:
@@ -36,7 +35,6 @@ class TemporalVAE(nn.Module):
         self.quant_conv = CausalConv3d(2 * inner, 2 * z, 1)
         self.post_quant_conv = CausalConv3d(z, inner, 1)
         self.decoder = _Decoder(config)
-        self.to(memory_format=torch.channels_last_3d)
 
     def latent_frames(self, num_frames: int) -> int:
         """Return how many latent frames ``num_frames`` frames become: the quotient, rounded up."""
@@ -129,7 +127,9 @@ class _Decoder(nn.Module):
             x = self.block_res_blocks[stage](x)
             if stage > 0 and self.temporal_upsample[stage - 1]:
                 x = self.conv_blocks[stage - 1](x)
-                x = rearrange(x, "B (D s) t h w -> B D (t s) h w", s=2)
+                # In channels-last order, so that the one copy that is needed keeps it.
+                x = rearrange(x.movedim(1, -1), "B t h w (D s) -> B (t s) h w D", s=2)
+                x = x.movedim(-1, 1)
         return self.conv_out.after_norm(x, self.norm1, self.activation)
 
 
