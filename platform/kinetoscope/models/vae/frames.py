@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from kinetoscope.models.config import Size
 from kinetoscope.models.vae.clip_pieces import joined
 from kinetoscope.models.vae.config import SpatialVAEConfig
-from kinetoscope.models.vae.spatial import SpatialVAE
+from kinetoscope.models.vae.inputs import check_latents, check_pixels
+from kinetoscope.models.vae.spatial import PIXEL_CHANNELS, SpatialVAE
 
 
 class FramewiseVAE(nn.Module):
@@ -44,14 +45,24 @@ class FramewiseVAE(nn.Module):
         Args:
             video_BCTHW: pixels in [-1, 1].
             noise: standard normal ``B Z T h w`` that draws from the posterior; None takes its mode.
+
+        Raises:
+            ValueError: these are not such pixels, or frames are smaller than the stride.
         """
+        stride = self.module.config.stride
+        check_pixels(video_BCTHW, "B C T H W", channels=PIXEL_CHANNELS, stride=stride)
         frames = rearrange(video_BCTHW, "B C T H W -> (B T) C H W")
         draws = None if noise is None else rearrange(noise, "B Z T h w -> (B T) Z h w")
         latents = joined(self._encoded(frames, draws), frames.shape[0], dim=0)
         return rearrange(latents, "(B T) Z h w -> B Z T h w", B=video_BCTHW.shape[0])
 
     def decode(self, latents_BZThw: Tensor) -> Tensor:
-        """Return pixels ``B C T H W`` of scaled frame latents."""
+        """Return pixels ``B C T H W`` of scaled frame latents.
+
+        Raises:
+            ValueError: these are not such latents, or there are none.
+        """
+        check_latents(latents_BZThw, "B Z T h w", channels=self.module.config.latent_channels)
         frames = rearrange(latents_BZThw, "B Z T h w -> (B T) Z h w")
         parts = torch.split(frames, self.micro_batch or frames.shape[0])
         pixels = joined(

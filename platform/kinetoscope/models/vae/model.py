@@ -20,6 +20,7 @@ from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.clip_pieces import joined, regroup
 from kinetoscope.models.vae.config import VideoVAEConfig
 from kinetoscope.models.vae.frames import FramewiseVAE
+from kinetoscope.models.vae.inputs import check_latents
 from kinetoscope.models.vae.temporal import TemporalVAE
 
 
@@ -81,6 +82,9 @@ class VideoVAE(VideoAutoencoder):
             video_BCTHW: pixels in [-1, 1], any number of frames.
             spatial_noise: as in `encode`.
             noise: standard normal ``B Z t h w`` that draws the latents; None takes the mode.
+
+        Raises:
+            ValueError: as `encode`.
         """
         frame_latents = self.encode_frames(video_BCTHW, noise=spatial_noise)
         posterior = self.encode_time(frame_latents)
@@ -97,6 +101,10 @@ class VideoVAE(VideoAutoencoder):
             video_BCTHW: pixels in [-1, 1], any number of frames.
             spatial_noise: standard normal ``B Z T h w`` that draws the frame latents from their
                 posterior, as Open-Sora does; None takes the mode.
+
+        Raises:
+            ValueError: these are not such pixels (``C`` is 3, floating point, a frame at least), or
+                smaller than the spatial stride, which sizes need not be multiples of.
         """
         draws = None if spatial_noise is None else [spatial_noise]
         posterior = self._joined(self._encoded([video_BCTHW], draws), video_BCTHW.shape[2])
@@ -106,9 +114,9 @@ class VideoVAE(VideoAutoencoder):
         """Return pixels ``B C T H W`` (about [-1, 1], not clamped) of normalised latents.
 
         Raises:
-            ValueError: the latent frames are not those of ``num_frames`` frames.
+            ValueError: these are not such latents, or those of another number of frames.
         """
-        self._check_latents(z_normalised_BZthw.shape[2], num_frames)
+        self._check_clip(z_normalised_BZthw, num_frames)
         return joined(self._decoded([z_normalised_BZthw], num_frames), num_frames, dim=2)
 
     @torch.no_grad()
@@ -160,7 +168,7 @@ class VideoVAE(VideoAutoencoder):
 
     def decode_time(self, z_BZthw: Tensor, num_frames: int) -> Tensor:
         """Return scaled frame latents ``B Z T h w`` of latents that are not normalised."""
-        self._check_latents(z_BZthw.shape[2], num_frames)
+        self._check_clip(z_BZthw, num_frames)
         pieces = self._latent_pieces([z_BZthw], num_frames)
         decoded = (self.temporal_vae.decode(part, frames) for part, frames in pieces)
         return joined(decoded, num_frames, dim=2)
@@ -180,6 +188,7 @@ class VideoVAE(VideoAutoencoder):
 
     def _decoded(self, parts: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
         for part, frames in self._latent_pieces(parts, num_frames):
+            check_latents(part, "B Z t h w", channels=self.config.latent_channels)
             z = part * self.scale + self.shift
             yield self.decode_frames(self.temporal_vae.decode(z, frames))
 
@@ -207,6 +216,10 @@ class VideoVAE(VideoAutoencoder):
                 self._check_latents(given, num_frames)
             yield part, chunks[index][0]
         self._check_latents(given, num_frames)
+
+    def _check_clip(self, z_BZthw: Tensor, num_frames: int) -> None:
+        check_latents(z_BZthw, "B Z t h w", channels=self.config.latent_channels)
+        self._check_latents(z_BZthw.shape[2], num_frames)
 
     def _check_latents(self, given: int, num_frames: int) -> None:
         wanted = sum(latents for _, latents in self.config.pieces(num_frames))

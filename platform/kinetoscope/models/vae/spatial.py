@@ -18,8 +18,9 @@ from kinetoscope.models.conv.conv_ops import FrameConv, UpsampleConv
 from kinetoscope.models.conv.fused_conv import add_residual, conv, group_norm, norm_act_conv
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.config import SpatialVAEConfig
+from kinetoscope.models.vae.inputs import check_latents, check_pixels
 
-_PIXEL_CHANNELS = 3
+PIXEL_CHANNELS = 3
 _NORM_EPS = 1e-6
 
 
@@ -44,12 +45,21 @@ class SpatialVAE(nn.Module):
         """Return the posterior ``N Z h w`` of frames in [-1, 1], with ``h = H // stride``.
 
         The latents are as the network emits them: not multiplied by the scaling factor.
+
+        Raises:
+            ValueError: these are not such frames, or smaller than the stride.
         """
+        check_pixels(frames_NCHW, "N C H W", channels=PIXEL_CHANNELS, stride=self.config.stride)
         frames = frames_NCHW.contiguous(memory_format=torch.channels_last)
         return Posterior.from_moments(self.quant_conv(self.encoder(frames)))
 
     def decode(self, latents_NZhw: Tensor) -> Tensor:
-        """Return frames ``N C H W`` (about [-1, 1], not clamped) of unscaled latents."""
+        """Return frames ``N C H W`` (about [-1, 1], not clamped) of unscaled latents.
+
+        Raises:
+            ValueError: these are not such latents, or there are none.
+        """
+        check_latents(latents_NZhw, "N Z h w", channels=self.config.latent_channels)
         latents = latents_NZhw.contiguous(memory_format=torch.channels_last)
         return cast(Tensor, self.decoder(self.post_quant_conv(latents)))
 
@@ -58,7 +68,7 @@ class _Encoder(nn.Module):
     def __init__(self, config: SpatialVAEConfig) -> None:
         super().__init__()
         widths, groups = config.block_widths, config.norm_groups
-        self.conv_in = nn.Conv2d(_PIXEL_CHANNELS, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(PIXEL_CHANNELS, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList()
         for level, (before, width) in enumerate(pairwise((widths[0], *widths))):
             last = level == len(widths) - 1
@@ -91,7 +101,7 @@ class _Decoder(nn.Module):
             block.upsamplers = None if last else nn.ModuleList([_Upsample(width)])
             self.up_blocks.append(block)
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=_NORM_EPS)
-        self.conv_out = nn.Conv2d(widths[-1], _PIXEL_CHANNELS, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], PIXEL_CHANNELS, 3, padding=1)
 
     def forward(self, latents_NZhw: Tensor) -> Tensor:
         """Return frames ``N C H W``."""

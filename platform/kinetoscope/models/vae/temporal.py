@@ -19,6 +19,7 @@ from kinetoscope.models.conv.causal_conv import CausalConv3d
 from kinetoscope.models.conv.fused_conv import add_residual
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.config import TemporalVAEConfig
+from kinetoscope.models.vae.inputs import check_latents
 
 
 class TemporalVAE(nn.Module):
@@ -49,7 +50,11 @@ class TemporalVAE(nn.Module):
         """Return ``B 2Z t h w`` of any number of frames: means, then log-variances as they come.
 
         Zero frames go in front to reach a multiple of the stride, as in the reference.
+
+        Raises:
+            ValueError: these are not such latents, or there are none.
         """
+        check_latents(x_BZThw, "B Z T h w", channels=self.config.in_channels)
         front = -x_BZThw.shape[2] % self.config.stride
         padded = F.pad(x_BZThw, (0, 0, 0, 0, front, 0)) if front else x_BZThw
         return cast(Tensor, self.quant_conv(self.encoder(padded)))
@@ -62,8 +67,9 @@ class TemporalVAE(nn.Module):
         """Return ``B Z T h w`` with ``T = num_frames``.
 
         Raises:
-            ValueError: the latent frames are not those of ``num_frames`` frames.
+            ValueError: these are not such latents, or those of another number of frames.
         """
+        check_latents(z_BZthw, "B Z t h w", channels=self.config.latent_channels)
         if z_BZthw.shape[2] != self.latent_frames(num_frames):
             raise ValueError(
                 f"{num_frames} frames have {self.latent_frames(num_frames)} latent frames, "
