@@ -69,15 +69,16 @@ class Posterior:
         """Return the KL divergence from ``other`` (default: the standard normal).
 
         Returns:
-            ``B``: nats, summed over all but the batch dimension.
+            ``B``: nats, summed over all but the batch dimension, in fp32 of half precision too.
         """
         if self.deterministic:
             return self.mean.new_zeros(self.mean.shape[0])
+        mean, logvar = _wide(self.mean), _wide(self.logvar)
         if other is None:
-            terms = self.mean.square() + self.var - 1.0 - self.logvar
+            terms = mean.square() + logvar.exp() - 1.0 - logvar
         else:
-            spread = ((self.mean - other.mean).square() + self.var) / other.var
-            terms = spread - 1.0 - self.logvar + other.logvar
+            spread = ((mean - other.mean).square() + logvar.exp()) / other.var
+            terms = spread - 1.0 - logvar + other.logvar
         return 0.5 * terms.flatten(1).sum(1)
 
     def nll(self, sample: Tensor) -> Tensor:
@@ -86,3 +87,7 @@ class Posterior:
             return self.mean.new_zeros(self.mean.shape[0])
         terms = math.log(2 * math.pi) + self.logvar + (sample - self.mean).square() / self.var
         return 0.5 * terms.flatten(1).sum(1)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -122,12 +122,12 @@ def reconstruction_loss(
     the reference overlooks.
 
     Args:
-        prediction_BCTHW: what was reconstructed.
+        prediction_BCTHW: what was reconstructed; half precision is summed in fp32.
         target_BCTHW: what it should be.
         config: weights of the errors and normalisation.
         weights: of the elements, broadcast to ``B C T H W``; default: 1.
     """
-    error = prediction_BCTHW - _target(target_BCTHW, config)
+    error = _wide(prediction_BCTHW) - _wide(_target(target_BCTHW, config))
     total = error.new_zeros(error.shape[0])
     if config.l1_weight > 0:
         total = total + config.l1_weight * _reduce(error.abs(), weights, config)
@@ -159,6 +159,10 @@ def identity_loss(z_BZthw: Tensor, frame_latents_BZThw: Tensor, config: VAELossC
             f"{tuple(z_BZthw.shape)} and {tuple(frame_latents_BZThw.shape)}"
         )
     return reconstruction_loss(z_BZthw, frame_latents_BZThw, config)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _target(target_BCTHW: Tensor, config: VAELossConfig) -> Tensor:

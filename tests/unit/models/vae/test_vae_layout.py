@@ -43,7 +43,9 @@ class RowOrder(TorchDispatchMode):
             if isinstance(result, Tensor) and result.dim() in (4, 5):
                 layout = list(zip(result.stride(), result.shape, strict=True))
                 in_rows = any(stride == 1 and size in WIDTHS for stride, size in layout)
-                if in_rows and result.shape[1] > FEW_CHANNELS:
+                # Torch 2.5 allocates results so and gives them other strides in the end.
+                allocates = func is torch.ops.aten.empty.memory_format
+                if in_rows and result.shape[1] > FEW_CHANNELS and not allocates:
                     self.found.append(f"{func} {tuple(result.shape)} {result.stride()}")
         return results
 
@@ -85,7 +87,12 @@ def test_activations_and_their_gradients_stay_channels_last(
     assert orders.found == []
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+NEEDS_DRIVER = pytest.mark.skipif(
+    torch.__version__ < "2.6", reason="fake CUDA tensors of torch 2.5 need a driver"
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_DRIVER)])
 @pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
 def test_it_is_built_and_run_on_fake_tensors_of_any_device(device: str) -> None:
     with FakeTensorMode(), torch.device(device), torch.no_grad():

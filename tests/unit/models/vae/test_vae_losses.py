@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import lpips
 import pytest
@@ -39,6 +40,17 @@ def test_mean_reduction_does_not_depend_on_the_size() -> None:
         torch.testing.assert_close(loss, torch.full((2,), 0.2 * 0.5 + 0.25))
         posterior = Posterior(torch.ones(size), torch.zeros(size))
         torch.testing.assert_close(kl_loss(posterior, config), torch.full((2,), 0.5e-4))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_losses_of_half_precision_are_summed_in_fp32(reduction: Literal["mean", "sum"]) -> None:
+    config = VAELossConfig(mse_weight=1.0, kl_weight=1.0, perceptual_weight=0, reduction=reduction)
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(3, 2, 4, 3, 8, 8, generator=generator).bfloat16()
+    terms = VAELoss(config)(half[0], half[1], Posterior(half[1], half[2]))
+    wide = half.float()
+    expected = VAELoss(config)(wide[0], wide[1], Posterior(wide[1], wide[2]))
+    torch.testing.assert_close(terms, expected)
 
 
 def test_samples_do_not_mix() -> None:
