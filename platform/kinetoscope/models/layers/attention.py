@@ -63,6 +63,15 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated.to(x.dtype)
 
 
+class HeadNorm(nn.RMSNorm):
+    """RMS norm that keeps the dtype of what it is given, under autocast too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Norm the last axis."""
+        with torch.autocast(x.device.type, enabled=False):
+            return functional.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention with RMS-normalised queries and keys."""
 
@@ -71,8 +80,8 @@ class SelfAttention(nn.Module):
         self.num_heads = num_heads
         head_width = width // num_heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm = nn.RMSNorm(head_width, eps=_NORM_EPS) if qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(head_width, eps=_NORM_EPS) if qk_norm else nn.Identity()
+        self.q_norm = HeadNorm(head_width, eps=_NORM_EPS) if qk_norm else nn.Identity()
+        self.k_norm = HeadNorm(head_width, eps=_NORM_EPS) if qk_norm else nn.Identity()
         self.proj = nn.Linear(width, width)
 
     def forward(

@@ -41,9 +41,27 @@ class Mlp(nn.Module):
 
 
 def modulate(x_BtLD: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return ``norm(x) * (1 + scale) + shift`` with an affine-free layer norm over ``D``."""
-    normed = functional.layer_norm(x_BtLD, x_BtLD.shape[-1:], eps=_NORM_EPS)
-    return torch.addcmul(shift, normed, 1 + scale)
+    """Return ``norm(x) * (1 + scale) + shift`` with an affine-free layer norm over ``D``.
+
+    Args:
+        x_BtLD: tokens, whose dtype the result has.
+        shift: vectors, in float32 at least.
+        scale: likewise.
+    """
+    # Autocast would norm, and then keep, float32 copies of the tokens.
+    with torch.autocast(x_BtLD.device.type, enabled=False):
+        normed = functional.layer_norm(x_BtLD, x_BtLD.shape[-1:], eps=_NORM_EPS)
+    return torch.addcmul(shift, normed, 1 + scale).to(x_BtLD.dtype)
+
+
+def gated(x_BtLD: Tensor, gate: Tensor, change_BtLD: Tensor) -> Tensor:
+    """Return ``x + gate * change``, rounded once, in the dtype of the tokens ``x``."""
+    return torch.addcmul(x_BtLD, gate, change_BtLD).to(x_BtLD.dtype)
+
+
+def _sum_of_vectors(table: Tensor, vectors: Tensor) -> Tensor:
+    # In float32 at least: rounded vectors are wrong in the same way for all tokens.
+    return table.to(torch.promote_types(table.dtype, torch.float32)) + vectors
 
 
 class STDiTBlock(nn.Module):
@@ -86,13 +104,15 @@ class STDiTBlock(nn.Module):
             rotation: cosine and sine of the frames' rotary angles (time blocks).
             share: how the patches are shared among ranks (space blocks); None: they are all here.
         """
-        vectors = (self.scale_shift_table + modulation_Bf6D)[:, :, None].unbind(dim=3)
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = vectors
+        vectors = _sum_of_vectors(self.scale_shift_table, modulation_Bf6D)
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = vectors[
+            :, :, None
+        ].unbind(dim=3)
         attended = self._self_attention(modulate(x_BtLD, shift_attn, scale_attn), rotation, share)
-        x = torch.addcmul(x_BtLD, gate_attn, attended)
+        x = gated(x_BtLD, gate_attn, attended)
         crossed = self.cross_attn(x.flatten(1, 2), text)
         x = x + crossed.view_as(x)
-        return torch.addcmul(x, gate_mlp, self.mlp(modulate(x, shift_mlp, scale_mlp)))
+        return gated(x, gate_mlp, self.mlp(modulate(x, shift_mlp, scale_mlp)))
 
     def _self_attention(
         self,
@@ -147,6 +167,6 @@ class FinalLayer(nn.Module):
         return patches
 
     def _modulate(self, x_BtLD: Tensor, time_BD: Tensor) -> Tensor:
-        vectors = self.scale_shift_table + time_BD[:, None]
+        vectors = _sum_of_vectors(self.scale_shift_table, time_BD[:, None])
         shift, scale = vectors[:, :, None, None].unbind(dim=1)
         return modulate(x_BtLD, shift, scale)
