@@ -7,7 +7,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kinetoscope.models.layers.packed_text import PackedText, attend_to_packed
+from kinetoscope.models.layers.packed_attention import attend_to_packed
+from kinetoscope.models.layers.packed_text import PackedText
 from kinetoscope.models.layers.sequence_parallel import TokenShare
 
 _NORM_EPS = 1e-6
@@ -110,7 +111,8 @@ class SelfAttention(nn.Module):
         attended = functional.scaled_dot_product_attention(q, k, v)
         if share is not None:
             attended = share.to_tokens(attended, self.num_heads)
-        return _project(self.proj, attended)
+        result: Tensor = self.proj(rearrange(attended, "N A L K -> N L (A K)"))
+        return result
 
     def _values(self, x_NLD: Tensor) -> Tensor:
         """Return the values alone: what attention over a single key gives.
@@ -137,14 +139,12 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_BLD: Tensor, text: PackedText) -> Tensor:
-        """Let the video tokens of each sample attend to its own text."""
-        q = rearrange(self.q_linear(x_BLD), "B L (A K) -> B A L K", A=self.num_heads)
-        k, v = rearrange(
-            self.kv_linear(text.tokens_PD), "P (two A K) -> two P A K", two=2, A=self.num_heads
-        )
-        return _project(self.proj, attend_to_packed(q, k, v, text.lengths))
-
-
-def _project(proj: nn.Linear, attended_NALK: Tensor) -> Tensor:
-    projected: Tensor = proj(rearrange(attended_NALK, "N A L K -> N L (A K)"))
-    return projected
+        """Let the video tokens of each sample attend to its own text; without any it gets zeros."""
+        q = rearrange(self.q_linear(x_BLD), "B L (A K) -> B L A K", A=self.num_heads)
+        # Padding must not matter, and a sample's only row may be padding. Its gradient, which
+        # kernels leave unset, comes back through here as well.
+        kv = self.kv_linear(text.tokens_PD).masked_fill(text.padding_P1, 0)
+        k, v = rearrange(kv, "P (two A K) -> two P A K", two=2, A=self.num_heads)
+        attended = attend_to_packed(q, k, v, text.offsets, text.max_tokens)
+        projected: Tensor = self.proj(rearrange(attended, "B L A K -> B L (A K)"))
+        return projected

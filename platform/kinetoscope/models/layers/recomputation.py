@@ -28,6 +28,7 @@ _KEPT_OPERATORS = {
     "_scaled_dot_product_cudnn_attention",
     "_flash_attention_forward",
     "_efficient_attention_forward",
+    "attend_to_packed",
 }
 
 

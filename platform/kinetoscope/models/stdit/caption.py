@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from kinetoscope.models.layers.packed_text import PackedText, pack, packed_from_lengths
+from kinetoscope.models.layers.packed_text import PackedText, pack, pack_again
 from kinetoscope.models.stdit.blocks import Mlp
 
 
@@ -57,40 +58,67 @@ class TextEmbedder(nn.Module):
                 f"text embeddings are {tuple(text_BSD.shape)}, not (B, at most {self.max_tokens}, "
                 f"{self.given_width})"
             )
-        if drop_text_B is not None:
-            text_BSD = self._dropped(text_BSD, drop_text_B)
         if text_mask_BS is not None:
             text_mask_BS = repeated(text_mask_BS, len(text_BSD), "text mask")
             if text_mask_BS.shape != text_BSD.shape[:2]:
                 raise ValueError(
                     f"text mask is {tuple(text_mask_BS.shape)}, not {tuple(text_BSD.shape[:2])}"
                 )
-        return self._projected(pack(text_BSD, text_mask_BS))
+        return self.embed_rows(*pack(text_BSD, text_mask_BS), len(text_BSD), drop_text_B)
 
-    def embed_packed(self, text_1PD: Tensor, lengths: Sequence[int] | Tensor) -> PackedText:
+    def embed_packed(
+        self,
+        text_1PD: Tensor,
+        lengths: Sequence[int] | Tensor,
+        drop_text_B: Tensor | None = None,
+    ) -> PackedText:
         """Do the same with text ``(1, sum(lengths), D)`` that has no padding.
 
         Raises:
             ValueError: the shapes do not fit.
         """
-        if text_1PD.shape[-1] != self.given_width:
-            raise ValueError(f"packed text is {tuple(text_1PD.shape)}, not {self.given_width} wide")
-        return self._projected(packed_from_lengths(text_1PD, lengths))
+        rows = pack_again(text_1PD, lengths)
+        text = self.embed_rows(*rows, len(lengths), drop_text_B)
+        return replace(text, max_tokens=max(self.max_tokens, *map(int, lengths)))
 
-    def _dropped(self, text_BSD: Tensor, drop_text_B: Tensor) -> Tensor:
+    def embed_rows(
+        self,
+        text_PD: Tensor,
+        places_P2: Tensor,
+        batch: int,
+        drop_text_B: Tensor | None = None,
+    ) -> PackedText:
+        """Do the same with packed text, without waiting for the device.
+
+        Args:
+            text_PD: rows of packed text.
+            places_P2: where they come from (`layers.packed_text.text_places`).
+            batch: number of samples.
+            drop_text_B: True where the null text replaces the caption, whose mask stays.
+
+        Raises:
+            ValueError: the shapes do not fit.
+        """
+        if text_PD.shape[-1] != self.given_width or len(text_PD) != len(places_P2):
+            raise ValueError(
+                f"packed text is {tuple(text_PD.shape)}, not {len(places_P2)} rows that are "
+                f"{self.given_width} wide"
+            )
+        if drop_text_B is not None:
+            text_PD = self._dropped(text_PD, places_P2, drop_text_B)
+        tokens = text_PD.to(self.y_proj.fc1.weight.dtype) if self.skip else self(text_PD)
+        return PackedText.at(tokens, places_P2, batch=batch, max_tokens=self.max_tokens)
+
+    def _dropped(self, text_PD: Tensor, places_P2: Tensor, drop_text_B: Tensor) -> Tensor:
         if self.skip:
             raise ValueError(
                 "drop_text_B needs the text embedder, which the config skips: put the projected "
                 "null text into the features instead"
             )
-        null = self.y_embedding[: text_BSD.shape[1]]
-        return torch.where(drop_text_B[:, None, None], null, text_BSD)
-
-    def _projected(self, text: PackedText) -> PackedText:
-        if self.skip:
-            dtype = self.y_proj.fc1.weight.dtype
-            return PackedText(text.tokens_PD.to(dtype), text.lengths)
-        return PackedText(self(text.tokens_PD), text.lengths)
+        # What is nobody's and nowhere may become anything.
+        samples_P = places_P2[:, 0].clamp(max=len(drop_text_B) - 1)
+        null_PD = self.y_embedding[places_P2[:, 1]]
+        return torch.where(drop_text_B[samples_P, None], null_PD, text_PD)
 
 
 def repeated(values: Tensor, batch: int, name: str) -> Tensor:

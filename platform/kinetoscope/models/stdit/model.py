@@ -41,6 +41,7 @@ class STDiT(Transformer):
     """
 
     config: STDiTConfig
+    takes_packed_text = True
 
     def __init__(self, config: STDiTConfig) -> None:
         super().__init__()
@@ -81,6 +82,7 @@ class STDiT(Transformer):
         frame_mask_Bt: Tensor | None = None,
         drop_text_B: Tensor | None = None,
         text_lengths: Sequence[int] | Tensor | None = None,
+        text_places_P2: Tensor | None = None,
     ) -> Tensor:
         """Return the prediction ``(B, out_channels, t, h, w)`` in float32.
 
@@ -96,18 +98,21 @@ class STDiT(Transformer):
             fps_B: frames per second; 120 for images.
             frame_mask_Bt: False marks clean condition frames, whose time is 0; None is all True.
             drop_text_B: True where the null text replaces the caption (whose mask stays).
-            text_lengths: tokens of each sample where the text comes packed: without padding, end
-                to end, as ``(1, sum of the lengths, D)``. Instead of a mask.
+            text_lengths: instead of a mask, tokens of each sample where the text comes without
+                padding, end to end, as ``(1, sum of the lengths, D)``.
+            text_places_P2: likewise, where text ``P D`` was packed (`layers.packed_text.pack`).
 
         Raises:
             ValueError: the shapes do not fit the config or each other.
         """
-        if text_lengths is None:
-            text = self.y_embedder.embed(text_BSD, text_mask_BS, drop_text_B)
-        elif text_mask_BS is None and drop_text_B is None:
-            text = self.y_embedder.embed_packed(text_BSD, text_lengths)
+        if sum(x is not None for x in (text_mask_BS, text_lengths, text_places_P2)) > 1:
+            raise ValueError("packed text (text_lengths, text_places_P2) takes no text mask")
+        if text_places_P2 is not None:
+            text = self.y_embedder.embed_rows(text_BSD, text_places_P2, len(x_BZthw), drop_text_B)
+        elif text_lengths is not None:
+            text = self.y_embedder.embed_packed(text_BSD, text_lengths, drop_text_B)
         else:
-            raise ValueError("packed text (text_lengths) takes no text mask and no drop_text_B")
+            text = self.y_embedder.embed(text_BSD, text_mask_BS, drop_text_B)
         self._check(x_BZthw, text, frame_mask_Bt)
         grid = self.x_embedder.grid(x_BZthw)
         x = self._embed(x_BZthw, height_B[0], width_B[0])
@@ -242,8 +247,9 @@ class STDiT(Transformer):
             raise ValueError(
                 f"latents are {tuple(x_BZthw.shape)}, not (B, {config.in_channels}, t, h, w)"
             )
-        if len(text.lengths) != len(x_BZthw):
-            raise ValueError(f"there are {len(text.lengths)} texts for {len(x_BZthw)} latents")
+        texts = len(text.offsets) - 1
+        if texts != len(x_BZthw):
+            raise ValueError(f"there are {texts} texts for {len(x_BZthw)} latents")
         frames = self.x_embedder.grid(x_BZthw)[0]
         if frame_mask_Bt is not None and tuple(frame_mask_Bt.shape) != (len(x_BZthw), frames):
             raise ValueError(
