@@ -1,6 +1,7 @@
 """What rectified flow asks of a model, and what it gives it.
 
-Shapes: ``B`` batch, ``Z`` latent channels, ``t h w`` latents, ``S`` text tokens, ``D`` width.
+Shapes: ``B`` batch, ``Z`` latent channels, ``t h w`` latents, ``S`` text tokens, ``P`` rows of
+packed text, ``D`` width.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Conditions:
     """What a batch of clips is predicted from.
 
     Attributes:
-        text_BSD: embeddings of the prompts.
+        text_BSD: embeddings of the prompts; of packed text its rows, ``P D``.
         text_mask_BS: True where a text token counts; None is all.
         height_B: pixels, float.
         width_B: pixels, float.
@@ -47,6 +48,9 @@ class Conditions:
             frame. In sampling, a value between is an edit strength (`sampler.sample`). None is
             all 1.
         drop_text_B: True where the null text replaces the prompt (whose mask stays).
+        text_places_P2: sample and position of each row of packed text
+            (`models.layers.packed_text.text_places`); None: the text is padded. Only for models
+            that take it so (`models.base.Transformer.takes_packed_text`).
     """
 
     text_BSD: Tensor
@@ -56,9 +60,16 @@ class Conditions:
     fps_B: Tensor
     frame_mask_Bt: Tensor | None = None
     drop_text_B: Tensor | None = None
+    text_places_P2: Tensor | None = None
 
     def with_null_text(self) -> Conditions:
-        """Return the batch followed by itself with the null text, for guidance."""
+        """Return the batch followed by itself with the null text, for guidance.
+
+        Raises:
+            ValueError: the text is packed.
+        """
+        if self.text_places_P2 is not None:
+            raise ValueError("guidance takes padded text (text_places_P2 is given)")
         count = len(self.text_BSD)
         drop = torch.arange(2 * count, device=self.text_BSD.device) >= count
         return replace(
@@ -77,6 +88,8 @@ def predict_velocity(
     model: FlowModel, x_BZthw: Tensor, timestep_B: Tensor, conditions: Conditions
 ) -> Tensor:
     """Return the model's velocity, ``B Z t h w``; a frame mask must be bool here."""
+    places = conditions.text_places_P2
+    packed = {} if places is None else {"text_places_P2": places}
     prediction = model(
         x_BZthw,
         timestep_B,
@@ -87,6 +100,7 @@ def predict_velocity(
         fps_B=conditions.fps_B,
         frame_mask_Bt=conditions.frame_mask_Bt,
         drop_text_B=conditions.drop_text_B,
+        **packed,
     )
     return prediction[:, : x_BZthw.shape[1]]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
-from typing import overload
+from typing import ClassVar, overload
 
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
@@ -81,6 +81,9 @@ class Transformer(nn.Module):
     """Predicts the velocity of rectified flow; called as `diffusion.flow_model.FlowModel` says."""
 
     config: TransformerConfig
+    takes_packed_text: ClassVar[bool] = False
+    """Whether it takes rows ``P D`` and ``text_places_P2`` (`layers.packed_text`) for padded text
+    and its mask."""
 
     def units(self) -> Iterator[nn.Module]:
         """Yield the parts that are sharded and compiled one by one, in the order of their calls.

@@ -26,8 +26,8 @@ from kinetoscope.storage.open import open_store
 from kinetoscope.storage.store import ObjectStore
 from kinetoscope.training.clip_feed import ClipFeed
 from kinetoscope.training.dit.config import EncodeLatentsConfig
-from kinetoscope.training.dit.feed import shape_conditions
 from kinetoscope.training.dit.plan import dit_plan
+from kinetoscope.training.dit.shape_conditions import shape_conditions
 
 LATENTS_KEY = "outputs/latents"
 

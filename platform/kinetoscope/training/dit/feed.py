@@ -1,6 +1,9 @@
 """Batches for the diffusion transformer, from the latent cache or from clips.
 
-Shapes: ``B`` batch, ``Z`` latent channels, ``t h w`` latents, ``S`` text tokens, ``D`` width.
+Text is packed here, on the host: on a GPU the model would have to wait for its mask.
+
+Shapes: ``B`` batch, ``Z`` latent channels, ``t h w`` latents, ``S`` text tokens, ``P`` rows of
+packed text, ``D`` width.
 """
 
 from __future__ import annotations
@@ -17,13 +20,13 @@ from kinetoscope.data.clip_table import ClipTable
 from kinetoscope.data.conditioning import encode_conditions
 from kinetoscope.data.latents.format import LatentSample
 from kinetoscope.data.plan.batch_plan import MicroBatch, PlanItem
-from kinetoscope.data.plan.buckets import Bucket
 from kinetoscope.diffusion.frame_masks import draw_frame_masks
 from kinetoscope.diffusion.rectified_flow import draw_times, keyed_noise
-from kinetoscope.inference.config import IMAGE_FPS
+from kinetoscope.models.layers.packed_text import pack
 from kinetoscope.models.text.encoders import TextEncoder
 from kinetoscope.training.clip_feed import ClipFeed, LatentShape, sample_keys
 from kinetoscope.training.dit.config import TrainDiTConfig
+from kinetoscope.training.dit.shape_conditions import shape_conditions
 from kinetoscope.training.loop.task import Batch
 
 
@@ -117,8 +120,10 @@ class CachedFeed:
         tensors = {
             "mean": torch.stack([sample.mean for sample in samples]),
             "logvar": torch.stack([sample.logvar for sample in samples]),
-            "text": torch.stack([sample.text for sample in samples]),
-            "text_mask": torch.stack([sample.text_mask for sample in samples]),
+            **packed_text(
+                torch.stack([sample.text for sample in samples]),
+                torch.stack([sample.text_mask for sample in samples]),
+            ),
             **self._draws.tensors(epoch, items, shape),
             **shape_conditions(self._table, bucket, items),
         }
@@ -162,26 +167,17 @@ class PixelFeed:
         text, mask = encode_conditions(texts, self._text_encoder)
         tensors = {
             "pixels": self._clips.levels(bucket, items),
-            "text": text,
-            "text_mask": mask,
+            **packed_text(text, mask),
             **self._draws.tensors(epoch, items, shape),
             **shape_conditions(self._table, bucket, items),
         }
         return _batch(tensors, shape, self._patch_size)
 
 
-def shape_conditions(
-    table: ClipTable, bucket: Bucket, items: Sequence[PlanItem]
-) -> dict[str, Tensor]:
-    """Return ``height``, ``width`` (pixels), ``num_frames`` and ``fps``, each B."""
-    fps = [IMAGE_FPS if bucket.num_frames == 1 else float(table.fps[item.clip]) for item in items]
-    count = len(items)
-    return {
-        "height": torch.full((count,), float(bucket.height)),
-        "width": torch.full((count,), float(bucket.width)),
-        "num_frames": torch.full((count,), float(bucket.num_frames)),
-        "fps": torch.tensor(fps),
-    }
+def packed_text(text_BSD: Tensor, text_mask_BS: Tensor) -> dict[str, Tensor]:
+    """Return ``text`` P D and ``text_places`` P 2, as `FlowObjective` takes them."""
+    rows, places = pack(text_BSD, text_mask_BS)
+    return {"text": rows, "text_places": places}
 
 
 def _batch(

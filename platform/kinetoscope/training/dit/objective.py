@@ -1,6 +1,7 @@
 """What the diffusion transformer's stages minimise: the rectified-flow loss.
 
-Shapes: ``B`` batch, ``Z`` latent channels, ``t h w`` latents, ``S`` text tokens, ``D`` width.
+Shapes: ``B`` batch, ``Z`` latent channels, ``t h w`` latents, ``S`` text tokens, ``P`` rows of
+packed text, ``D`` width.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.diffusion.flow_model import Conditions
 from kinetoscope.diffusion.rectified_flow import ClipSizes, shift_by_size, training_loss
 from kinetoscope.models.base import Transformer, VideoAutoencoder
+from kinetoscope.models.layers.packed_text import unpack
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.training.engine.base import Objective, Tensors
 
@@ -22,10 +24,11 @@ class FlowObjective(Objective):
 
     Tensors of a batch: ``mean`` and ``logvar`` B Z t h w of the clips' posteriors (or ``pixels``
     B C T H W, where a VAE is given); ``draw`` and ``noise`` B Z t h w, standard normal; ``tau`` B,
-    times before their shift by size; ``text`` B S D, ``text_mask`` B S and ``drop_text`` B;
-    ``height``, ``width`` (pixels), ``num_frames`` (of pixels) and ``fps``, each B. ``frame_mask``
-    B t, which may be left out, is False for the frames that are conditions: these stay clean and
-    have no part in the loss.
+    times before their shift by size; ``text`` P D and ``text_places`` P 2, packed
+    (`models.layers.packed_text.pack`), or padded ``text`` B S D and ``text_mask`` B S, which a
+    GPU has to be waited for; ``drop_text`` B; ``height``, ``width`` (pixels), ``num_frames`` (of
+    pixels) and ``fps``, each B. ``frame_mask`` B t, which may be left out, is False for the frames
+    that are conditions: these stay clean and have no part in the loss.
 
     Args:
         model: the transformer.
@@ -64,17 +67,29 @@ class FlowObjective(Objective):
             tensors["height"], tensors["width"], tensors["num_frames"], latent_frames=x0.shape[2]
         )
         timestep = shift_by_size(tensors["tau"] * self._flow.num_timesteps, sizes, self._flow)
+        text, mask, places = self._text(tensors, batch=len(x0))
         conditions = Conditions(
-            text_BSD=tensors["text"],
-            text_mask_BS=tensors["text_mask"],
+            text_BSD=text,
+            text_mask_BS=mask,
             height_B=tensors["height"],
             width_B=tensors["width"],
             fps_B=tensors["fps"],
             frame_mask_Bt=tensors.get("frame_mask"),
             drop_text_B=tensors["drop_text"],
+            text_places_P2=places,
         )
         loss = training_loss(self.model, x0, tensors["noise"], timestep, conditions, self._flow)
         return {"loss": loss}
+
+    def _text(self, tensors: Tensors, *, batch: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the text, its mask and its places as the model takes them."""
+        text, places = tensors["text"], tensors.get("text_places")
+        if places is None:
+            return text, tensors["text_mask"], None
+        if self.model.takes_packed_text:
+            return text, None, places
+        length = self.model.config.max_text_tokens
+        return *unpack(text, places, batch=batch, length=length), None
 
     def _posterior(self, tensors: Tensors) -> Posterior:
         if self.vae is None:
