@@ -26,8 +26,7 @@ _CHILD = Path(__file__).parent / "gpu_parts" / "child.py"
 _ROOT = _CHILD.parents[2]
 # By name, in the order of their value, about the seconds that they take on an H100.
 PARTS = {
-    "parity_fp32": 30,
-    "parity_bf16": 30,
+    "parity": 45,
     "tests": 40,
     "syncs": 20,
     "stdit_360p": 60,

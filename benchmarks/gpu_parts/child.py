@@ -20,8 +20,7 @@ from gpu_parts.measure import Bench
 _FAST = ("ours", "eager")
 
 PARTS: dict[str, Callable[[Bench], dict[str, object]]] = {
-    "parity_fp32": partial(proofs.parity, dtype="fp32"),
-    "parity_bf16": partial(proofs.parity, dtype="bf16"),
+    "parity": proofs.parity,
     "tests": proofs.tests,
     "syncs": syncs.count,
     **{

@@ -99,7 +99,7 @@ def measured(
     if bench.on_gpu:
         torch.cuda.reset_peak_memory_stats(bench.device)
     runs = [_seconds_of(bench, run) for _ in range(least)]
-    while len(runs) < _MOST_RUNS and sum(runs) < seconds:
+    while not bench.tiny and len(runs) < _MOST_RUNS and sum(runs) < seconds:
         runs.append(_seconds_of(bench, run))
     peak = torch.cuda.max_memory_allocated(bench.device) if bench.on_gpu else None
     return Measured(statistics.median(runs), runs, warming, peak)
