@@ -38,11 +38,13 @@ setuptools pytest py pluggy iniconfig packaging pygments kinetoscope gpu_parts e
 BARE_MACHINE = """
 from importlib.machinery import PathFinder
 find_any = PathFinder.find_spec
-def find_spec(name, path=None, target=None):
-    top = name.partition(".")[0]
-    known = path is not None or top in ALLOWED or top.startswith(("_", "test_"))
-    return find_any(name, path, target) if known else None
-PathFinder.find_spec = find_spec
+class Bare:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        top = name.partition(".")[0]
+        known = path is not None or top in ALLOWED or top.startswith(("_", "test_"))
+        return find_any(name, path, target) if known else None
+PathFinder.find_spec = Bare.find_spec
 """
 
 
