@@ -42,6 +42,8 @@ def in_one_call(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> 
 class EagerSTDiT(nn.Module):
     """Takes the state dict and the arguments of ``STDiT``, and gives its output."""
 
+    takes_packed_text = False
+
     def __init__(self, config: STDiTConfig, attend: Attend = spelled_out) -> None:
         super().__init__()
         self.config = config

@@ -11,6 +11,7 @@ from gpu_parts.sizes import FLOW, FPS, Clips, Sizes
 from gpu_parts.training_step import TrainingStep, generator
 from torch import Tensor, nn
 
+from kinetoscope.models.layers.packed_text import pack
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.training.dit.objective import FlowObjective
 
@@ -70,6 +71,7 @@ def batch_of(
         name: torch.randn(latent, generator=draws) for name in ("mean", "logvar", "draw", "noise")
     }
     text = torch.randn(count, dit.max_text_tokens, dit.text_width, generator=draws)
+    rows, places = pack(text, torch.arange(dit.max_text_tokens) < lengths[:, None])
     figures = {
         "height": clips.height,
         "width": clips.width,
@@ -79,8 +81,8 @@ def batch_of(
     return {
         **tensors,
         "tau": torch.rand(count, generator=draws),
-        "text": text,
-        "text_mask": torch.arange(dit.max_text_tokens) < lengths[:, None],
+        "text": rows,
+        "text_places": places,
         "drop_text": torch.zeros(count, dtype=torch.bool),
         **{name: torch.full((count,), float(value)) for name, value in figures.items()},
     }

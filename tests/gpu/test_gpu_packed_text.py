@@ -33,7 +33,8 @@ def test_packed_text_attention_is_the_same_in_one_kernel(
         attended = attend_to_packed(inputs[0], inputs[1], inputs[2], ends.to(place), 300)
         attended.float().square().sum().backward()
         of_q, of_k, of_v = (x.grad for x in inputs)
-        assert of_k is not None and of_v is not None
+        assert of_k is not None
+        assert of_v is not None
         results.append([attended, of_q, of_k[:used], of_v[:used]])
     expected, actual = (dict(zip("oqkv", found, strict=True)) for found in results)
     check_agreement(actual, expected, 1e-4 if dtype is torch.float32 else 2e-2)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.models.config import Precision
+from kinetoscope.models.layers.packed_text import pack
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.steps.rank_environment import ALONE
@@ -44,12 +45,14 @@ def _batch(seed: int) -> dict[str, Tensor]:
     tensors = {
         name: torch.randn(latent, generator=draws) for name in ("mean", "logvar", "draw", "noise")
     }
+    text = torch.randn(3, TOKENS, CONFIG.text_width, generator=draws)
+    rows, places = pack(text, torch.arange(TOKENS) < lengths[:, None])
     sizes = {"height": 64.0, "width": 64.0, "num_frames": 9.0, "fps": 24.0}
     return {
         **tensors,
         "tau": torch.rand(3, generator=draws),
-        "text": torch.randn(3, TOKENS, CONFIG.text_width, generator=draws),
-        "text_mask": torch.arange(TOKENS) < lengths[:, None],
+        "text": rows,
+        "text_places": places,
         "drop_text": torch.tensor([False, False, True]),
         **{name: torch.full((3,), value) for name, value in sizes.items()},
     }
