@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 import torch
@@ -28,8 +28,18 @@ CONFIG = STDiTConfig(
 OPTIMIZER = OptimizerConfig(lr=1e-3)
 
 
-def _engine(device: torch.device, dtype: Precision) -> TorchDDPEngine:
-    engine = TorchDDPEngine(ALONE, dtype=dtype)
+class OneRankOfMany(TorchDDPEngine):
+    """Has a process group (nccl on a GPU) and DDP's buckets although it is alone."""
+
+    wraps_one_rank = True
+
+
+def _engine(
+    device: torch.device,
+    dtype: Precision,
+    kind: type[TorchDDPEngine] = TorchDDPEngine,
+) -> TorchDDPEngine:
+    engine = kind(ALONE, dtype=dtype)
     engine.device = device
     torch.manual_seed(0)
     model = STDiT(CONFIG)
@@ -116,6 +126,16 @@ def test_a_resumed_run_goes_on_as_an_undisturbed_one(
     second.import_state(groups)
     _steps(second, range(2, 4))
     check_agreement(_state(second), _state(undisturbed), 1e-2)
+
+
+def test_a_process_group_of_one_rank_changes_nothing(
+    device: torch.device, check_agreement: Callable[..., None]
+) -> None:
+    alone = _engine(device, "bf16")
+    _steps(alone, range(2))
+    with closing(_engine(device, "bf16", OneRankOfMany)) as wrapped:
+        _steps(wrapped, range(2))
+        check_agreement(_state(wrapped), _state(alone), 1e-2)
 
 
 def test_a_micro_batch_waits_for_nothing(device: torch.device) -> None:

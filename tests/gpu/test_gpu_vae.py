@@ -49,8 +49,6 @@ def _run(vae: VideoVAE, video: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
     found = {"mean": posterior.mean, "decoded": decoded, "grad": video.grad}
     for name, parameter in vae.named_parameters():
         assert parameter.grad is not None, name
-        # As the parameter lies in memory, the fused optimizer's kernel reads the gradient.
-        assert parameter.grad.stride() == parameter.stride(), name
         # Softmax does not see what is added to all keys: what is left of that gradient is rounding.
         if not name.endswith("to_k.bias"):
             found[name] = parameter.grad
