@@ -52,7 +52,7 @@ def micro_batch(step: int, number: int) -> dict[str, Tensor]:
 
 
 def train(engine: TorchDDPEngine) -> dict[str, Any]:
-    """Return the state after some steps, and where gradients lay before the optimizer ran."""
+    """Return the state after some steps; and how many gradients lay in how many storages."""
     objective = Branches()
     engine.prepare(objective, OptimizerConfig(lr=0.01, eps=1e-3))
     storages = []
@@ -62,8 +62,8 @@ def train(engine: TorchDDPEngine) -> dict[str, Any]:
             engine.forward_backward(
                 micro_batch(step, number), scale=1 / (4 * SAMPLES), last=number == own[-1]
             )
-        grads = [p.grad for p in objective.parameters() if p.grad is not None]
-        storages.append((len(grads), len({g.untyped_storage().data_ptr() for g in grads})))
+            grads = [p.grad for p in objective.parameters() if p.grad is not None]
+            storages.append((len(grads), len({g.untyped_storage().data_ptr() for g in grads})))
         engine.clip_gradients(0.5)
         engine.step(0.01)
     return {"storages": storages, **engine.export_state()}
@@ -85,8 +85,9 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_gradients_lie_where_they_are_summed(ranks: list[dict[str, Any]]) -> None:
-    for rank in ranks:
-        assert rank["storages"] == [(4, 1), (6, 1)] * 2
+    # After each of a rank's two micro-batches; just rank 0 saw the one that took the branch.
+    assert ranks[0]["storages"] == [(4, 1), (4, 1), (6, 1), (6, 1)] * 2
+    assert ranks[1]["storages"] == [(4, 1), (4, 1), (4, 1), (6, 1)] * 2
 
 
 def test_two_ranks_train_as_one_and_leave_alone_what_no_sample_took(

@@ -19,6 +19,7 @@ from kinetoscope.models.device import begin_computing
 from kinetoscope.steps.rank_environment import RankEnvironment
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
+from kinetoscope.training.engine.gradient_views import GradientViews
 from kinetoscope.training.engine.lost_peer import telling_lost_peers
 from kinetoscope.training.engine.mesh import Mesh, mesh_groups
 from kinetoscope.training.engine.optimizer import (
@@ -89,6 +90,8 @@ class TorchDDPEngine:
         self._trained = {name: p for g in self._groups for name, p in g.parameters.items()}
         self._optimizer = build_optimizer(self._groups, optimizer)
         self._module = self._wrap() if self._joined else self._objective
+        if self._joined:
+            self._note_gradient_views()
 
     @telling_lost_peers()
     def forward_backward(self, tensors: Tensors, *, scale: float, last: bool) -> dict[str, Tensor]:
@@ -193,6 +196,19 @@ class TorchDDPEngine:
                 find_unused_parameters=True,
                 gradient_as_bucket_view=True,
             )
+
+    def _note_gradient_views(self) -> None:
+        """Sum a gradient of zeros: after it each parameter has its view of a bucket."""
+        trained = list(self._trained.values())
+
+        def nothing(tensors: Tensors) -> dict[str, Tensor]:  # noqa: ARG001
+            return {"loss": torch.stack([p.sum() * 0 for p in trained]).sum()}
+
+        # What wraps the objective calls it by this name alone.
+        self._objective.forward = nothing  # type: ignore[method-assign]
+        self._backward(self._module({})["loss"])
+        del self._objective.forward
+        GradientViews(trained)
 
     def _unsynchronised(self) -> AbstractContextManager[None]:
         """Return the context in which gradients are gathered but not yet summed over ranks."""
