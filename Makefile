@@ -81,7 +81,7 @@ coverage: ## `make test`, and a gate on how much of the code it ran; htmlcov/ind
 	$(MAKE) test ARGS="--cov --cov-report=html $(ARGS)"
 
 parity: setup ## Compare the models, the flow, the plan and the texts with what Open-Sora 1.2 gave
-	$(BIN)/python -m kinetoscope.parity tests/golden/reference
+	for set in reference variations gradients; do $(BIN)/python -m kinetoscope.parity "tests/golden/$$set"; done
 
 wheel: $(UV) ## Build the wheel into dist/, with the locked tools
 	rm -f dist/kinetoscope-*.whl
