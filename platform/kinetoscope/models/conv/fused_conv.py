@@ -8,6 +8,7 @@ available.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -61,7 +62,7 @@ def group_norm(x: Tensor, norm: nn.GroupNorm) -> Tensor:
     """Normalise ``N D ...`` in channels-last order, which the output keeps on any device."""
     if native_norm_keeps_channels_last(x.device.type):
         return cast(Tensor, norm(x))
-    with torch.autocast(x.device.type, enabled=False):
+    with _as_told(x.device.type):
         high, groups = x.to(norm.weight.dtype), norm.num_groups
         return _group_norm_of_parts(high, norm.weight, norm.bias, groups, norm.eps)[0]
 
@@ -84,7 +85,7 @@ class _Conv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, op: ConvOp) -> Tensor:
         ctx.op, ctx.dtype = op, _conv_dtype(x)
         ctx.save_for_backward(x, weight)
-        with torch.autocast(x.device.type, enabled=False):
+        with _as_told(x.device.type):
             return op.forward(_channels_last(x.to(ctx.dtype)), weight, bias)
 
     @staticmethod
@@ -111,7 +112,7 @@ class _NormActConv(torch.autograd.Function):
         spec: _Spec,
     ) -> Tensor:
         ctx.spec, ctx.dtype = spec, _conv_dtype(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with _as_told(x.device.type):
             normed, mean, rstd = _group_norm(_channels_last(x.to(gamma.dtype)), gamma, beta, spec)
             ctx.save_for_backward(x, gamma, beta, weight, mean, rstd)
             # The norm's output is ours alone.
@@ -144,8 +145,18 @@ class _NormActConv(torch.autograd.Function):
 
 def _conv_dtype(x: Tensor) -> torch.dtype:
     kind = x.device.type
-    casts = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
+    casts = _autocasts(kind) and x.dtype != torch.float64
     return torch.get_autocast_dtype(kind) if casts else x.dtype
+
+
+def _autocasts(device_type: str) -> bool:
+    # Meta and other devices without autocast refuse the second question.
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def _as_told(device_type: str) -> AbstractContextManager[object]:
+    """Return a context in which operations compute in the dtypes that they are given."""
+    return torch.autocast(device_type, enabled=False) if _autocasts(device_type) else nullcontext()
 
 
 def _norm_dtype(gamma: Tensor) -> torch.dtype:

@@ -93,7 +93,6 @@ NEEDS_DRIVER = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_DRIVER)])
-@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
 def test_it_is_built_and_run_on_fake_tensors_of_any_device(device: str) -> None:
     with FakeTensorMode(), torch.device(device), torch.no_grad():
         vae = VideoVAE(CONFIG)
@@ -101,3 +100,11 @@ def test_it_is_built_and_run_on_fake_tensors_of_any_device(device: str) -> None:
         video = vae.decode(posterior.mean, 6)
     assert video.device.type == device
     assert video.shape == SHAPE
+
+
+def test_it_is_built_trained_and_run_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        vae = VideoVAE(CONFIG)
+        for run in (encode, decode, train):
+            run(vae)
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in vae.parameters())
