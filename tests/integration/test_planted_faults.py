@@ -23,8 +23,10 @@ VAE = (
     "gradients/vae_temporal_gradients",
     "gradients/vae_pipeline_small_activations",
     "gradients/vae_pipeline_gradients",
+    "variations/vae_temporal_a",
+    "variations/vae_temporal_b",
 )
-WHOLE_VAE = (*VAE[2:], "reference/vae_pipeline")
+WHOLE_VAE = (*VAE[2:4], "reference/vae_pipeline")
 LOSSES = (
     "gradients/vae_losses_gradients",
     "reference/vae_losses",
@@ -33,6 +35,7 @@ LOSSES = (
 TRANSFORMER = (
     "gradients/stdit3_gradients",
     "gradients/stdit3_small_activations",
+    "gradients/stdit3_patches",
     "variations/stdit3_a",
     "variations/stdit3_b",
     "reference/stdit3_main",

@@ -37,7 +37,10 @@ _TAKES_AXIS = {
     "softmax", "split", "stack", "sum", "transpose", "unbind", "unflatten", "unsqueeze", "var_mean",
 }  # fmt: skip
 _COUNTS = {"arange", "full", "new_full", "pad", "pow", "range", "repeat", "repeat_interleave"}
-_EVEN, _COMMUTES = {"abs", "square"}, {"max", "min", "maximum", "minimum", "promote_types"}
+_EVEN, _COMMUTES = (
+    {"abs", "square"},
+    {"max", "min", "maximum", "minimum", "promote_types", "add_residual"},
+)
 _GROUP = re.compile(r"\((\w+) (\w+)")
 _LARGEST_EPS = 1e-3
 _NORMS = {"GroupNorm", "BatchNorm2d", "BatchNorm3d", "LayerNorm"}
@@ -190,9 +193,11 @@ def _of_call(node: ast.Call) -> Iterator[Change]:
     if name not in _COMMUTES:
         # The last two of addcmul are factors.
         yield from _swaps(node, node.args, -1 if name.startswith("addcmul") else None)
-    rule = _axes if name in _TAKES_AXIS else _off_by_one if name in _COUNTS else None
-    for value in node.args if rule else ():
-        yield from rule(value, node)
+    for value in node.args:
+        if name in _TAKES_AXIS:
+            yield from _axes(value, node)
+        elif name in _COUNTS:
+            yield from _off_by_one(value, node)
     for keyword in node.keywords:
         yield from (_axes if keyword.arg in _AXES else _off_by_one)(keyword.value, node)
     if name in _NORMS and not any(keyword.arg == "eps" for keyword in node.keywords):
