@@ -121,7 +121,8 @@ def _joined(parts: list[Tensor]) -> Tensor:
 def fused(kernel: Kernel, given: Inputs) -> tuple[Tensor, Tensor]:
     """Return ``B L A K`` and the log-sum-exp as the kernel keeps it.
 
-    Fake tensors go through torch's own descriptions of the kernels.
+    Fake tensors go through torch's own descriptions of the kernels. (No indexing here: torch 2.5
+    then asks for the GPU of a fake tensor.)
     """
     width = given.q_BLAK.shape[-1]
     q, k, v = (_flat(x) for x in given[:3])
@@ -132,7 +133,7 @@ def fused(kernel: Kernel, given: Inputs) -> tuple[Tensor, Tensor]:
         )
     else:
         out, lse, *_ = _aten._efficient_attention_forward(
-            q[None], k[None], v[None], None, *limits, 0.0, 0, True, scale=scale
+            *(x.unsqueeze(0) for x in (q, k, v)), None, *limits, 0.0, 0, True, scale=scale
         )
     return _like(out, given.q_BLAK), lse
 
@@ -150,7 +151,7 @@ def fused_backward(
             grad, q, k, v, out, lse, *limits, 0.0, False, seed, offset, scale=scale
         )
     else:
-        q, k, v, grad, out = (x[None] for x in (q, k, v, grad, out))
+        q, k, v, grad, out = (x.unsqueeze(0) for x in (q, k, v, grad, out))
         gradients = _aten._efficient_attention_backward(
             *(grad, q, k, v, None, out, *limits, lse, 0.0, seed, offset, 0, False), scale=scale
         )
@@ -174,4 +175,6 @@ def _flat(x: Tensor) -> Tensor:
 
 def _like(result: Tensor, given: Tensor) -> Tensor:
     """Undo `_flat`, in a memory order of its own."""
-    return result[..., : given.shape[-1]].contiguous().view(given.shape)
+    surplus = result.shape[-1] - given.shape[-1]
+    kept = functional.pad(result, (0, -surplus)) if surplus else result
+    return kept.contiguous().view(given.shape)
