@@ -1,0 +1,1 @@
+"""What a training step would cost on a GPU, found on a machine without one."""
