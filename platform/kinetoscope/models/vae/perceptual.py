@@ -37,7 +37,7 @@ class PerceptualDistance(nn.Module):
                 hint="set perceptual_weights_path to torchvision's weights, or perceptual_weight=0",
             )
         weights = read_state_dict(Path(weights_path))
-        self.net = _random_lpips(backbone)
+        self.net = random_lpips(backbone)
         _load_backbone(self.net, weights, weights_path)
         self.net.requires_grad_(False)
 
@@ -51,7 +51,7 @@ class PerceptualDistance(nn.Module):
         return super().train(False)
 
 
-def _random_lpips(backbone: PerceptualBackbone) -> nn.Module:
+def random_lpips(backbone: PerceptualBackbone) -> nn.Module:
     # Importing it costs torchvision; runs without a perceptual loss never pay for it.
     import lpips
 
