@@ -58,6 +58,11 @@ class HostReads(TorchDispatchMode):
         self.found: list[HostRead] = []
         self._device_type = device_type
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here, and torch's guard against it takes as long as an operator.
+        return False
+
     def __torch_dispatch__(
         self,
         func: OpOverload,
@@ -94,7 +99,7 @@ class HostReads(TorchDispatchMode):
         return 1.0 if dtype.is_floating_point else self._count
 
     def _note(self, operator: str) -> None:
-        self.found.append(HostRead(operator, _place()))
+        self.found.append(HostRead(operator, place_of_call()))
 
 
 def _mask(name: str, args: Sequence[Any]) -> Tensor | None:
@@ -108,7 +113,8 @@ def _mask(name: str, args: Sequence[Any]) -> Tensor | None:
     return chosen if isinstance(chosen, Tensor) and chosen.dtype in _MASKS else None
 
 
-def _place() -> str:
+def place_of_call() -> str:
+    """Return ``file:line`` of the innermost call of our own modules, or ``backward``."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         name = frame.f_code.co_filename

@@ -92,6 +92,11 @@ class Tracker(TorchDispatchMode):
         self.flops = 0.0
         self.peak = Peak(dict(self._bytes), "")
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here, and torch's guard against it takes as long as an operator.
+        return False
+
     def __torch_dispatch__(
         self,
         func: OpOverload,
@@ -101,6 +106,8 @@ class Tracker(TorchDispatchMode):
     ) -> Any:
         """Run an operator; see whether it made storages."""
         output = func(*args, **(kwargs or {}))
+        if func.namespace == "prim":
+            return output  # of a tensor's attribute
         self.flops += flops_of(func, args, output)
         kind = self._new_kind
         if func is torch.ops.aten._to_copy.default and self._kind_of(args[0]) == "weights":

@@ -1,0 +1,78 @@
+"""What makes the host wait for a device is found, with its place; what does not is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kinetoscope.models.vae.config import SpatialVAEConfig, VAELossConfig
+from kinetoscope.models.vae.spatial import SpatialVAE
+from kinetoscope.tracing.waits import made_up_device, waits_of
+from kinetoscope.training.engine.base import Objective, Tensors
+from kinetoscope.training.vae.spatial_objective import SpatialVAEObjective
+
+pytestmark = pytest.mark.skipif(
+    torch.__version__ < "2.9", reason="this version of torch can't make a device up"
+)
+
+
+class _Reader(Objective):
+    """Does one thing that may make the host wait."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.model = nn.Linear(4, 4)
+        self.what = what
+
+    def forward(self, tensors: Tensors) -> dict[str, Tensor]:
+        x = self.model(tensors["x"])
+        if self.what == "item":
+            x = x * x.sum().item()
+        elif self.what == "truth" and x.sum() > 0:
+            x = x + 1
+        elif self.what == "mask":
+            x = x[tensors["mask"]]
+        elif self.what == "from the host":
+            x = x + torch.ones(4).to(x.device)
+        elif self.what == "numbers":
+            x = x * x.new_tensor([1.0, 2.0, 3.0, 4.0])
+        elif self.what == "to the host":
+            x = x + x.detach().cpu().mean()
+        return {"loss": x.flatten()}
+
+
+def _found(what: str) -> list[str]:
+    with made_up_device() as device:
+        with device:
+            objective = _Reader(what)
+            batch = {"x": torch.empty(3, 4), "mask": torch.empty(3, dtype=torch.bool)}
+        return [read.operator for read in waits_of(objective, batch)]
+
+
+@pytest.mark.parametrize(
+    ("what", "operators"),
+    [
+        ("item", ["_local_scalar_dense"]),
+        ("truth", ["_local_scalar_dense"]),
+        ("mask", ["index"]),
+        ("from the host", ["copy from the host"]),
+        ("numbers", ["copy from the host"]),
+        ("to the host", ["copy to the host"]),
+        ("nothing", []),
+    ],
+)
+def test_each_kind_of_wait_is_found(what: str, operators: list[str]) -> None:
+    assert _found(what) == operators
+
+
+def test_the_spatial_vae_never_waits() -> None:
+    config = SpatialVAEConfig(
+        block_widths=(8, 16), layers_per_block=1, norm_groups=4, latent_channels=4
+    )
+    with made_up_device() as device:
+        with device:
+            objective = SpatialVAEObjective(SpatialVAE(config), VAELossConfig(perceptual_weight=0.0))
+            batch = {"pixels": torch.empty(2, 3, 1, 16, 16), "noise": torch.empty(2, 4, 8, 8)}
+        waits = waits_of(objective, batch)
+    assert waits == []
