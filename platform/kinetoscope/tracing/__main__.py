@@ -19,9 +19,7 @@ from kinetoscope.core.units import GIB
 from kinetoscope.tracing.stages import BucketCost, bucket_costs
 from kinetoscope.tracing.tracker import KINDS
 
-_COLUMNS = (
-    ("stages", "bucket", "batch", "tokens", "peak in", *KINDS, "peak GiB", "TFLOP", "fits")
-)
+_COLUMNS = ("stages", "bucket", "batch", "tokens", "peak in", *KINDS, "peak GiB", "TFLOP", "fits")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,9 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="change a value"
     )
-    parser.add_argument(
-        "--only", metavar="STAGE", default="", help="e.g. train_dit or train_dit.2"
-    )
+    parser.add_argument("--only", metavar="STAGE", default="", help="e.g. train_dit or train_dit.2")
     parser.add_argument(
         "--limit-gib", metavar="N", type=float, default=78.0, help="memory of a GPU (default 78)"
     )
@@ -73,9 +69,7 @@ def _table(costs: Iterable[BucketCost], most_bytes: int) -> list[str]:
     rows = [_COLUMNS, *(_cells(cost, most_bytes) for cost in costs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * width for width in widths))
-    padded = (
-        (cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-    )
+    padded = ((cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return [f"| {' | '.join(row)} |\n" for row in padded]
 
 

@@ -41,9 +41,7 @@ class EncodingTracer:
         tensors = (*self._vae.parameters(), *self._vae.buffers())
         return sum(tensor.nbytes for tensor in tensors)
 
-    def peak_bytes(
-        self, size: tuple[int, int, int], batch_size: int, *, dtype: torch.dtype
-    ) -> int:
+    def peak_bytes(self, size: tuple[int, int, int], batch_size: int, *, dtype: torch.dtype) -> int:
         """Return the bytes that encoding takes at most, beside the clips and the weights.
 
         Args:

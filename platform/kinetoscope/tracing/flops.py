@@ -74,6 +74,18 @@ def _attention_backward(args: Sequence[Any], output: Any) -> float:
     return 2.0 * attention_flops(query, key.shape[-2], value.shape[-1])
 
 
+def _packed_attention(args: Sequence[Any], output: Any) -> float:
+    del output
+    query, num_keys = args[0], args[4]
+    return attention_flops(query, num_keys, query.shape[-1])
+
+
+def _packed_attention_backward(args: Sequence[Any], output: Any) -> float:
+    del output
+    query, num_keys = args[1][0], args[2]
+    return 2.0 * attention_flops(query, num_keys, query.shape[-1])
+
+
 _ATTENTIONS = (
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_flash_attention",
@@ -88,6 +100,9 @@ _FORMULAS: dict[str, Formula] = {
     "baddbmm": _addmm,
     "convolution": _convolution,
     "convolution_backward": _convolution_backward,
+    # Every text counts with the most tokens that it may have.
+    "attend_to_packed": _packed_attention,
+    "attend_to_packed_backward": _packed_attention_backward,
     **dict.fromkeys(_ATTENTIONS, _attention),
     **{f"{name}_backward": _attention_backward for name in _ATTENTIONS},
 }

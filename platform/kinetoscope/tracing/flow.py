@@ -69,7 +69,7 @@ class FlowTracer:
         batch = _batch(self._model, latent_size, batch_size, tokens)
         if pixels is not None:
             batch["pixels"] = pixels
-        traces = [tracer.trace(batch, text_tokens=tokens) for tracer in self._tracers]
+        traces = [tracer.trace(batch) for tracer in self._tracers]
         return traces[0] if len(traces) == 1 else _extrapolated(traces, self._depth)
 
 
@@ -120,8 +120,9 @@ def _batch(
         **{name: torch.empty(latents) for name in ("mean", "logvar", "draw", "noise")},
         **{name: torch.empty(batch_size) for name in ("tau", "height", "width", "num_frames")},
         "fps": torch.empty(batch_size),
-        "text": torch.empty(batch_size, text_tokens, model.text_width),
-        "text_mask": torch.empty(batch_size, text_tokens, dtype=torch.bool),
+        # All texts are as long as they may be: packed, they are what they were padded.
+        "text": torch.empty(batch_size * text_tokens, model.text_width),
+        "text_places": torch.empty(batch_size * text_tokens, 2, dtype=torch.int64),
         "drop_text": torch.empty(batch_size, dtype=torch.bool),
         "frame_mask": torch.empty(batch_size, latent_size[0], dtype=torch.bool),
     }

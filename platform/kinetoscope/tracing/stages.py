@@ -31,6 +31,8 @@ _T5 = {
     4096: (24, 10240, 64),
 }
 _T5_VOCABULARY, _T5_HEAD_WIDTH = 32128, 64
+# It is bfloat16 on GPUs.
+_T5_BYTES_PER_WEIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +154,7 @@ class _DiTStageTracer:
         )
 
 
-def largest_size(
-    bucket: BucketConfig, pixel_multiple: tuple[int, int]
-) -> tuple[int, int, int]:
+def largest_size(bucket: BucketConfig, pixel_multiple: tuple[int, int]) -> tuple[int, int, int]:
     """Return frames, height and width of the bucket's size with most tokens, that is pixels.
 
     Args:
@@ -183,7 +183,7 @@ def text_encoder_bytes(config: TextEncoderConfig) -> int:
     layers, hidden, heads = _T5[config.width]
     width, inner = config.width, heads * _T5_HEAD_WIDTH
     layer = 4 * width * inner + 3 * width * hidden + 2 * width
-    return 4 * (layers * layer + _T5_VOCABULARY * width + 32 * heads + width)
+    return _T5_BYTES_PER_WEIGHT * (layers * layer + _T5_VOCABULARY * width + 32 * heads + width)
 
 
 def _with_weights(peak: Peak, num_bytes: int) -> Peak:

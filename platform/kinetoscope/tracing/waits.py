@@ -40,9 +40,7 @@ def made_up_device() -> Iterator[torch.device]:
         yield device
 
 
-def waits_of(
-    objective: Objective, tensors: Tensors, *, text_tokens: int = 1
-) -> list[HostRead]:
+def waits_of(objective: Objective, tensors: Tensors, *, text_tokens: int = 1) -> list[HostRead]:
     """Return the waits of forward and backward pass of one micro-batch.
 
     Args:

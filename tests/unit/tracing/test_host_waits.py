@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kinetoscope.diffusion.config import RectifiedFlowConfig
+from kinetoscope.models.stdit.config import STDiTConfig
+from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.vae.config import SpatialVAEConfig, VAELossConfig
 from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.tracing.waits import made_up_device, waits_of
+from kinetoscope.training.dit.objective import FlowObjective
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.vae.spatial_objective import SpatialVAEObjective
 
@@ -72,7 +76,31 @@ def test_the_spatial_vae_never_waits() -> None:
     )
     with made_up_device() as device:
         with device:
-            objective = SpatialVAEObjective(SpatialVAE(config), VAELossConfig(perceptual_weight=0.0))
+            objective = SpatialVAEObjective(
+                SpatialVAE(config), VAELossConfig(perceptual_weight=0.0)
+            )
             batch = {"pixels": torch.empty(2, 3, 1, 16, 16), "noise": torch.empty(2, 4, 8, 8)}
+        waits = waits_of(objective, batch)
+    assert waits == []
+
+
+def test_the_transformer_never_waits_on_packed_text() -> None:
+    config = STDiTConfig(depth=2, width=32, num_heads=4, text_width=16, max_text_tokens=12)
+    count = 3
+    latents = (count, 4, 2, 4, 4)
+    with made_up_device() as device:
+        with device:
+            objective = FlowObjective(
+                STDiT(config), RectifiedFlowConfig(), shift=torch.zeros(4), scale=torch.ones(4)
+            )
+            names = ("tau", "height", "width", "num_frames", "fps")
+            batch = {
+                **{name: torch.empty(latents) for name in ("mean", "logvar", "draw", "noise")},
+                **{name: torch.empty(count) for name in names},
+                "text": torch.empty(20, 16),
+                "text_places": torch.empty(20, 2, dtype=torch.int64),
+                "drop_text": torch.empty(count, dtype=torch.bool),
+                "frame_mask": torch.empty(count, 2, dtype=torch.bool),
+            }
         waits = waits_of(objective, batch)
     assert waits == []
