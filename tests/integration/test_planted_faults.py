@@ -103,7 +103,7 @@ def modules() -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("module", modules())
 def test_planted_faults_are_found(module: str) -> None:
-    count = os.environ.get("KINO_TEST_FAULTS", "10")
+    count = os.environ.get("KINO_TEST_FAULTS", "6")
     files = next(names for place, names in FILES.items() if module.startswith(place))
     rows = hunt(module, files, "--sample", count)
     survivors = {row["name"] for row in rows if not row["found"]}
