@@ -15,7 +15,7 @@ from kinetoscope.models.text.config import TextEncoderConfig
 from kinetoscope.tracing.autoencoder import EncodingTracer, VAETracer
 from kinetoscope.tracing.flow import FlowTracer
 from kinetoscope.tracing.step import StepTrace, fake_tensors
-from kinetoscope.tracing.tracker import Kind, Peak
+from kinetoscope.tracing.tracker import KINDS, Kind, Peak
 from kinetoscope.training.dit.config import DiTStage
 from kinetoscope.training.vae.config import TrainVAEConfig, VAEStage
 
@@ -67,7 +67,7 @@ def bucket_costs(config: RunConfig, only: str = "") -> list[BucketCost]:
         config: of the run; weights and files that it names need not be there.
         only: what paths of the stages begin with, e.g. ``train_dit`` or ``train_dit.2``.
     """
-    costs = []
+    costs: list[BucketCost] = []
     with fake_tensors():
         for index, stage in enumerate(config.train_vae):
             if (path := f"train_vae.{index}").startswith(only):
@@ -143,11 +143,9 @@ class _DiTStageTracer:
         loop = self._stage.loop
         weights = vae.weight_bytes + text_encoder_bytes(self._config.models.text_encoder)
         lasting = trace.peaks["forward"].bytes_by_kind
-        encoding = {
-            **dict.fromkeys(lasting, 0),
-            **{k: lasting[k] for k in ("weights", "gradients", "optimizer", "average", "inputs")},
-            "activations": vae.peak_bytes(size, batch_size, dtype=_DTYPES[loop.dtype]),
-        }
+        kept: tuple[Kind, ...] = ("weights", "gradients", "optimizer", "average", "inputs")
+        encoding: dict[Kind, int] = {kind: lasting[kind] if kind in kept else 0 for kind in KINDS}
+        encoding["activations"] = vae.peak_bytes(size, batch_size, dtype=_DTYPES[loop.dtype])
         peaks = {"encode": Peak(encoding, ""), **trace.peaks}
         return replace(
             trace, peaks={name: _with_weights(peak, weights) for name, peak in peaks.items()}
