@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 from eager.stdit import EagerSTDiT, in_one_call, spelled_out
-from gpu_parts.measure import Bench, measured, randomised, speed
+from gpu_parts.measure import GIB, Bench, measured, randomised, speed
 from gpu_parts.sizes import FLOW, FPS, Clips, Sizes
+from gpu_parts.traced import traced_peak_bytes
 from gpu_parts.training_step import TrainingStep, generator
 from torch import Tensor, nn
 
@@ -55,7 +56,7 @@ def objective_of(bench: Bench, side: str) -> FlowObjective:
 
 
 def batch_of(
-    sizes: Sizes, clips: Clips, text_lengths: list[int] | None = None
+    sizes: Sizes, clips: Clips, text_lengths: list[int] | None = None, *, packed: bool
 ) -> dict[str, Tensor]:
     """Return a batch as the latent cache gives it.
 
@@ -63,6 +64,7 @@ def batch_of(
         sizes: of the models.
         clips: their number and size in pixels.
         text_lengths: text tokens of each; None: all that the model takes.
+        packed: text comes as the feed packs it, not padded.
     """
     draws, count = generator(), clips.batch
     dit, latent = sizes.dit, (count, sizes.dit.in_channels, *sizes.vae.latent_size(clips.size))
@@ -71,7 +73,8 @@ def batch_of(
         name: torch.randn(latent, generator=draws) for name in ("mean", "logvar", "draw", "noise")
     }
     text = torch.randn(count, dit.max_text_tokens, dit.text_width, generator=draws)
-    rows, places = pack(text, torch.arange(dit.max_text_tokens) < lengths[:, None])
+    mask = torch.arange(dit.max_text_tokens) < lengths[:, None]
+    given = pack(text, mask) if packed else (text, mask)
     figures = {
         "height": clips.height,
         "width": clips.width,
@@ -81,8 +84,7 @@ def batch_of(
     return {
         **tensors,
         "tau": torch.rand(count, generator=draws),
-        "text": rows,
-        "text_places": places,
+        **dict(zip(("text", "text_places" if packed else "text_mask"), given, strict=True)),
         "drop_text": torch.zeros(count, dtype=torch.bool),
         **{name: torch.full((count,), float(value)) for name, value in figures.items()},
     }
@@ -90,7 +92,9 @@ def batch_of(
 
 def _measure(bench: Bench, clips: Clips, side: str) -> dict[str, object]:
     sizes = bench.sizes
-    step = TrainingStep(bench, objective_of(bench, side), batch_of(sizes, clips), ema=True)
+    ours = side == "ours"
+    batch = batch_of(sizes, clips, packed=ours)
+    step = TrainingStep(bench, objective_of(bench, side), batch, ema=True)
     taken = measured(bench, step)
     size = sizes.vae.latent_size(clips.size)
     frames, per_frame = sizes.dit.tokens(size)
@@ -99,7 +103,16 @@ def _measure(bench: Bench, clips: Clips, side: str) -> dict[str, object]:
     tokens = clips.batch * frames * per_frame
     return {
         **taken.as_json(),
+        **(_traced(sizes, clips) if ours else {}),
         "tokens": tokens,
         "tokens_per_second": tokens / taken.seconds,
         **speed(bench, flops, taken.seconds),
     }
+
+
+def _traced(sizes: Sizes, clips: Clips) -> dict[str, object]:
+    """Return the traced peak, or why there is none: what was measured is not lost with it."""
+    try:
+        return {"traced_peak_gib": traced_peak_bytes(sizes, clips) / GIB}
+    except Exception as error:
+        return {"traced_error": f"{type(error).__name__}: {error}".splitlines()[0]}

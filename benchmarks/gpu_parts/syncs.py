@@ -17,8 +17,6 @@ from gpu_parts.stdit import batch_of, objective_of
 from gpu_parts.training_step import TrainingStep
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kinetoscope.training.loop.outcome import OutcomeSum
-
 _OURS = re.compile(r".*/(kinetoscope|benchmarks)/")
 # What reads values back, or needs them for a shape: on a GPU each of them waits.
 _READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"}
@@ -34,10 +32,10 @@ def count(bench: Bench) -> dict[str, object]:
     bucket = sizes.buckets["144p"]
     clips = Clips(3, bucket.num_frames, bucket.height, bucket.width)
     lengths = [0, 1, sizes.dit.max_text_tokens]
-    batch = batch_of(sizes, clips, lengths)
+    batch = batch_of(sizes, clips, lengths, packed=True)
     step = TrainingStep(bench, objective_of(bench, "ours"), batch, ema=True)
     step()
-    sums = OutcomeSum((), step.engine.device)
+    sums = step.new_sums()
     bench.wait()
     with recorded(bench) as micro_batch:
         step.micro_batch(sums, last=True)

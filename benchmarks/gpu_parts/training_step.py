@@ -39,9 +39,13 @@ class TrainingStep:
 
     def __call__(self) -> StepOutcome:
         """Do a whole step."""
-        sums = OutcomeSum(self._parts, self.engine.device)
+        sums = self.new_sums()
         self.micro_batch(sums, last=True)
         return self.update(sums)
+
+    def new_sums(self) -> OutcomeSum:
+        """Return where a step's figures are gathered."""
+        return OutcomeSum(self._parts, self.engine.device)
 
     def micro_batch(self, sums: OutcomeSum, *, last: bool) -> None:
         """Add the gradient of the batch."""

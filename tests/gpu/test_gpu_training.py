@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
 from kinetoscope.diffusion.config import RectifiedFlowConfig
-from kinetoscope.models.config import Precision
 from kinetoscope.models.layers.packed_text import pack
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
@@ -18,6 +18,7 @@ from kinetoscope.steps.rank_environment import ALONE
 from kinetoscope.training.dit.objective import FlowObjective
 from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
+from kinetoscope.training.loop.outcome import OutcomeSum
 
 pytestmark = pytest.mark.gpu
 
@@ -36,7 +37,7 @@ class OneRankOfMany(TorchDDPEngine):
 
 def _engine(
     device: torch.device,
-    dtype: Precision,
+    dtype: Literal["fp32", "bf16"],
     kind: type[TorchDDPEngine] = TorchDDPEngine,
 ) -> TorchDDPEngine:
     engine = kind(ALONE, dtype=dtype)
@@ -55,13 +56,13 @@ def _batch(seed: int) -> dict[str, Tensor]:
     tensors = {
         name: torch.randn(latent, generator=draws) for name in ("mean", "logvar", "draw", "noise")
     }
-    text = torch.randn(3, TOKENS, CONFIG.text_width, generator=draws)
-    rows, places = pack(text, torch.arange(TOKENS) < lengths[:, None])
     sizes = {"height": 64.0, "width": 64.0, "num_frames": 9.0, "fps": 24.0}
+    padded = torch.randn(3, TOKENS, CONFIG.text_width, generator=draws)
+    text, places = pack(padded, torch.arange(TOKENS) < lengths[:, None])
     return {
         **tensors,
         "tau": torch.rand(3, generator=draws),
-        "text": rows,
+        "text": text,
         "text_places": places,
         "drop_text": torch.tensor([False, False, True]),
         **{name: torch.full((3,), value) for name, value in sizes.items()},
@@ -98,7 +99,10 @@ def _no_waiting(device: torch.device) -> Iterator[None]:
 
 @pytest.mark.parametrize(("dtype", "share"), [("fp32", 1e-3), ("bf16", 0.2)])
 def test_steps_change_the_weights_as_on_the_cpu(
-    device: torch.device, check_agreement: Callable[..., None], dtype: Precision, share: float
+    device: torch.device,
+    check_agreement: Callable[..., None],
+    dtype: Literal["fp32", "bf16"],
+    share: float,
 ) -> None:
     expected, actual = _engine(torch.device("cpu"), "fp32"), _engine(device, dtype)
     for engine in (expected, actual):
@@ -144,6 +148,10 @@ def test_a_micro_batch_waits_for_nothing(device: torch.device) -> None:
     if device.type == "cuda":
         tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
     engine.forward_backward(tensors, scale=1 / 3, last=True)
+    sums = OutcomeSum((), device)
     with _no_waiting(device):
-        engine.forward_backward(tensors, scale=1 / 3, last=False)
-        engine.forward_backward(tensors, scale=1 / 3, last=True)
+        for last in (False, True):
+            values = engine.forward_backward(tensors, scale=1 / 3, last=last)
+            sums.add(values, num_tokens=1)
+    outcome = sums.over_ranks(engine, grad_norm=engine.clip_gradients(1.0), stop=False)
+    assert outcome.is_finite

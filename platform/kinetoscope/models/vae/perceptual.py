@@ -52,6 +52,7 @@ class PerceptualDistance(nn.Module):
 
 
 def random_lpips(backbone: PerceptualBackbone) -> nn.Module:
+    """Return the package's LPIPS of images in [-1, 1] with random weights of the backbone."""
     # Importing it costs torchvision; runs without a perceptual loss never pay for it.
     import lpips
 
