@@ -16,6 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kinetoscope.diffusion.config import RectifiedFlowConfig
+from kinetoscope.models.config import Precision
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.vae.config import (
@@ -90,7 +91,7 @@ def _video(objective: str, side: int) -> Case:
     return VideoVAEObjective(VideoVAE(model), config), batch
 
 
-CASES: dict[str, tuple[Callable[[], Case], str]] = {
+CASES: dict[str, tuple[Callable[[], Case], Precision]] = {
     "dit none": (lambda: _flow("none", 4), "fp32"),
     "dit selective bf16": (lambda: _flow("selective", 12), "bf16"),
     "dit full bf16": (lambda: _flow("full", 32), "bf16"),
@@ -100,13 +101,13 @@ CASES: dict[str, tuple[Callable[[], Case], str]] = {
 }
 
 
-def _loop(dtype: str) -> TrainLoopConfig:
+def _loop(dtype: Precision) -> TrainLoopConfig:
     return TrainLoopConfig.model_validate(
         {"num_steps": 1, "optimizer": OptimizerConfig(lr=1e-4), "dtype": dtype}
     )
 
 
-def _traced(case: Callable[[], Case], dtype: str) -> int:
+def _traced(case: Callable[[], Case], dtype: Precision) -> int:
     with FakeTensorMode():
         objective, batch = case()
         trace = StepTracer(objective, _loop(dtype)).trace(batch)
@@ -114,7 +115,7 @@ def _traced(case: Callable[[], Case], dtype: str) -> int:
     return max(sum(p[k] for k in ("casts", "activations", "temporaries")) for p in passes)
 
 
-def _measured(case: Callable[[], Case], dtype: str) -> int:
+def _measured(case: Callable[[], Case], dtype: Precision) -> int:
     objective, batch = case()
     engine = TorchDDPEngine(RankEnvironment(1, 0, 1, 0, LOOPBACK, 0), dtype=dtype)
     engine.prepare(objective, OptimizerConfig(lr=1e-4))
