@@ -16,12 +16,12 @@ from kinetoscope.training.vae.config import TrainSpatialVAEConfig, TrainVAEConfi
 # the same config and inputs give others than in the version before.
 _WORKERS = {
     "prepare_data": ("kinetoscope.data.prepare.step", 4),
-    "train_spatial_vae": ("kinetoscope.training.vae.train_spatial_vae", 1),
-    "train_vae": ("kinetoscope.training.vae.train_vae", 1),
-    "evaluate_vae": ("kinetoscope.evaluation.evaluate_vae", 1),
-    "encode_latents": ("kinetoscope.training.dit.encode_latents", 3),
-    "train_dit": ("kinetoscope.training.dit.train_dit", 2),
-    "evaluate_dit": ("kinetoscope.evaluation.evaluate_dit", 3),
+    "train_spatial_vae": ("kinetoscope.training.vae.train_spatial_vae", 2),
+    "train_vae": ("kinetoscope.training.vae.train_vae", 2),
+    "evaluate_vae": ("kinetoscope.evaluation.evaluate_vae", 2),
+    "encode_latents": ("kinetoscope.training.dit.encode_latents", 4),
+    "train_dit": ("kinetoscope.training.dit.train_dit", 3),
+    "evaluate_dit": ("kinetoscope.evaluation.evaluate_dit", 4),
     "register_model": ("kinetoscope.evaluation.register_model", 2),
 }
 
