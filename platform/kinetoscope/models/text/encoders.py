@@ -24,6 +24,8 @@ _POSITION_SCALE = 0.2
 
 # Texts are padded to a length that suits GPUs, never beyond max_tokens.
 _TOKEN_MULTIPLE = 8
+# Of the largest T5's scores, 64 heads of 300 x 300, these take a GiB.
+_TEXTS_AT_ONCE = 32
 
 
 class TextEncoder(Protocol):
@@ -206,8 +208,16 @@ class T5TextEncoder:
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return embeddings ``BSD``, zero after a text's end, and a bool mask ``BS``.
 
-        Only as many tokens are computed as the longest text has.
+        Some texts are encoded at a time, and only as many tokens as the longest of these has.
         """
+        parts = [
+            self._encode_at_once(texts[start : start + _TEXTS_AT_ONCE])
+            for start in range(0, len(texts), _TEXTS_AT_ONCE)
+        ]
+        embeddings, masks = zip(*parts, strict=True)
+        return torch.cat(embeddings), torch.cat(masks)
+
+    def _encode_at_once(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         tokens = self._tokenizer(
             list(texts),
             max_length=self.max_tokens,

@@ -161,6 +161,27 @@ def test_t5_computes_no_more_tokens_than_the_longest_text_has(
     assert not embeddings[~mask].any()
 
 
+def test_t5_computes_some_texts_at_a_time(t5_folder: Path) -> None:
+    encoder = T5TextEncoder(T5Config(path=str(t5_folder), width=16, max_tokens=20))
+    texts = ["a red circle moving left" + " left" * (index % 9) for index in range(70)]
+    rows: set[int] = set()
+
+    def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if isinstance(module, nn.Linear):
+            rows.add(args[0].shape[0])
+
+    handle = register_module_forward_pre_hook(see)
+    try:
+        embeddings, mask = encoder.encode(texts)
+    finally:
+        handle.remove()
+    assert rows == {32, 70 - 64}
+    for index in (0, 33, 69):
+        alone, alone_mask = encoder.encode(texts[index : index + 1])
+        assert torch.equal(mask[index], alone_mask[0])
+        torch.testing.assert_close(embeddings[index], alone[0])
+
+
 def test_missing_t5_is_a_config_error_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no T5 encoder in .*nowhere") as caught:
         build_text_encoder(T5Config(path=str(tmp_path / "nowhere")))
