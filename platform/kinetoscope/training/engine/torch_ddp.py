@@ -71,7 +71,7 @@ class TorchDDPEngine:
     def _join(self, ranks: RankEnvironment, sequence_parallel: int, meeting: Meeting) -> Mesh:
         alone = ranks.world_size == 1
         dist.init_process_group(
-            "nccl" if self.device.type == "cuda" else "gloo",
+            collectives_of(self.device)[0],
             store=dist.HashStore() if alone else meet(ranks, meeting),  # type: ignore[attr-defined]
             rank=ranks.rank,
             world_size=ranks.world_size,
@@ -191,7 +191,7 @@ class TorchDDPEngine:
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(
                 self._objective,
-                device_ids=[self.device.index] if self.device.type == "cuda" else None,
+                device_ids=collectives_of(self.device)[1],
                 broadcast_buffers=False,
                 find_unused_parameters=True,
                 gradient_as_bucket_view=True,
@@ -218,6 +218,11 @@ class TorchDDPEngine:
 
     def _backward(self, loss: Tensor) -> None:
         loss.backward()
+
+
+def collectives_of(device: torch.device) -> tuple[str, list[int] | None]:
+    """Return the backend that sums over ranks of a device, and the GPUs that DDP is told of."""
+    return ("nccl", [device.index]) if device.type == "cuda" else ("gloo", None)
 
 
 def _parameter_groups(objective: Objective) -> list[ParameterGroup]:

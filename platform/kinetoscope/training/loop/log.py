@@ -143,7 +143,7 @@ class StepLog:
         self._counts[name] += 1
 
     def _flush(self, done: int, lr: float) -> None:
-        self._report_gpu_memory()
+        report_gpu_memory(self._metrics, compute_device(self._ranks.own_local_rank))
         seconds = time.monotonic() - self._window_started
         means = {name: self._sums[name] / count for name, count in self._counts.items()}
         means["train.learning_rate"] = lr
@@ -164,9 +164,10 @@ class StepLog:
         self._counts.clear()
         self._window_started = time.monotonic()
 
-    def _report_gpu_memory(self) -> None:
-        device = compute_device(self._ranks.own_local_rank)
-        if device.type == "cuda":
-            self._metrics.gpu_memory("allocated", torch.cuda.memory_allocated(device))
-            self._metrics.gpu_memory("reserved", torch.cuda.memory_reserved(device))
-            self._metrics.gpu_memory("peak", torch.cuda.max_memory_allocated(device))
+
+def report_gpu_memory(metrics: TrainingMetrics, device: torch.device) -> None:
+    """Tell what this process has of a GPU's memory; of another device there is nothing to tell."""
+    if device.type == "cuda":
+        metrics.gpu_memory("allocated", torch.cuda.memory_allocated(device))
+        metrics.gpu_memory("reserved", torch.cuda.memory_reserved(device))
+        metrics.gpu_memory("peak", torch.cuda.max_memory_allocated(device))

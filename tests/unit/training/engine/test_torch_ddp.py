@@ -10,7 +10,7 @@ from kinetoscope.data.video.clip_reader import to_pixels
 from kinetoscope.steps.rank_environment import ALONE
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
-from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
+from kinetoscope.training.engine.torch_ddp import TorchDDPEngine, collectives_of
 
 
 class Regression(Objective):
@@ -47,6 +47,15 @@ def _train(engine: TorchDDPEngine, num_steps: int) -> list[float]:
         engine.step(0.05)
         losses.append(float(values["loss"].mean()))
     return losses
+
+
+@pytest.mark.parametrize(
+    ("device", "backend", "gpus"), [("cpu", "gloo", None), ("cuda:1", "nccl", [1])]
+)
+def test_a_gpu_has_collectives_of_its_own(
+    device: str, backend: str, gpus: list[int] | None
+) -> None:
+    assert collectives_of(torch.device(device)) == (backend, gpus)
 
 
 def test_loss_falls_on_one_batch() -> None:

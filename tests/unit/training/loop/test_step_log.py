@@ -7,13 +7,14 @@ import time
 from threading import Timer
 
 import pytest
+import torch
 
 from kinetoscope.steps.rank_environment import RankEnvironment, free_port
 from kinetoscope.telemetry.scrape import scrape
 from kinetoscope.telemetry.training_metrics import TrainingMetrics
 from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.loop.config import TrainLoopConfig
-from kinetoscope.training.loop.log import StepLog
+from kinetoscope.training.loop.log import StepLog, report_gpu_memory
 from kinetoscope.training.loop.outcome import StepOutcome
 from kinetoscope.training.smoke.outlet import SmokeOutlet
 
@@ -45,6 +46,17 @@ def told_by(local_rank: int) -> SmokeOutlet:
         assert values["kino_stage_progress_ratio"] == 1
     log.close()
     return outlet
+
+
+@pytest.mark.parametrize(("device", "kinds"), [("cuda:0", 3), ("cpu", 0)])
+def test_a_gpus_memory_is_told(device: str, kinds: int) -> None:
+    metrics = TrainingMetrics("r", "s")
+    url = metrics.serve(0, "127.0.0.1")
+    # Without a GPU, torch says that nothing of one is in use.
+    report_gpu_memory(metrics, torch.device(device))
+    told = [value for name, value in scrape(url).items() if name.startswith("kino_gpu_memory")]
+    metrics.close()
+    assert told == [0.0] * kinds
 
 
 def finish(log: StepLog) -> float:
