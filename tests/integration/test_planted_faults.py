@@ -79,6 +79,7 @@ SKIPPED = {
     "StyleDiscriminator": "not the reference's",
     "_BlurPool3d": "part of it",
     "_BlurResBlock": "part of it",
+    "_capability": "of a GPU",
 }
 HARMLESS = {
     name

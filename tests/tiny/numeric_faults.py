@@ -39,7 +39,16 @@ _TAKES_AXIS = {
 _COUNTS = {"arange", "full", "new_full", "pad", "pow", "range", "repeat", "repeat_interleave"}
 _EVEN, _COMMUTES = (
     {"abs", "square"},
-    {"max", "min", "maximum", "minimum", "promote_types", "add_residual"},
+    {
+        "max",
+        "min",
+        "maximum",
+        "minimum",
+        "promote_types",
+        "add_residual",
+        "transpose",
+        "_may_be_longer",
+    },
 )
 _GROUP = re.compile(r"\((\w+) (\w+)")
 _LARGEST_EPS = 1e-3
@@ -222,7 +231,11 @@ def _of_comparison(node: ast.Compare) -> Iterator[Change]:
 
 
 def _of_list(node: ast.Tuple | ast.List) -> Iterator[Change]:
-    yield from _swaps(node, node.elts)
+    # Of names, e.g. those of a Literal, the order says nothing.
+    if not all(
+        isinstance(item, ast.Constant) and isinstance(item.value, str) for item in node.elts
+    ):
+        yield from _swaps(node, node.elts)
 
 
 def _of_constant(node: ast.Constant) -> Iterator[Change]:

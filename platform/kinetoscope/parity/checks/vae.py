@@ -88,10 +88,10 @@ def _temporal_loss(outputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def _there_and_back(vae: VideoVAE, inputs: Mapping[str, Tensor], num_frames: int) -> Outputs:
-    ours = {
-        "x_z": vae.encode_frames(inputs["x"]),
-        "z": vae.encode(inputs["x"]).mode(),
-    }
+    frame_latents = vae.encode_frames(inputs["x"])
+    # The same as the posterior's mode, drawn.
+    drawn = vae.encode(inputs["x"], spatial_noise=torch.zeros_like(frame_latents))
+    ours = {"x_z": frame_latents, "z": drawn.mode()}
     if "z" in inputs:
         ours["dec"] = vae.decode(inputs["z"], num_frames)
     if "z_spatial" in inputs:
