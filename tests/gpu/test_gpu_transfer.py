@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kinetoscope.training.engine.transfer import sent
+from kinetoscope.training.engine.transfer import pixels_in, sent
 from kinetoscope.training.loop.clock import ForwardClock
 
 pytestmark = pytest.mark.gpu
@@ -15,8 +15,8 @@ LEVELS = torch.arange(256, dtype=torch.uint8).repeat(3).view(1, 1, 16, 16, 3)
 
 
 def test_levels_become_the_same_pixels_on_a_gpu(device: torch.device) -> None:
-    expected = sent({"pixels": LEVELS}, torch.device("cpu"))["pixels"]
-    actual = sent({"pixels": LEVELS}, device)["pixels"]
+    expected = pixels_in({"pixels": LEVELS})
+    actual = pixels_in(sent({"pixels": LEVELS}, device))
     assert (actual.device.type, actual.dtype) == (device.type, torch.float32)
     torch.testing.assert_close(actual.cpu(), expected, atol=0, rtol=0)
 

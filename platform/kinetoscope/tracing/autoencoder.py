@@ -42,10 +42,10 @@ class EncodingTracer:
         return sum(tensor.nbytes for tensor in tensors)
 
     def peak_bytes(self, size: tuple[int, int, int], batch_size: int, *, dtype: torch.dtype) -> int:
-        """Return the bytes that encoding takes at most, beside the clips and the weights.
+        """Return the bytes that encoding takes at most, beside levels of pixels and the weights.
 
         Args:
-            size: frames, height and width; of frames beyond a piece only the latents count.
+            size: frames, height and width; of frames beyond a piece only pixels count.
             batch_size: clips.
             dtype: that autocast computes in.
         """
@@ -61,7 +61,8 @@ class EncodingTracer:
             tracker.begin("activations")
             self._vae.encode(pixels)
         peak = tracker.peak.bytes_by_kind
-        return peak["activations"] + peak["casts"] + peak["temporaries"]
+        others = pixels.nbytes // frames * (size[0] - frames)
+        return peak["inputs"] + others + peak["activations"] + peak["casts"]
 
 
 class VAETracer:
@@ -86,8 +87,8 @@ class VAETracer:
         model, plan = self._config.model, self._config.plan
         size = (num_frames, plan.height, plan.width)
         latents = (batch_size, model.latent_channels, *model.latent_size(size))
-        pixels = torch.empty(batch_size, _PIXEL_CHANNELS, *size)
-        return self._tracer.trace({"pixels": pixels, "noise": torch.empty(latents)})
+        levels = torch.empty(batch_size, *size, _PIXEL_CHANNELS, dtype=torch.uint8)
+        return self._tracer.trace({"pixels": levels, "noise": torch.empty(latents)})
 
 
 def _once(encode: Callable[[Tensor], Posterior]) -> Callable[[Tensor], Posterior]:

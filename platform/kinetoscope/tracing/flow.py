@@ -62,7 +62,8 @@ class FlowTracer:
         Args:
             latent_size: ``(t, h, w)``.
             batch_size: samples.
-            pixels: of the clips, which a stage without a latent cache keeps beside the latents.
+            pixels: levels of the clips, which a stage without a latent cache keeps beside the
+                latents.
             text_tokens: of each sample; None: as many as the model takes.
         """
         tokens = text_tokens or self._model.max_text_tokens

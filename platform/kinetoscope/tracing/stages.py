@@ -129,8 +129,10 @@ class _DiTStageTracer:
         size = largest_size(bucket, models.dit.pixel_multiple(models.vae))
         latents, batch_size = models.vae.latent_size(size), bucket.batch_size
         num_tokens = batch_size * math.prod(models.dit.tokens(latents))
-        pixels = None if self._encoding is None else torch.empty(batch_size, 3, *size)
-        trace = self._flow.trace(latents, batch_size, pixels=pixels)
+        levels = None
+        if self._encoding is not None:
+            levels = torch.empty(batch_size, *size, 3, dtype=torch.uint8)
+        trace = self._flow.trace(latents, batch_size, pixels=levels)
         if self._encoding is not None:
             trace = self._beside_encoders(trace, self._encoding, size, batch_size)
         found = _cost(trace, bucket.resolution_name, size, batch_size)

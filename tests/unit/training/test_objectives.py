@@ -8,6 +8,7 @@ from tiny.models import spatial_vae, transformer, video_vae
 from torch import Tensor
 
 from kinetoscope.data.plan.config import ClipPlanConfig
+from kinetoscope.data.video.pixels import pixels_of
 from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.models.stdit.model import STDiT
 from kinetoscope.models.vae.config import VAELossConfig
@@ -99,6 +100,30 @@ def test_losses_are_per_sample_and_independent_of_the_batch(
         for i in range(3)
     ]
     torch.testing.assert_close(torch.cat(alone), together["loss"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", ["spatial", "video", "flow"])
+def test_levels_are_trained_on_as_their_pixels(make: str) -> None:
+    frames = 1 if make == "spatial" else 5
+    levels = torch.arange(2 * frames * 8 * 8 * 3).remainder(256).to(torch.uint8)
+    levels_BTHWC = levels.view(2, frames, 8, 8, 3)
+    if make == "flow":
+        objective: Objective = FlowObjective(
+            initialised(lambda: STDiT(transformer()), 0),
+            RectifiedFlowConfig(base_size_px=32),
+            shift=torch.zeros(4),
+            scale=torch.ones(4),
+            vae=initialised(lambda: VideoVAE(VAE), 0),
+        )
+        tensors = _latents(2)
+    elif make == "video":
+        objective, tensors = _video_objective(objective="pixels", freeze_spatial=False), _clips(2)
+    else:
+        objective = SpatialVAEObjective(initialised(lambda: SpatialVAE(SPATIAL), 0), LOSS)
+        tensors = {"noise": _seeded(2, 4, 4, 4)}
+    pixels = pixels_of(levels_BTHWC)
+    expected = objective(tensors | {"pixels": pixels})["loss"]
+    assert torch.equal(objective(tensors | {"pixels": levels_BTHWC})["loss"], expected)
 
 
 def test_a_frozen_spatial_vae_gets_no_gradient() -> None:

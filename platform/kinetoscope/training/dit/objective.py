@@ -17,16 +17,17 @@ from kinetoscope.models.base import Transformer, VideoAutoencoder
 from kinetoscope.models.layers.packed_text import unpack
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.training.engine.base import Objective, Tensors
+from kinetoscope.training.engine.transfer import pixels_in
 
 
 class FlowObjective(Objective):
     """Predict the velocity from noisy latents.
 
-    Tensors of a batch: ``mean`` and ``logvar`` B Z t h w of the clips' posteriors (or ``pixels``
-    B C T H W, where a VAE is given); ``draw`` and ``noise`` B Z t h w, standard normal; ``tau`` B,
-    times before their shift by size; ``text`` P D and ``text_places`` P 2, packed
-    (`models.layers.packed_text.pack`), or padded ``text`` B S D and ``text_mask`` B S, which a
-    GPU has to be waited for; ``drop_text`` B; ``height``, ``width`` (pixels), ``num_frames`` (of
+    Tensors of a batch: ``mean`` and ``logvar`` B Z t h w of the clips' posteriors (or ``pixels``,
+    where a VAE is given, as `pixels_in` takes them); ``draw`` and ``noise`` B Z t h w, standard
+    normal; ``tau`` B, times before their shift by size; ``text`` P D and ``text_places`` P 2,
+    packed (`models.layers.packed_text.pack`), or padded ``text`` B S D and ``text_mask`` B S, which
+    a GPU has to be waited for; ``drop_text`` B; ``height``, ``width`` (pixels), ``num_frames`` (of
     pixels) and ``fps``, each B. ``frame_mask`` B t, which may be left out, is False for the frames
     that are conditions: these stay clean and have no part in the loss.
 
@@ -95,5 +96,5 @@ class FlowObjective(Objective):
         if self.vae is None:
             return Posterior(tensors["mean"], tensors["logvar"])
         with torch.no_grad():
-            posterior: Posterior = self.vae.encode(tensors["pixels"])
+            posterior: Posterior = self.vae.encode(pixels_in(tensors))
             return posterior

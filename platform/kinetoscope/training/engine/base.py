@@ -93,8 +93,8 @@ class Engine(Protocol):
         """Run one micro-batch and add its gradient.
 
         Args:
-            tensors: the batch, on any device; a uint8 one has levels of pixels, ``B T H W C``, and
-                the objective sees floats ``B C T H W`` in [-1, 1] (`training.engine.transfer`).
+            tensors: the batch, on any device; the objective gets them on its own, as they are. Of
+                levels of pixels it makes floats itself (`training.engine.transfer.pixels_in`).
             scale: weight of each of its samples in the step's loss.
             last: whether it is this rank's last of the step, after which gradients are summed.
 

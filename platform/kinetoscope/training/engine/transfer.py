@@ -11,14 +11,15 @@ from kinetoscope.data.video.pixels import pixels_of
 
 
 def sent(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Return a batch on the device, where levels of pixels become pixels; nothing is waited for.
+    """Return a batch on the device, as it is; nothing is waited for."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
 
-    Args:
-        tensors: a uint8 one has levels ``B T H W C``, which become floats ``B C T H W`` in [-1, 1].
-        device: of the model.
+
+def pixels_in(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return a batch's ``pixels``, floats ``B C T H W`` in [-1, 1].
+
+    They are made anew of uint8 levels ``B T H W C`` where the batch has these: it is kept until the
+    step's end, and floats, four times as large, would be kept with it. Floats are taken as pixels.
     """
-    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
-    return {
-        name: pixels_of(tensor) if tensor.dtype is torch.uint8 else tensor
-        for name, tensor in moved.items()
-    }
+    pixels = tensors["pixels"]
+    return pixels_of(pixels) if pixels.dtype is torch.uint8 else pixels

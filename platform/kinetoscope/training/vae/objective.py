@@ -15,13 +15,14 @@ from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.losses import VAELoss, identity_loss
 from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.training.engine.base import Companion, Objective, Tensors
+from kinetoscope.training.engine.transfer import pixels_in
 from kinetoscope.training.vae.adversary import Adversary
 from kinetoscope.training.vae.config import TrainVAEConfig
 from kinetoscope.training.vae.spatial_objective import TERMS, learned_logvar, with_sum
 
 
 class VideoVAEObjective(Objective):
-    """A stage of the video VAE: ``pixels`` B C T H W and ``noise`` B Z t h w.
+    """A stage of the video VAE: ``pixels`` (see `pixels_in`) and ``noise`` B Z t h w.
 
     With the objective ``spatial_latents`` the temporal VAE reconstructs the frame latents, a fixed
     target even where the spatial VAE learns; with ``pixels`` the whole model does its job, against
@@ -50,7 +51,7 @@ class VideoVAEObjective(Objective):
 
     def forward(self, tensors: Tensors) -> dict[str, Tensor]:
         """Return ``loss`` and its terms, each ``B``; ``identity`` for images only."""
-        pixels, noise = tensors["pixels"], tensors["noise"]
+        pixels, noise = pixels_in(tensors), tensors["noise"]
         frozen = self._config.freeze_spatial
         with torch.no_grad() if frozen else nullcontext():
             frame_latents = self.model.encode_frames(pixels)

@@ -12,12 +12,13 @@ from kinetoscope.models.vae.config import VAELossConfig
 from kinetoscope.models.vae.losses import VAELoss
 from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.training.engine.base import Companion, Objective, Tensors
+from kinetoscope.training.engine.transfer import pixels_in
 
 TERMS = ("reconstruction", "perceptual", "log_variance", "kl")
 
 
 class SpatialVAEObjective(Objective):
-    """Reconstruct single frames: ``pixels`` B C 1 H W and ``noise`` B Z h w."""
+    """Reconstruct single frames: ``pixels`` (see `pixels_in`) and ``noise`` B Z h w."""
 
     parts = TERMS
 
@@ -32,7 +33,7 @@ class SpatialVAEObjective(Objective):
 
     def forward(self, tensors: Tensors) -> dict[str, Tensor]:
         """Return ``loss`` and its terms, each ``B``."""
-        pixels = tensors["pixels"]
+        pixels = pixels_in(tensors)
         posterior = self.model.encode(pixels[:, :, 0])
         decoded = self.model.decode(posterior.sample(tensors["noise"]))
         return with_sum(self.losses(decoded.unsqueeze(2), pixels, posterior))

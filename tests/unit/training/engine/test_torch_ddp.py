@@ -11,6 +11,7 @@ from kinetoscope.steps.rank_environment import ALONE
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine, collectives_of
+from kinetoscope.training.engine.transfer import pixels_in
 
 
 class Regression(Objective):
@@ -64,14 +65,14 @@ def test_loss_falls_on_one_batch() -> None:
 
 
 class Pictures(Objective):
-    """Keeps the pixels that it was given."""
+    """Keeps the pixels that it made of what it was given."""
 
     def __init__(self) -> None:
         super().__init__()
         self.model = nn.Linear(1, 1)
 
     def forward(self, tensors: Tensors) -> dict[str, Tensor]:
-        self.pixels = tensors["pixels"]
+        self.given, self.pixels = tensors["pixels"], pixels_in(tensors)
         return {"loss": self.model(self.pixels.flatten(1).mean(1, keepdim=True))[:, 0]}
 
 
@@ -82,6 +83,7 @@ def test_levels_of_pixels_become_what_the_host_would_have_made_of_them() -> None
     levels_BTHWC = torch.stack([levels.movedim(0, -1), 255 - levels.movedim(0, -1)])
     engine.forward_backward({"pixels": levels_BTHWC}, scale=0.5, last=True)
     expected = torch.stack([to_pixels(clip.numpy()) for clip in levels_BTHWC])
+    assert objective.given.dtype is torch.uint8, "floats would be kept until the step's end"
     assert torch.equal(objective.pixels, expected)
     assert objective.pixels.stride() == expected.stride()
     assert [float(x) for x in objective.pixels.aminmax()] == [-1.0, 1.0]
