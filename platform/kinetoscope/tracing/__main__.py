@@ -19,7 +19,18 @@ from kinetoscope.core.units import GIB
 from kinetoscope.tracing.stages import BucketCost, bucket_costs
 from kinetoscope.tracing.tracker import KINDS
 
-_COLUMNS = ("stages", "bucket", "batch", "tokens", "peak in", *KINDS, "peak GiB", "TFLOP", "fits")
+_COLUMNS = (
+    "stages",
+    "bucket",
+    "batch",
+    "ranks",
+    "tokens",
+    "peak in",
+    *KINDS,
+    "peak GiB",
+    "TFLOP",
+    "fits",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +90,7 @@ def _cells(cost: BucketCost, most_bytes: int) -> tuple[str, ...]:
         " ".join(cost.stages),
         f"{cost.resolution} x {frames} ({height}x{width})",
         str(cost.batch_size),
+        str(cost.ranks),
         str(cost.num_tokens or ""),
         cost.phase,
         *(f"{cost.peak.bytes_by_kind[kind] / GIB:.1f}" for kind in KINDS),
@@ -94,6 +106,7 @@ def _as_json(cost: BucketCost, most_bytes: int) -> dict[str, object]:
         "resolution": cost.resolution,
         "size": cost.size,
         "batch_size": cost.batch_size,
+        "ranks": cost.ranks,
         "num_tokens": cost.num_tokens,
         "phase": cost.phase,
         "bytes": dict(cost.peak.bytes_by_kind),

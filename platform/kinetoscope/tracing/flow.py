@@ -9,6 +9,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.models.base import build_transformer
@@ -19,7 +20,7 @@ from kinetoscope.training.dit.objective import FlowObjective
 from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.loop.config import TrainLoopConfig
 
-DEPTHS = (2, 3)
+DEPTHS = (1, 2)
 """Those that are traced."""
 
 
@@ -30,6 +31,8 @@ class FlowTracer:
         model: of the transformer; a kind whose config has no ``depth`` is traced as it is.
         flow: of the objective.
         loop: precision, optimizer, clipping and average.
+        group: the ranks that share each sample (`tracing.step.fake_ranks`), of which one is traced;
+            None: one has it to itself.
         whole: trace the model's own depth, however long it takes.
     """
 
@@ -39,15 +42,19 @@ class FlowTracer:
         flow: RectifiedFlowConfig,
         loop: TrainLoopConfig,
         *,
+        group: ProcessGroup | None = None,
         whole: bool = False,
     ) -> None:
         self._model = model
         depth = getattr(model, "depth", 0)
         self._depths = (depth,) if whole or depth <= max(DEPTHS) else DEPTHS
         self._depth = depth
-        self._tracers = [
-            StepTracer(_objective(_with(model, depth=depth), flow), loop) for depth in self._depths
-        ]
+        self._tracers = []
+        for traced_depth in self._depths:
+            objective = _objective(_with(model, depth=traced_depth), flow)
+            if group is not None:
+                objective.parallelise(group)
+            self._tracers.append(StepTracer(objective, loop))
 
     def trace(
         self,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 
 import torch
+from torch.distributed import ProcessGroup
 
 from kinetoscope.config.run import RunConfig
+from kinetoscope.core.machine_limits import usable_cores
 from kinetoscope.data.plan.aspect_tables import named_resolution
 from kinetoscope.data.plan.config import BucketConfig, ClipPlanConfig, FrameSize
 from kinetoscope.models.text.config import TextEncoderConfig
 from kinetoscope.tracing.autoencoder import EncodingTracer, VAETracer
 from kinetoscope.tracing.flow import FlowTracer
-from kinetoscope.tracing.step import StepTrace, fake_tensors
+from kinetoscope.tracing.step import StepTrace, fake_ranks, fake_tensors
 from kinetoscope.tracing.tracker import KINDS, Kind, Peak
 from kinetoscope.training.dit.config import DiTStage
 from kinetoscope.training.vae.config import TrainVAEConfig, VAEStage
@@ -44,6 +49,7 @@ class BucketCost:
         resolution: as the plan names it.
         size: frames, height and width in pixels; of a resolution's sizes that with most tokens.
         batch_size: samples of a micro-batch.
+        ranks: GPUs that share a micro-batch's tokens, of which this is one.
         num_tokens: positions that the model attends to, of the whole batch; 0 for the VAE.
         peak: the largest of the phases.
         phase: that it is in: ``encode``, ``forward``, ``backward`` or ``update``.
@@ -54,6 +60,7 @@ class BucketCost:
     resolution: str
     size: tuple[int, int, int]
     batch_size: int
+    ranks: int
     num_tokens: int
     peak: Peak
     phase: str
@@ -63,17 +70,36 @@ class BucketCost:
 def bucket_costs(config: RunConfig, only: str = "") -> list[BucketCost]:
     """Trace every distinct bucket of the stages of the VAE, then of the transformer.
 
+    Several stages are traced side by side, in processes of their own.
+
     Args:
         config: of the run; weights and files that it names need not be there.
         only: what paths of the stages begin with, e.g. ``train_dit`` or ``train_dit.2``.
     """
-    costs: list[BucketCost] = []
-    with fake_tensors():
-        for index, stage in enumerate(config.train_vae):
-            if (path := f"train_vae.{index}").startswith(only):
-                costs += _vae_costs(config, stage, path)
-        costs += _dit_costs(config, only)
-    return costs
+    jobs = [
+        _Job(partial(_vae_costs, config, stage, path))
+        for index, stage in enumerate(config.train_vae)
+        if (path := f"train_vae.{index}").startswith(only)
+    ]
+    jobs += _dit_jobs(config, only)
+    if len(jobs) < 2:  # noqa: PLR2004 - a process has its price
+        found = [job() for job in jobs]
+    else:
+        with ProcessPoolExecutor(int(usable_cores()), get_context("spawn")) as pool:
+            # The later a stage, the more buckets it has: the longest begin first.
+            found = [f.result() for f in [pool.submit(job) for job in reversed(jobs)]][::-1]
+    return [cost for costs in found for cost in costs]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A stage's costs, to be traced in any process."""
+
+    trace: Callable[[], Iterable[BucketCost]]
+
+    def __call__(self) -> list[BucketCost]:
+        with fake_tensors():
+            return list(self.trace())
 
 
 def _vae_costs(config: RunConfig, stage: VAEStage, path: str) -> Iterator[BucketCost]:
@@ -85,22 +111,34 @@ def _vae_costs(config: RunConfig, stage: VAEStage, path: str) -> Iterator[Bucket
         yield _cost(trace, f"{size[1]}x{size[2]}", size, batch_size, stages=(path,))
 
 
-def _dit_costs(config: RunConfig, only: str) -> Iterator[BucketCost]:
-    found: dict[tuple[object, ...], BucketCost] = {}
-    for index, stage in enumerate(config.train_dit):
-        if not (path := f"train_dit.{index}").startswith(only):
+def _dit_jobs(config: RunConfig, only: str) -> Iterator[_Job]:
+    """Yield a job for each stage that has buckets which none before it has."""
+    found: dict[tuple[object, ...], tuple[str, BucketConfig, list[str]]] = {}
+    stages = {f"train_dit.{index}": stage for index, stage in enumerate(config.train_dit)}
+    for path, stage in stages.items():
+        if not path.startswith(only):
             continue
         # What else of a stage changes what its steps take.
-        policy = (stage.use_cache, stage.loop.dtype, stage.loop.ema_decay, stage.loop.grad_clip)
-        tracer: _DiTStageTracer | None = None
+        loop = stage.loop
+        policy = (stage.use_cache, stage.sequence_parallel, loop.dtype, loop.ema_decay)
         for bucket in stage.plan.buckets:
             key = (bucket.resolution_name, bucket.num_frames, bucket.batch_size, *policy)
-            if key in found:
-                found[key] = replace(found[key], stages=(*found[key].stages, path))
-                continue
-            tracer = tracer or _DiTStageTracer(config, stage)
-            found[key] = replace(tracer.cost(bucket), stages=(path,))
-    yield from found.values()
+            found.setdefault(key, (path, bucket, []))[2].append(path)
+    for path, stage in stages.items():
+        buckets = [
+            (bucket, tuple(paths)) for first, bucket, paths in found.values() if first == path
+        ]
+        if buckets:
+            yield _Job(partial(_dit_costs, config, stage, buckets))
+
+
+def _dit_costs(
+    config: RunConfig, stage: DiTStage, buckets: Sequence[tuple[BucketConfig, tuple[str, ...]]]
+) -> Iterator[BucketCost]:
+    with fake_ranks(stage.sequence_parallel) as group:
+        tracer = _DiTStageTracer(config, stage, group)
+        for bucket, paths in buckets:
+            yield replace(tracer.cost(bucket), stages=paths)
 
 
 def _vae_batches(plan: ClipPlanConfig) -> Iterator[tuple[int, int]]:
@@ -117,10 +155,10 @@ def _vae_batches(plan: ClipPlanConfig) -> Iterator[tuple[int, int]]:
 class _DiTStageTracer:
     """Traces the buckets of one stage of the transformer."""
 
-    def __init__(self, config: RunConfig, stage: DiTStage) -> None:
+    def __init__(self, config: RunConfig, stage: DiTStage, group: ProcessGroup | None) -> None:
         models = config.models
         self._config, self._stage = config, stage
-        self._flow = FlowTracer(models.dit, models.flow, stage.loop)
+        self._flow = FlowTracer(models.dit, models.flow, stage.loop, group=group)
         self._encoding = None if stage.use_cache else EncodingTracer(models.vae)
 
     def cost(self, bucket: BucketConfig) -> BucketCost:
@@ -136,7 +174,7 @@ class _DiTStageTracer:
         if self._encoding is not None:
             trace = self._beside_encoders(trace, self._encoding, size, batch_size)
         found = _cost(trace, bucket.resolution_name, size, batch_size)
-        return replace(found, num_tokens=num_tokens)
+        return replace(found, ranks=self._stage.sequence_parallel, num_tokens=num_tokens)
 
     def _beside_encoders(
         self, trace: StepTrace, vae: EncodingTracer, size: tuple[int, int, int], batch_size: int
@@ -202,4 +240,4 @@ def _cost(
 ) -> BucketCost:
     phase, peak = max(trace.peaks.items(), key=lambda item: item[1].total_bytes)
     flops = trace.forward_flops + trace.backward_flops
-    return BucketCost(stages, resolution, size, batch_size, 0, peak, phase, flops)
+    return BucketCost(stages, resolution, size, batch_size, 1, 0, peak, phase, flops)

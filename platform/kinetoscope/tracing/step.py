@@ -13,9 +13,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed import ProcessGroup
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from kinetoscope.models.conv import fused_conv
 from kinetoscope.steps.rank_environment import LOOPBACK, RankEnvironment
 from kinetoscope.tracing.cuda_casts import casts_of_cuda
 from kinetoscope.tracing.host_reads import HostReads
@@ -26,6 +30,9 @@ from kinetoscope.training.loop.config import TrainLoopConfig
 from kinetoscope.training.loop.ema import EMA
 
 _ALONE = RankEnvironment(1, 0, 1, 0, LOOPBACK, 0)
+
+# What models ask before they run what is for CPUs.
+_CPU_ALONE = ("native_norm_keeps_channels_last", "products_sum_exactly")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +57,41 @@ class StepTrace:
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Make tensors fake and let the CPU's autocast cast as CUDA's.
+    """Make tensors fake, let the CPU's autocast cast as CUDA's, and models choose what GPUs run.
 
     Models are built, and their steps traced, inside.
     """
-    with FakeTensorMode(), casts_of_cuda():
+    with FakeTensorMode(), casts_of_cuda(), _choices_of_cuda():
         yield
+
+
+@contextmanager
+def fake_ranks(number: int) -> Iterator[ProcessGroup | None]:
+    """Be the first of ranks that share their samples; what they would send and get is made up.
+
+    Args:
+        number: of ranks. 1 makes no group.
+    """
+    if number == 1:
+        yield None
+        return
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=number)
+    try:
+        yield dist.group.WORLD
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _choices_of_cuda() -> Iterator[None]:
+    chosen = {name: getattr(fused_conv, name) for name in _CPU_ALONE}
+    for name in _CPU_ALONE:
+        setattr(fused_conv, name, lambda _: False)
+    try:
+        yield
+    finally:
+        for name, choice in chosen.items():
+            setattr(fused_conv, name, choice)
 
 
 class StepTracer:

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kinetoscope.tracing.flops import flops_of
@@ -27,6 +28,8 @@ Kind = Literal[
 or to pass on; ``temporaries`` what is made later."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_DEVICE = torch.ops.prim.device.default
 
 ALIGNMENT_BYTES = 512
 """Sizes are rounded up to this, as torch's CUDA allocator does."""
@@ -105,6 +108,9 @@ class Tracker(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operator; see whether it made storages."""
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            # Most of all calls; torch's own answer takes as long as an operator.
+            return args[0].fake_device
         output = func(*args, **(kwargs or {}))
         if func.namespace == "prim":
             return output  # of a tensor's attribute
