@@ -59,6 +59,11 @@ def test_its_buckets_are_the_published_ones(config: RunConfig) -> None:
     assert stage3["720p", 204][0] == 0.0, "a blocker"
 
 
+def test_its_longest_clips_are_shared_by_two_gpus(config: RunConfig) -> None:
+    assert [stage.sequence_parallel for stage in config.train_dit] == [1, 1, 2]
+    assert config.runtimes.training.num_ranks == 8
+
+
 def test_its_stages_condition_on_frames_as_often_as_the_published_ones(config: RunConfig) -> None:
     stage1, stage2, stage3 = (stage.frame_masks for stage in config.train_dit)
     assert stage1 == stage2
