@@ -30,6 +30,7 @@ def made_up_device() -> Iterator[torch.device]:
     """Make tensors fake, and make the device up; objectives are built and run inside.
 
     Modules are put on it by ``with device:``.
+    A process enters this once before its first backward pass, at which torch counts devices.
 
     Raises:
         ConfigError: this version of torch can't make a device up.
