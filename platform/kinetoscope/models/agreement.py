@@ -27,6 +27,11 @@ def check_models_agree(
             f"text_encoder.width={text_encoder.width} must equal "
             f"{dit}.text_width={transformer.text_width}"
         )
+    if text_encoder.max_tokens > transformer.max_text_tokens:
+        raise ValueError(
+            f"text_encoder.max_tokens={text_encoder.max_tokens} must not be above "
+            f"{dit}.max_text_tokens={transformer.max_text_tokens}"
+        )
     if autoencoder.latent_channels != transformer.latent_channels:
         raise ValueError(
             f"{dit}.in_channels={transformer.latent_channels} must equal the latent channels of "

@@ -19,7 +19,7 @@ def usable_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
+    except (AssertionError, ImportError, NotImplementedError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
             f"device {name!r} can't be used here: {reason}",

@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(options.config, options.set).config
         costs = bucket_costs(config, options.only)
     except KinetoscopeError as error:
-        sys.stderr.write(f"error: {printable(error.message)}\n")
+        lines = "\n".join(map(printable, error.message.splitlines()))
+        sys.stderr.write(f"error: {lines}\n")
         if error.hint:
             sys.stderr.write(f"hint: {printable(error.hint)}\n")
         return int(error.exit_code)

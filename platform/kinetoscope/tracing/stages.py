@@ -13,6 +13,7 @@ import torch
 from torch.distributed import ProcessGroup
 
 from kinetoscope.config.run import RunConfig
+from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.machine_limits import usable_cores
 from kinetoscope.data.plan.aspect_tables import named_resolution
 from kinetoscope.data.plan.config import BucketConfig, ClipPlanConfig, FrameSize
@@ -24,7 +25,7 @@ from kinetoscope.tracing.tracker import KINDS, Kind, Peak
 from kinetoscope.training.dit.config import DiTStage
 from kinetoscope.training.vae.config import TrainVAEConfig, VAEStage
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 # Layers, width of the MLP, heads of T5 version 1.1 by its own width (google/t5-v1_1-*): the weights
 # of its encoder need not be there to be counted.
@@ -36,8 +37,6 @@ _T5 = {
     4096: (24, 10240, 64),
 }
 _T5_VOCABULARY, _T5_HEAD_WIDTH = 32128, 64
-# It is bfloat16 on GPUs.
-_T5_BYTES_PER_WEIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +73,23 @@ def bucket_costs(config: RunConfig, only: str = "") -> list[BucketCost]:
 
     Args:
         config: of the run; weights and files that it names need not be there.
-        only: what paths of the stages begin with, e.g. ``train_dit`` or ``train_dit.2``.
+        only: a stage or a list of them, e.g. ``train_dit.2`` or ``train_dit``; all by default.
+
+    Raises:
+        ConfigError: there is no such stage.
     """
     jobs = [
         _Job(partial(_vae_costs, config, stage, path))
         for index, stage in enumerate(config.train_vae)
-        if (path := f"train_vae.{index}").startswith(only)
+        if _chosen(path := f"train_vae.{index}", only)
     ]
     jobs += _dit_jobs(config, only)
+    if not jobs:
+        stages = [f"train_vae.{index}" for index in range(len(config.train_vae))]
+        stages += [f"train_dit.{index}" for index in range(len(config.train_dit))]
+        raise ConfigError(
+            f"the config has no stage {only!r}", hint=f"it has: {', '.join(stages) or 'none'}"
+        )
     if len(jobs) < 2:  # noqa: PLR2004 - a process has its price
         found = [job() for job in jobs]
     else:
@@ -89,6 +97,10 @@ def bucket_costs(config: RunConfig, only: str = "") -> list[BucketCost]:
             # The later a stage, the more buckets it has: the longest begin first.
             found = [f.result() for f in [pool.submit(job) for job in reversed(jobs)]][::-1]
     return [cost for costs in found for cost in costs]
+
+
+def _chosen(path: str, only: str) -> bool:
+    return not only or f"{path}.".startswith(f"{only}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +128,7 @@ def _dit_jobs(config: RunConfig, only: str) -> Iterator[_Job]:
     found: dict[tuple[object, ...], tuple[str, BucketConfig, list[str]]] = {}
     stages = {f"train_dit.{index}": stage for index, stage in enumerate(config.train_dit)}
     for path, stage in stages.items():
-        if not path.startswith(only):
+        if not _chosen(path, only):
             continue
         # What else of a stage changes what its steps take.
         loop = stage.loop
@@ -180,12 +192,13 @@ class _DiTStageTracer:
         self, trace: StepTrace, vae: EncodingTracer, size: tuple[int, int, int], batch_size: int
     ) -> StepTrace:
         """Add the frozen encoders' weights to all phases, and the phase of encoding clips."""
-        loop = self._stage.loop
-        weights = vae.weight_bytes + text_encoder_bytes(self._config.models.text_encoder)
+        dtype = _DTYPES[self._stage.loop.dtype]
+        text_encoder = self._config.models.text_encoder
+        weights = vae.weight_bytes + text_encoder_bytes(text_encoder, dtype)
         lasting = trace.peaks["forward"].bytes_by_kind
         kept: tuple[Kind, ...] = ("weights", "gradients", "optimizer", "average", "inputs")
         encoding: dict[Kind, int] = {kind: lasting[kind] if kind in kept else 0 for kind in KINDS}
-        encoding["activations"] = vae.peak_bytes(size, batch_size, dtype=_DTYPES[loop.dtype])
+        encoding["activations"] = vae.peak_bytes(size, batch_size, dtype=dtype)
         peaks = {"encode": Peak(encoding, ""), **trace.peaks}
         return replace(
             trace, peaks={name: _with_weights(peak, weights) for name, peak in peaks.items()}
@@ -208,8 +221,12 @@ def largest_size(bucket: BucketConfig, pixel_multiple: tuple[int, int]) -> tuple
     return (bucket.num_frames, *max(cut, key=math.prod))
 
 
-def text_encoder_bytes(config: TextEncoderConfig) -> int:
+def text_encoder_bytes(config: TextEncoderConfig, dtype: torch.dtype) -> int:
     """Return the bytes of a text encoder's weights on a GPU; 0 for one that has none.
+
+    Args:
+        config: of the encoder.
+        dtype: of its weights.
 
     Raises:
         ValueError: there is no T5 of this width.
@@ -221,7 +238,8 @@ def text_encoder_bytes(config: TextEncoderConfig) -> int:
     layers, hidden, heads = _T5[config.width]
     width, inner = config.width, heads * _T5_HEAD_WIDTH
     layer = 4 * width * inner + 3 * width * hidden + 2 * width
-    return _T5_BYTES_PER_WEIGHT * (layers * layer + _T5_VOCABULARY * width + 32 * heads + width)
+    weights = layers * layer + _T5_VOCABULARY * width + 32 * heads + width
+    return dtype.itemsize * weights
 
 
 def _with_weights(peak: Peak, num_bytes: int) -> Peak:

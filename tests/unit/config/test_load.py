@@ -83,6 +83,7 @@ def test_what_a_yaml_alias_shares_is_overridden_alone() -> None:
         ("runtimes.other.num_nodes=2", "only training runs on more than 1"),
         ("spatial_weights=a.safetensors", "exactly one of train_spatial_vae and spatial_weights"),
         ("models.dit.text_width=32", "text_encoder.width=64 must equal dit.text_width=32"),
+        ("models.dit.max_text_tokens=4", "must not be above dit.max_text_tokens=4"),
         ("train_vae=[]", "train_vae: .*at least 1"),
         ("models.sample_size.height=30", "models.sample_size: 30x32 pixels; .*multiples of 4"),
         ("train_vae.2.plan.width=33", r"train_vae\.2\.plan: 32x33 pixels"),
@@ -176,7 +177,7 @@ def test_the_default_kind_may_be_named_in_what_extends_a_recipe(tmp_path: Path, 
 
 def test_what_was_replaced_whole_is_no_origin(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
-        "extends: tiny\nmodels: {text_encoder: {kind: t5, path: /t5}}\n"
+        "extends: tiny\nmodels: {text_encoder: {kind: t5, path: /t5, max_tokens: 8}}\n"
     )
     override = "prepare_data={filters: {min_frames: 17}}"
     loaded = load_config(str(tmp_path / "mine.yaml"), ["models.dit.text_width=4096", override])

@@ -39,6 +39,9 @@ def test_the_exit_code_says_whether_all_fit(capsys: pytest.CaptureFixture[str]) 
     assert main(["smoke", "--only", "train_dit", "--limit-gib", "3.0001"]) == 1
     assert "| NO " in capsys.readouterr().out
     assert main(["nowhere"]) == 2
+    assert main(["smoke", "--only", "train_dit.7"]) == 2
+    assert "it has: train_vae.0" in capsys.readouterr().err
+    assert main(["smoke", "--only", "train_dit.0", "--set", "train_dit.0.loop.dtype=tf32"]) == 0
 
 
 def test_ranks_that_share_samples_have_half_of_what_tokens_take() -> None:
@@ -78,4 +81,5 @@ def test_of_a_resolutions_sizes_that_with_most_pixels_counts() -> None:
 
 def test_t5_xxl_has_its_published_number_of_weights() -> None:
     config = T5Config(kind="t5", path="nowhere", width=4096, max_tokens=300)
-    assert text_encoder_bytes(config) / 2 == pytest.approx(4.76e9, rel=1e-3)
+    for dtype, size in ((torch.bfloat16, 2), (torch.float32, 4)):
+        assert text_encoder_bytes(config, dtype) / size == pytest.approx(4.76e9, rel=1e-3)

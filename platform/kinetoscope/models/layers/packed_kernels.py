@@ -16,7 +16,7 @@ from torch.nn import functional
 
 Kernel = Literal["flash", "efficient", "loop"]
 
-_FLASH_CAPABILITY = (8, 0)
+_FLASH_CAPABILITY, _FLASH_HEAD_WIDTH = (8, 0), 256
 _HALF_TYPES = (torch.float16, torch.bfloat16)
 _HEAD_WIDTH_MULTIPLE = 8
 """What the GPU kernels ask of the width of a head; others are padded with zeros."""
@@ -34,7 +34,9 @@ class Inputs(NamedTuple):
     max_keys: int
 
 
-def kernel_for(device_type: str, dtype: torch.dtype, capability: tuple[int, int]) -> Kernel:
+def kernel_for(
+    device_type: str, dtype: torch.dtype, capability: tuple[int, int], head_width: int
+) -> Kernel:
     """Return what computes attention over packed text.
 
     The fused kernels are called as aten's operators, which all versions of torch from 2.5 have with
@@ -45,21 +47,27 @@ def kernel_for(device_type: str, dtype: torch.dtype, capability: tuple[int, int]
         device_type: of the tensors, such as ``cuda``.
         dtype: of the tensors.
         capability: of the GPU (`torch.cuda.get_device_capability`).
+        head_width: of the queries.
 
     Returns:
-        ``flash`` (half precision, Ampere and later), ``efficient`` (older GPUs, and float32) or
-        ``loop``: one sample after the other, which has to read the offsets.
+        ``flash`` (half precision, Ampere and later, narrow heads), ``efficient`` (other GPUs and
+        heads, and float32) or ``loop``: one sample after the other, on the CPU.
+
+    Raises:
+        ValueError: GPUs have no kernel for the type.
     """
     if device_type != "cuda":
         return "loop"
-    if dtype in _HALF_TYPES and capability >= _FLASH_CAPABILITY:
-        return "flash"
-    return "efficient" if dtype in (*_HALF_TYPES, torch.float32) else "loop"
+    if dtype not in {*_HALF_TYPES, torch.float32}:
+        raise ValueError(f"attention to text on a GPU takes half precision or float32, not {dtype}")
+    half = dtype in _HALF_TYPES and capability >= _FLASH_CAPABILITY
+    return "flash" if half and head_width <= _FLASH_HEAD_WIDTH else "efficient"
 
 
 def kernel_of(given: Inputs) -> Kernel:
     """Return what computes attention for these inputs."""
-    return kernel_for(given.q_BLAK.device.type, given.q_BLAK.dtype, _capability())
+    q = given.q_BLAK
+    return kernel_for(q.device.type, q.dtype, _capability(), q.shape[-1])
 
 
 @lru_cache(maxsize=1)
@@ -102,6 +110,8 @@ def _groups(offsets: Tensor) -> list[tuple[slice, slice]]:
     """Return which samples are computed together, and their rows: all, where lengths are equal."""
     ends = offsets.tolist()
     spans = list(pairwise(ends))
+    if any(end <= start for start, end in spans):
+        raise ValueError(f"each of {len(spans)} samples needs a row of text; rows end at {ends}")
     if len({end - start for start, end in spans}) == 1:
         return [(slice(len(spans)), slice(ends[-1]))]
     return [(slice(i, i + 1), slice(*span)) for i, span in enumerate(spans)]

@@ -110,27 +110,6 @@ def pack_again(text_1PD: Tensor, lengths: Sequence[int] | Tensor) -> tuple[Tenso
     return _rows(text_1PD[0], number_P, places_P2), places_P2
 
 
-def unpack(
-    tokens_PD: Tensor, places_P2: Tensor, *, batch: int, length: int
-) -> tuple[Tensor, Tensor]:
-    """Return padded text ``B S D``, zeros where there is none, and its mask ``B S``.
-
-    Args:
-        tokens_PD: rows of packed text.
-        places_P2: where they come from (`text_places`).
-        batch: samples.
-        length: ``S``, of the padded text.
-    """
-    samples_P, positions_P = places_P2.unbind(dim=1)
-    counts_P = positions_P >= 0
-    # Rows that don't count go behind the end, which is cut off.
-    number_P = torch.where(counts_P, samples_P * length + positions_P, batch * length)
-    text = tokens_PD.new_zeros((batch * length + 1, tokens_PD.shape[1]))
-    mask = counts_P.new_zeros(batch * length + 1)
-    text = text.index_copy(0, number_P, tokens_PD)[:-1].unflatten(0, (batch, length))
-    return text, mask.index_copy(0, number_P, counts_P)[:-1].unflatten(0, (batch, length))
-
-
 def _rows(tokens_ND: Tensor, number_P: Tensor, places_P2: Tensor) -> Tensor:
     """Return tokens by number; zeros, whatever the number, in rows that don't count."""
     if not len(tokens_ND):

@@ -79,7 +79,7 @@ class TextEmbedder(nn.Module):
         """
         rows = pack_again(text_1PD, lengths)
         text = self.embed_rows(*rows, len(lengths), drop_text_B)
-        return replace(text, max_tokens=max(self.max_tokens, *map(int, lengths)))
+        return replace(text, max_tokens=max([self.max_tokens, *map(int, lengths)]))
 
     def embed_rows(
         self,
@@ -105,6 +105,8 @@ class TextEmbedder(nn.Module):
                 f"{self.given_width} wide"
             )
         if drop_text_B is not None:
+            if len(drop_text_B) != batch:
+                raise ValueError(f"drop_text_B has {len(drop_text_B)} entries for {batch} samples")
             text_PD = self._dropped(text_PD, places_P2, drop_text_B)
         tokens = text_PD.to(self.y_proj.fc1.weight.dtype) if self.skip else self(text_PD)
         return PackedText.at(tokens, places_P2, batch=batch, max_tokens=self.max_tokens)

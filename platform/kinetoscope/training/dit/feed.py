@@ -22,6 +22,7 @@ from kinetoscope.data.latents.format import LatentSample
 from kinetoscope.data.plan.batch_plan import MicroBatch, PlanItem
 from kinetoscope.diffusion.frame_masks import draw_frame_masks
 from kinetoscope.diffusion.rectified_flow import draw_times, keyed_noise
+from kinetoscope.models.base import Transformer
 from kinetoscope.models.layers.packed_text import pack
 from kinetoscope.models.text.encoders import TextEncoder
 from kinetoscope.training.clip_feed import ClipFeed, LatentShape, sample_keys
@@ -88,7 +89,7 @@ class CachedFeed:
         reader: the cache.
         table: what the plan's items refer to.
         draws: the random part.
-        patch_size: of the model, to count tokens.
+        model: says how it takes text, and into what tokens it cuts latents.
     """
 
     def __init__(
@@ -97,12 +98,13 @@ class CachedFeed:
         table: ClipTable,
         draws: FlowDraws,
         *,
-        patch_size: tuple[int, int, int],
+        model: Transformer,
     ) -> None:
         self._reader = reader
         self._table = table
         self._draws = draws
-        self._patch_size = patch_size
+        self._patch_size = model.config.patch_size
+        self._packed_text = model.takes_packed_text
 
     def load(self, epoch: int, micro_batch: MicroBatch) -> Batch:
         """Load one micro-batch."""
@@ -120,9 +122,10 @@ class CachedFeed:
         tensors = {
             "mean": torch.stack([sample.mean for sample in samples]),
             "logvar": torch.stack([sample.logvar for sample in samples]),
-            **packed_text(
+            **text_tensors(
                 torch.stack([sample.text for sample in samples]),
                 torch.stack([sample.text_mask for sample in samples]),
+                packed=self._packed_text,
             ),
             **self._draws.tensors(epoch, items, shape),
             **shape_conditions(self._table, bucket, items),
@@ -139,7 +142,7 @@ class PixelFeed:
         text_encoder: encodes the clips' condition texts.
         draws: the random part.
         latent_shape: shape of a sample's latents.
-        patch_size: of the model, to count tokens.
+        model: says how it takes text, and into what tokens it cuts latents.
     """
 
     def __init__(
@@ -150,14 +153,15 @@ class PixelFeed:
         draws: FlowDraws,
         *,
         latent_shape: LatentShape,
-        patch_size: tuple[int, int, int],
+        model: Transformer,
     ) -> None:
         self._clips = clips
         self._table = table
         self._text_encoder = text_encoder
         self._draws = draws
         self._latent_shape = latent_shape
-        self._patch_size = patch_size
+        self._patch_size = model.config.patch_size
+        self._packed_text = model.takes_packed_text
 
     def load(self, epoch: int, micro_batch: MicroBatch) -> Batch:
         """Load one micro-batch."""
@@ -167,15 +171,17 @@ class PixelFeed:
         text, mask = encode_conditions(texts, self._text_encoder)
         tensors = {
             "pixels": self._clips.levels(bucket, items),
-            **packed_text(text, mask),
+            **text_tensors(text, mask, packed=self._packed_text),
             **self._draws.tensors(epoch, items, shape),
             **shape_conditions(self._table, bucket, items),
         }
         return _batch(tensors, shape, self._patch_size)
 
 
-def packed_text(text_BSD: Tensor, text_mask_BS: Tensor) -> dict[str, Tensor]:
-    """Return ``text`` P D and ``text_places`` P 2, as `FlowObjective` takes them."""
+def text_tensors(text_BSD: Tensor, text_mask_BS: Tensor, *, packed: bool) -> dict[str, Tensor]:
+    """Return text as `FlowObjective` takes it, packed or as it is."""
+    if not packed:
+        return {"text": text_BSD, "text_mask": text_mask_BS}
     rows, places = pack(text_BSD, text_mask_BS)
     return {"text": rows, "text_places": places}
 

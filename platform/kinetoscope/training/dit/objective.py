@@ -14,7 +14,6 @@ from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.diffusion.flow_model import Conditions
 from kinetoscope.diffusion.rectified_flow import ClipSizes, shift_by_size, training_loss
 from kinetoscope.models.base import Transformer, VideoAutoencoder
-from kinetoscope.models.layers.packed_text import unpack
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.transfer import pixels_in
@@ -68,29 +67,18 @@ class FlowObjective(Objective):
             tensors["height"], tensors["width"], tensors["num_frames"], latent_frames=x0.shape[2]
         )
         timestep = shift_by_size(tensors["tau"] * self._flow.num_timesteps, sizes, self._flow)
-        text, mask, places = self._text(tensors, batch=len(x0))
         conditions = Conditions(
-            text_BSD=text,
-            text_mask_BS=mask,
+            text_BSD=tensors["text"],
+            text_mask_BS=tensors.get("text_mask"),
             height_B=tensors["height"],
             width_B=tensors["width"],
             fps_B=tensors["fps"],
             frame_mask_Bt=tensors.get("frame_mask"),
             drop_text_B=tensors["drop_text"],
-            text_places_P2=places,
+            text_places_P2=tensors.get("text_places"),
         )
         loss = training_loss(self.model, x0, tensors["noise"], timestep, conditions, self._flow)
         return {"loss": loss}
-
-    def _text(self, tensors: Tensors, *, batch: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return the text, its mask and its places as the model takes them."""
-        text, places = tensors["text"], tensors.get("text_places")
-        if places is None:
-            return text, tensors["text_mask"], None
-        if self.model.takes_packed_text:
-            return text, None, places
-        length = self.model.config.max_text_tokens
-        return *unpack(text, places, batch=batch, length=length), None
 
     def _posterior(self, tensors: Tensors) -> Posterior:
         if self.vae is None:

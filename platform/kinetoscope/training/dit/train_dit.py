@@ -48,7 +48,7 @@ def _cached_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> 
     plan = dit_plan(table, config.cached_plan, seed=ctx.seed)
     cycling = CyclingPlan(plan, num_draws=config.num_draws, seed=ctx.seed)
     draws = FlowDraws(config, (ctx.name, ctx.seed))
-    feed = CachedFeed(reader, table, draws, patch_size=config.model.patch_size)
+    feed = CachedFeed(reader, table, draws, model=objective.model)
     return Task(objective, cycling, feed.load)
 
 
@@ -70,7 +70,7 @@ def _pixel_task(ctx: StepContext, config: TrainDiTConfig, table: ClipTable) -> T
         text_encoder,
         FlowDraws(config, (ctx.name, ctx.seed)),
         latent_shape=lambda size: (channels, *vae.latent_size(size)),
-        patch_size=config.model.patch_size,
+        model=objective.model,
     )
     plan = dit_plan(table, config.cached_plan, seed=ctx.seed)
     return Task(objective, plan, feed.load)

@@ -39,7 +39,7 @@ def smoke_task(config: TrainDiTConfig) -> Task:
         _DrawnLatents(table, shape, build_text_encoder(config.text_encoder)),
         table,
         FlowDraws(config, (STAGE, _SEED)),
-        patch_size=config.model.patch_size,
+        model=model,
     )
     return Task(
         FlowObjective(model, config.flow, shift=torch.zeros(channels), scale=torch.ones(channels)),

@@ -71,27 +71,42 @@ def test_the_operator_is_what_torch_asks_of_one(lengths: tuple[int, ...]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype", "capability", "kernel"),
+    ("device", "dtype", "capability", "head_width", "kernel"),
     [
-        ("cpu", torch.bfloat16, (9, 0), "loop"),
-        ("cuda", torch.bfloat16, (9, 0), "flash"),
-        ("cuda", torch.float16, (8, 0), "flash"),
-        ("cuda", torch.float16, (7, 5), "efficient"),
-        ("cuda", torch.float32, (9, 0), "efficient"),
-        ("cuda", torch.float64, (9, 0), "loop"),
-        ("privateuseone", torch.bfloat16, (9, 0), "loop"),
+        ("cpu", torch.bfloat16, (9, 0), 72, "loop"),
+        ("cuda", torch.bfloat16, (9, 0), 72, "flash"),
+        ("cuda", torch.bfloat16, (9, 0), 256, "flash"),
+        ("cuda", torch.bfloat16, (9, 0), 288, "efficient"),
+        ("cuda", torch.float16, (8, 0), 72, "flash"),
+        ("cuda", torch.float16, (7, 5), 72, "efficient"),
+        ("cuda", torch.float32, (9, 0), 72, "efficient"),
+        ("privateuseone", torch.bfloat16, (9, 0), 72, "loop"),
     ],
 )
 def test_the_kernel_is_chosen_by_device_and_dtype(
-    device: str, dtype: torch.dtype, capability: tuple[int, int], kernel: Kernel
+    device: str, dtype: torch.dtype, capability: tuple[int, int], head_width: int, kernel: Kernel
 ) -> None:
-    assert kernel_for(device, dtype, capability) == kernel
+    assert kernel_for(device, dtype, capability, head_width) == kernel
+
+
+def test_gpus_have_no_kernel_for_doubles() -> None:
+    with pytest.raises(ValueError, match=r"half precision or float32, not torch\.float64"):
+        kernel_for("cuda", torch.float64, (9, 0), 72)
+
+
+@pytest.mark.parametrize("lengths", [(2, 0, 3), (0, 0), (3, 0)])
+def test_every_sample_needs_a_row(lengths: tuple[int, ...]) -> None:
+    qkv, offsets = _inputs(lengths, dtype=torch.float32)
+    with pytest.raises(ValueError, match="samples needs a row of text"):
+        attend_to_packed(qkv[0], qkv[1], qkv[2], offsets, 300)
 
 
 @pytest.mark.parametrize("width", [8, 72, 12])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("device", ["cpu", "cuda", "meta"])
 def test_shapes_are_known_without_computing(device: str, dtype: torch.dtype, width: int) -> None:
+    if (device, dtype) == ("cuda", torch.float64):
+        return
     operators = torch.ops.kinetoscope
     with FakeTensorMode():
         q = torch.empty(3, 50, 4, width, device=device, dtype=dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinetoscope.models.layers.packed_text import PackedText, pack, pack_again, text_places, unpack
+from kinetoscope.models.layers.packed_text import PackedText, pack, pack_again, text_places
 
 MASK = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
 
@@ -25,16 +25,6 @@ def test_rows_are_a_multiple_of_256(used: int, rows: int) -> None:
     assert text.offsets.dtype is torch.int32
     assert text.offsets.tolist() == [0, max(used - 1, 1), max(used - 1, 1) + 1]
     assert int((~text.padding_P1).sum()) == used - 1
-
-
-def test_unpacking_gives_the_padded_text_again() -> None:
-    text = torch.randn(4, 4, 3, generator=torch.Generator().manual_seed(0))
-    rows, places = pack(text.masked_fill(MASK[..., None] == 0, torch.nan), MASK)
-    assert rows.isfinite().all()
-    padded, mask = unpack(rows, places, batch=4, length=6)
-    assert torch.equal(mask, torch.nn.functional.pad(MASK, (0, 2)).bool())
-    assert torch.equal(padded[:, :4], text * MASK[..., None])
-    assert not padded[:, 4:].any()
 
 
 def test_text_packed_by_others_gets_rows_for_empty_texts() -> None:

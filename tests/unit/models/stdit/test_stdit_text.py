@@ -171,3 +171,16 @@ def test_a_model_without_projection_can_not_drop_text() -> None:
         random_transformer(skip_text_embedder=True)(
             **inputs, drop_text_B=torch.tensor([True, False])
         )
+
+
+def test_each_sample_has_a_word_on_whether_its_text_is_dropped() -> None:
+    model, inputs = random_transformer(), transformer_inputs()
+    with pytest.raises(ValueError, match="drop_text_B has 1 entries for 2 samples"):
+        model(**inputs, text_mask_BS=MASK, drop_text_B=torch.tensor([True]))
+
+
+def test_packed_text_of_fewer_samples_than_latents_is_refused() -> None:
+    model, inputs = random_transformer(), transformer_inputs()
+    rows, places = pack(inputs.pop("text_BSD")[:1], None)
+    with pytest.raises(ValueError, match="samples needs a row of text"):
+        model(**inputs, text_BSD=rows, text_places_P2=places)

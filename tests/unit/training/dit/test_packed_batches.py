@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.diffusion.flow_model import Conditions
-from kinetoscope.training.dit.feed import packed_text
+from kinetoscope.training.dit.feed import text_tensors
 from kinetoscope.training.dit.objective import FlowObjective
 
 MASK = torch.tensor([[0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0]], dtype=torch.bool)
@@ -60,10 +60,8 @@ def _text() -> Tensor:
     return torch.randn(3, 6, 12, generator=torch.Generator().manual_seed(1))
 
 
-def _objective(*, takes_packed_text: bool = True) -> FlowObjective:
+def _objective() -> FlowObjective:
     model = random_transformer(activation_checkpointing="full")
-    # Of the instance, as another kind of model would say of its class.
-    model.takes_packed_text = takes_packed_text  # type: ignore[misc]
     flow = RectifiedFlowConfig(base_size_px=32)
     return FlowObjective(model, flow, shift=torch.zeros(4), scale=torch.ones(4))
 
@@ -77,7 +75,7 @@ def _run(objective: FlowObjective, tensors: dict[str, Tensor]) -> tuple[list[Ten
 
 
 def test_nothing_is_waited_for_with_packed_text() -> None:
-    packed, calls = _run(_objective(), _batch() | packed_text(_text(), MASK))
+    packed, calls = _run(_objective(), _batch() | text_tensors(_text(), MASK, packed=True))
     assert not calls
     padded, calls = _run(_objective(), _batch() | {"text": _text(), "text_mask": MASK})
     assert calls, "the mask is looked at"
@@ -85,25 +83,14 @@ def test_nothing_is_waited_for_with_packed_text() -> None:
         assert torch.equal(ours, theirs)
 
 
-def test_other_models_get_padded_text_and_wait_for_nothing_either() -> None:
-    objective = _objective(takes_packed_text=False)
-    seen: dict[str, Any] = {}
-    objective.model.register_forward_pre_hook(
-        lambda _model, given, named: seen.update(text=given[2], mask=given[3], **named),
-        with_kwargs=True,
-    )
-    with _Waiting() as waiting:
-        objective(_batch() | packed_text(_text(), MASK))
-    assert torch.equal(seen["mask"], MASK)
-    assert torch.equal(seen["text"], _text() * MASK[..., None])
-    assert "text_places_P2" not in seen
-    # This model's own look at the mask; unpacking looks at nothing.
-    assert waiting.calls
-    assert set(waiting.calls) <= {"nonzero", "index", "index_put_"}
+def test_other_models_get_their_text_as_it_was_encoded() -> None:
+    tensors = text_tensors(_text(), MASK, packed=False)
+    assert torch.equal(tensors["text"], _text())
+    assert torch.equal(tensors["text_mask"], MASK)
 
 
 def test_guidance_takes_padded_text() -> None:
-    batch = packed_text(_text(), MASK)
+    batch = text_tensors(_text(), MASK, packed=True)
     conditions = Conditions(
         text_BSD=batch["text"],
         text_mask_BS=None,
