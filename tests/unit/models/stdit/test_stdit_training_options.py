@@ -80,7 +80,8 @@ def _watched_step(mode: str) -> tuple[int, Counter[str], dict[str, Tensor]]:
 def test_selective_recomputation_saves_memory_and_repeats_no_matrix_product() -> None:
     (held, calls, gradients), selective, full = map(_watched_step, ("none", "selective", "full"))
     assert full[0] < 0.3 * held < selective[0] < 0.7 * held
-    matmuls = ("mm", "addmm", "bmm", "_scaled_dot_product_flash_attention_for_cpu")
+    attention = ("_scaled_dot_product_flash_attention_for_cpu", "attend_to_packed")
+    matmuls = ("mm", "addmm", "bmm", *attention)
     assert [selective[1][name] for name in matmuls] == [calls[name] for name in matmuls]
     assert full[1]["addmm"] > calls["addmm"]
     assert selective[1]["gelu"] > calls["gelu"]
