@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from gpu_parts.measure import Bench
 from gpu_parts.sizes import Clips
 from gpu_parts.stdit import batch_of, objective_of
 from gpu_parts.training_step import TrainingStep
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from kinetoscope.tracing.host_reads import HostReads
 
 _OURS = re.compile(r".*/(kinetoscope|benchmarks)/")
-# What reads values back, or needs them for a shape: on a GPU each of them waits.
-_READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"}
 
 
 def count(bench: Bench) -> dict[str, object]:
@@ -58,8 +55,9 @@ def recorded(bench: Bench) -> Iterator[Counter[str]]:
     """
     places: Counter[str] = Counter()
     if not bench.on_gpu:
-        with _Reads(places):
+        with HostReads("cpu") as reads:
             yield places
+        places.update(read.place for read in reads.found)
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -71,26 +69,3 @@ def recorded(bench: Bench) -> Iterator[Counter[str]]:
     for warning in caught:
         if "synchroniz" in str(warning.message):
             places[f"{_OURS.sub('', warning.filename)}:{warning.lineno}"] += 1
-
-
-class _Reads(TorchDispatchMode):
-    """Counts the operations that read values back."""
-
-    def __init__(self, places: Counter[str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._places = places
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run an operation, noting who asked for it if it reads."""
-        del types
-        if func.name().split(".")[0] in _READS:
-            ours = [f for f in traceback.extract_stack() if "/kinetoscope/" in f.filename]
-            place = ours[-1] if ours else traceback.extract_stack(limit=2)[0]
-            self._places[f"{_OURS.sub('', place.filename)}:{place.lineno}"] += 1
-        return func(*args, **(kwargs or {}))

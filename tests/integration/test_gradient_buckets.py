@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny.rank_processes import results_of_ranks
 from torch import Tensor, nn
 
-from kinetoscope.steps.rank_environment import ALONE, RankEnvironment, free_port
+from kinetoscope.steps.rank_environment import ALONE, RankEnvironment
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
 
-ROOT = Path(__file__).resolve().parents[2]
 NUM_STEPS = 4
 SAMPLES = 4
 
@@ -72,16 +70,7 @@ def train(engine: TorchDDPEngine) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes computed."""
-    folder, port = tmp_path_factory.mktemp("ranks"), free_port()
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "platform")}
-    command = [sys.executable, __file__, str(port), str(folder)]
-    processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(2)]
-    try:
-        assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+    return results_of_ranks(__file__, 2, tmp_path_factory.mktemp("ranks"))
 
 
 def test_gradients_lie_where_they_are_summed(ranks: list[dict[str, Any]]) -> None:
@@ -104,7 +93,7 @@ def test_two_ranks_train_as_one_and_leave_alone_what_no_sample_took(
 
 
 if __name__ == "__main__":
-    port, folder, rank = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    rank, port, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
     engine = TorchDDPEngine(RankEnvironment(2, rank, 1, 0, "127.0.0.1", port), dtype="fp32")
     torch.save(train(engine), folder / f"rank{rank}.pt")

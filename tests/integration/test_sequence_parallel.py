@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from tiny.models import TEXT_TOKENS, TEXT_WIDTH, random_transformer
+from tiny.rank_processes import results_of_ranks
 from torch import Tensor
 
 from kinetoscope.models.stdit.model import STDiT
@@ -224,23 +222,7 @@ def ranks(request: pytest.FixtureRequest, computed: Callable[[int], Results]) ->
 
 
 def _compute(world_size: int, folder: Path) -> Results:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    roots = os.pathsep.join(str(ROOT / root) for root in ("platform", "tests"))
-    environment = os.environ | {"PYTHONPATH": roots}
-    arguments = [str(world_size), str(port), str(folder)]
-    processes = [
-        subprocess.Popen([sys.executable, __file__, str(rank), *arguments], env=environment)
-        for rank in range(world_size)
-    ]
-    try:
-        codes = [process.wait(timeout=300) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert codes == [0] * world_size
-    results = [torch.load(folder / f"rank{rank}.pt") for rank in range(world_size)]
+    results = results_of_ranks(__file__, world_size, folder, str(world_size))
     for rank, result in enumerate(results):
         result["refused"] = (folder / f"refused-{rank}").read_text()
     return results
@@ -299,4 +281,4 @@ def test_sizes_that_do_not_divide_the_ranks_are_refused(ranks: Results) -> None:
 
 
 if __name__ == "__main__":
-    run_rank(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    run_rank(int(sys.argv[1]), int(sys.argv[4]), int(sys.argv[2]), Path(sys.argv[3]))

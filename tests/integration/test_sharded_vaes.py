@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.fsdp as torch_fsdp
 from tiny.models import spatial_vae, temporal_vae, video_vae
+from tiny.rank_processes import results_of_ranks
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -28,7 +27,6 @@ from kinetoscope.training.vae.config import TrainVAEConfig
 from kinetoscope.training.vae.objective import VideoVAEObjective
 from kinetoscope.training.vae.spatial_objective import SpatialVAEObjective
 
-ROOT = Path(__file__).resolve().parents[2]
 RANKS = 2
 STEPS = 2
 SPATIAL = spatial_vae(block_widths=(8, 16))
@@ -125,25 +123,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
     """What each of two processes found."""
     if not hasattr(torch_fsdp, "fully_shard"):
         pytest.skip(f"torch {torch.__version__} has no torch.distributed.fsdp.fully_shard")
-    folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    roots = os.pathsep.join(str(ROOT / root) for root in ("platform", "tests"))
-    environment = os.environ | {"PYTHONPATH": roots}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(port), str(folder)], env=environment
-        )
-        for rank in range(RANKS)
-    ]
-    try:
-        codes = [process.wait(timeout=300) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert codes == [0] * RANKS
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(RANKS)]
+    return results_of_ranks(__file__, RANKS, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("wrap", WRAPS)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from kinetoscope.config.load import load_config
 from kinetoscope.core.errors import KinetoscopeError
-from kinetoscope.core.text import printable
+from kinetoscope.core.text import printable, printable_lines
 from kinetoscope.core.units import GIB
 from kinetoscope.tracing.stages import BucketCost, bucket_costs
 from kinetoscope.tracing.tracker import KINDS
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(options.config, options.set).config
         costs = bucket_costs(config, options.only)
     except KinetoscopeError as error:
-        lines = "\n".join(map(printable, error.message.splitlines()))
-        sys.stderr.write(f"error: {lines}\n")
+        sys.stderr.write(f"error: {printable_lines(error.message)}\n")
         if error.hint:
             sys.stderr.write(f"hint: {printable(error.hint)}\n")
         return int(error.exit_code)

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from kinetoscope.models.base import build_autoencoder
 from kinetoscope.models.config import VideoAutoencoderConfig
+from kinetoscope.models.device import Compute
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.losses import VAELoss
 from kinetoscope.models.vae.model import VideoVAE
 from kinetoscope.models.vae.perceptual import random_lpips
+from kinetoscope.models.vae.spatial import PIXEL_CHANNELS
 from kinetoscope.tracing.step import StepTrace, StepTracer
 from kinetoscope.tracing.tracker import Tracker
 from kinetoscope.training.vae.config import TrainVAEConfig
 from kinetoscope.training.vae.objective import VideoVAEObjective
-
-_PIXEL_CHANNELS = 3
 
 
 class EncodingTracer:
@@ -41,21 +41,21 @@ class EncodingTracer:
         tensors = (*self._vae.parameters(), *self._vae.buffers())
         return sum(tensor.nbytes for tensor in tensors)
 
-    def peak_bytes(self, size: tuple[int, int, int], batch_size: int, *, dtype: torch.dtype) -> int:
+    def peak_bytes(self, size: tuple[int, int, int], batch_size: int, compute: Compute) -> int:
         """Return the bytes that encoding takes at most, beside levels of pixels and the weights.
 
         Args:
             size: frames, height and width; of frames beyond a piece only pixels count.
             batch_size: clips.
-            dtype: that autocast computes in.
+            compute: on the CPU, in which precision.
         """
         frames, _ = self._vae.config.pieces(size[0])[0]
-        pixels = torch.empty(batch_size, _PIXEL_CHANNELS, frames, *size[1:])
+        pixels = torch.empty(batch_size, PIXEL_CHANNELS, frames, *size[1:])
         tracker = Tracker()
         tracker.mark([*self._vae.parameters(), *self._vae.buffers()], "weights")
         tracker.mark([pixels], "inputs")
         with ExitStack() as stack:
-            stack.enter_context(torch.autocast("cpu", dtype, enabled=dtype is not torch.float32))
+            stack.enter_context(compute.autocast())
             stack.enter_context(torch.no_grad())
             stack.enter_context(tracker)
             tracker.begin("activations")
@@ -87,7 +87,7 @@ class VAETracer:
         model, plan = self._config.model, self._config.plan
         size = (num_frames, plan.height, plan.width)
         latents = (batch_size, model.latent_channels, *model.latent_size(size))
-        levels = torch.empty(batch_size, *size, _PIXEL_CHANNELS, dtype=torch.uint8)
+        levels = torch.empty(batch_size, *size, PIXEL_CHANNELS, dtype=torch.uint8)
         return self._tracer.trace({"pixels": levels, "noise": torch.empty(latents)})
 
 

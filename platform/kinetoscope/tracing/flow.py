@@ -14,10 +14,9 @@ from torch.distributed import ProcessGroup
 from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.models.base import build_transformer
 from kinetoscope.models.config import TransformerConfig
-from kinetoscope.tracing.step import StepTrace, StepTracer, fake_tensors
+from kinetoscope.tracing.step import StepTrace, StepTracer
 from kinetoscope.tracing.tracker import KINDS, Peak
 from kinetoscope.training.dit.objective import FlowObjective
-from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.loop.config import TrainLoopConfig
 
 DEPTHS = (1, 2)
@@ -62,7 +61,6 @@ class FlowTracer:
         batch_size: int,
         *,
         pixels: Tensor | None = None,
-        text_tokens: int | None = None,
     ) -> StepTrace:
         """Trace a step of one micro-batch, with a frame mask.
 
@@ -71,40 +69,12 @@ class FlowTracer:
             batch_size: samples.
             pixels: levels of the clips, which a stage without a latent cache keeps beside the
                 latents.
-            text_tokens: of each sample; None: as many as the model takes.
         """
-        tokens = text_tokens or self._model.max_text_tokens
-        batch = _batch(self._model, latent_size, batch_size, tokens)
+        batch = _batch(self._model, latent_size, batch_size)
         if pixels is not None:
             batch["pixels"] = pixels
         traces = [tracer.trace(batch) for tracer in self._tracers]
         return traces[0] if len(traces) == 1 else _extrapolated(traces, self._depth)
-
-
-def step_flops(
-    model: TransformerConfig,
-    latent_size: tuple[int, int, int],
-    batch_size: int,
-    *,
-    text_tokens: int | None = None,
-) -> float:
-    """Return the operations of a training step's forward and backward pass.
-
-    These are the model's FLOPs: nothing that is computed again counts, whatever the config's
-    activation checkpointing, and neither do optimizer and average.
-
-    Args:
-        model: of the transformer.
-        latent_size: ``(t, h, w)``.
-        batch_size: samples.
-        text_tokens: of each sample; None: as many as the model takes.
-    """
-    loop = TrainLoopConfig(num_steps=1, optimizer=OptimizerConfig(lr=1e-4))
-    kept = _with(model, activation_checkpointing="none")
-    with fake_tensors():
-        tracer = FlowTracer(kept, RectifiedFlowConfig(), loop)
-        trace = tracer.trace(latent_size, batch_size, text_tokens=text_tokens)
-    return trace.forward_flops + trace.backward_flops
 
 
 def _objective(model: TransformerConfig, flow: RectifiedFlowConfig) -> FlowObjective:
@@ -121,16 +91,17 @@ def _with(model: TransformerConfig, **values: object) -> TransformerConfig:
 
 
 def _batch(
-    model: TransformerConfig, latent_size: tuple[int, int, int], batch_size: int, text_tokens: int
+    model: TransformerConfig, latent_size: tuple[int, int, int], batch_size: int
 ) -> dict[str, Tensor]:
     latents = (batch_size, model.latent_channels, *latent_size)
+    num_texts = batch_size * model.max_text_tokens
     return {
         **{name: torch.empty(latents) for name in ("mean", "logvar", "draw", "noise")},
         **{name: torch.empty(batch_size) for name in ("tau", "height", "width", "num_frames")},
         "fps": torch.empty(batch_size),
         # All texts are as long as they may be: packed, they are what they were padded.
-        "text": torch.empty(batch_size * text_tokens, model.text_width),
-        "text_places": torch.empty(batch_size * text_tokens, 2, dtype=torch.int64),
+        "text": torch.empty(num_texts, model.text_width),
+        "text_places": torch.empty(num_texts, 2, dtype=torch.int64),
         "drop_text": torch.empty(batch_size, dtype=torch.bool),
         "frame_mask": torch.empty(batch_size, latent_size[0], dtype=torch.bool),
     }

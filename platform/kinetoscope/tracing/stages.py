@@ -17,6 +17,7 @@ from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.machine_limits import usable_cores
 from kinetoscope.data.plan.aspect_tables import named_resolution
 from kinetoscope.data.plan.config import BucketConfig, ClipPlanConfig, FrameSize
+from kinetoscope.models.device import Compute
 from kinetoscope.models.text.config import TextEncoderConfig
 from kinetoscope.tracing.autoencoder import EncodingTracer, VAETracer
 from kinetoscope.tracing.flow import FlowTracer
@@ -24,8 +25,6 @@ from kinetoscope.tracing.step import StepTrace, fake_ranks, fake_tensors
 from kinetoscope.tracing.tracker import KINDS, Kind, Peak
 from kinetoscope.training.dit.config import DiTStage
 from kinetoscope.training.vae.config import TrainVAEConfig, VAEStage
-
-_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 # Layers, width of the MLP, heads of T5 version 1.1 by its own width (google/t5-v1_1-*): the weights
 # of its encoder need not be there to be counted.
@@ -192,13 +191,13 @@ class _DiTStageTracer:
         self, trace: StepTrace, vae: EncodingTracer, size: tuple[int, int, int], batch_size: int
     ) -> StepTrace:
         """Add the frozen encoders' weights to all phases, and the phase of encoding clips."""
-        dtype = _DTYPES[self._stage.loop.dtype]
+        compute = Compute(torch.device("cpu"), self._stage.loop.dtype)
         text_encoder = self._config.models.text_encoder
-        weights = vae.weight_bytes + text_encoder_bytes(text_encoder, dtype)
+        weights = vae.weight_bytes + text_encoder_bytes(text_encoder, compute.dtype)
         lasting = trace.peaks["forward"].bytes_by_kind
         kept: tuple[Kind, ...] = ("weights", "gradients", "optimizer", "average", "inputs")
         encoding: dict[Kind, int] = {kind: lasting[kind] if kind in kept else 0 for kind in KINDS}
-        encoding["activations"] = vae.peak_bytes(size, batch_size, dtype=dtype)
+        encoding["activations"] = vae.peak_bytes(size, batch_size, compute)
         peaks = {"encode": Peak(encoding, ""), **trace.peaks}
         return replace(
             trace, peaks={name: _with_weights(peak, weights) for name, peak in peaks.items()}

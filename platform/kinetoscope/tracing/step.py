@@ -49,11 +49,6 @@ class StepTrace:
     forward_flops: float
     backward_flops: float
 
-    @property
-    def peak(self) -> Peak:
-        """The largest."""
-        return max(self.peaks.values(), key=lambda peak: peak.total_bytes)
-
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
@@ -125,12 +120,11 @@ class StepTracer:
         self._tracker.mark(self._gradients.values(), "gradients")
         self._update = self._traced_update()
 
-    def trace(self, tensors: Mapping[str, Tensor], *, text_tokens: int = 1) -> StepTrace:
+    def trace(self, tensors: Mapping[str, Tensor]) -> StepTrace:
         """Trace a step with one micro-batch on this rank.
 
         Args:
             tensors: of the batch, fake too.
-            text_tokens: of every sample, where the step reads how many there are.
         """
         tracker = self._tracker
         tracker.mark(tensors.values(), "inputs")
@@ -143,7 +137,7 @@ class StepTracer:
 
         with ExitStack() as stack:
             stack.callback(self._objective.register_forward_hook(phase_is_done).remove)
-            stack.enter_context(HostReads("cpu", count=text_tokens))
+            stack.enter_context(HostReads("cpu"))
             stack.enter_context(tracker)
             tracker.begin("activations")
             self._engine.forward_backward(tensors, scale=1.0, last=True)

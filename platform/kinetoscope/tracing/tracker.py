@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from kinetoscope.tracing.flops import flops_of
+from kinetoscope.tracing.operator_mode import OperatorMode
 
 Kind = Literal[
     "weights", "gradients", "optimizer", "average", "inputs", "casts", "activations", "temporaries"
@@ -53,7 +53,7 @@ class Peak:
         return sum(self.bytes_by_kind.values())
 
 
-class Tracker(TorchDispatchMode):
+class Tracker(OperatorMode):
     """Follows what runs inside the context.
 
     Args:
@@ -65,7 +65,7 @@ class Tracker(TorchDispatchMode):
     """
 
     def __init__(self, *, alignment_bytes: int = ALIGNMENT_BYTES) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        super().__init__()
         self._new_kind: Kind = "temporaries"
         self.flops = 0.0
         self._alignment = alignment_bytes
@@ -94,11 +94,6 @@ class Tracker(TorchDispatchMode):
         self._new_kind = new_kind
         self.flops = 0.0
         self.peak = Peak(dict(self._bytes), "")
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Nothing is compiled here, and torch's guard against it takes as long as an operator.
-        return False
 
     def __torch_dispatch__(
         self,

@@ -41,15 +41,14 @@ def made_up_device() -> Iterator[torch.device]:
         yield device
 
 
-def waits_of(objective: Objective, tensors: Tensors, *, text_tokens: int = 1) -> list[HostRead]:
+def waits_of(objective: Objective, tensors: Tensors) -> list[HostRead]:
     """Return the waits of forward and backward pass of one micro-batch.
 
     Args:
         objective: with fake weights on the made-up device.
         tensors: of the batch, there too.
-        text_tokens: of every sample, where the step reads how many there are.
     """
-    reads = HostReads(_DEVICE, count=text_tokens)
+    reads = HostReads(_DEVICE)
     with _HostData(reads), reads:
         objective(tensors)["loss"].float().sum().backward()
     return reads.found

@@ -8,12 +8,16 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from kinetoscope.diffusion.config import RectifiedFlowConfig
 from kinetoscope.models.stdit.config import STDiTConfig
 from kinetoscope.models.vae.config import SpatialVAEConfig, TemporalVAEConfig
 from kinetoscope.models.vae.spatial import SpatialVAE
 from kinetoscope.models.vae.temporal import TemporalVAE
-from kinetoscope.tracing.flow import step_flops
+from kinetoscope.tracing.flow import FlowTracer
+from kinetoscope.tracing.step import fake_tensors
 from kinetoscope.tracing.tracker import Tracker
+from kinetoscope.training.engine.config import OptimizerConfig
+from kinetoscope.training.loop.config import TrainLoopConfig
 
 TINY = STDiTConfig(depth=2, width=32, num_heads=4, text_width=16, max_text_tokens=12)
 
@@ -62,6 +66,15 @@ def test_torch_counts_the_same_of_a_real_vae() -> None:
     assert tracker.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
+def step_flops(model: STDiTConfig, latents: tuple[int, int, int], batch_size: int) -> float:
+    """Return the operations of a step in which nothing is computed again."""
+    kept = model.model_copy(update={"activation_checkpointing": "none"})
+    loop = TrainLoopConfig(num_steps=1, optimizer=OptimizerConfig(lr=1e-4))
+    with fake_tensors():
+        trace = FlowTracer(kept, RectifiedFlowConfig(), loop).trace(latents, batch_size)
+    return trace.forward_flops + trace.backward_flops
+
+
 def test_a_step_takes_three_forward_passes_without_what_is_computed_again() -> None:
     latents = (3, 8, 6)
     expected = 3 * 2 * TINY.flops(latents)
@@ -74,3 +87,17 @@ def test_depth_is_extrapolated_exactly() -> None:
     shallow = [step_flops(TINY.model_copy(update={"depth": n}), (2, 4, 4), 1) for n in (2, 3)]
     deep = step_flops(TINY.model_copy(update={"depth": 10}), (2, 4, 4), 1)
     assert deep == pytest.approx(shallow[0] + 8 * (shallow[1] - shallow[0]))
+
+
+def test_the_whole_depth_takes_what_is_extrapolated() -> None:
+    model = TINY.model_copy(update={"depth": 5, "activation_checkpointing": "full"})
+    loop = TrainLoopConfig(num_steps=1, optimizer=OptimizerConfig(lr=1e-4))
+    with fake_tensors():
+        extrapolated, whole = (
+            FlowTracer(model, RectifiedFlowConfig(), loop, whole=whole).trace((3, 8, 6), 2)
+            for whole in (False, True)
+        )
+    for phase in ("forward", "backward"):
+        assert extrapolated.peaks[phase].bytes_by_kind == whole.peaks[phase].bytes_by_kind
+    assert extrapolated.forward_flops == pytest.approx(whole.forward_flops)
+    assert extrapolated.backward_flops == pytest.approx(whole.backward_flops)

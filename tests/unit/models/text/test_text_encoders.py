@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -139,23 +141,30 @@ def test_t5_runs_in_bf16_if_asked_and_in_no_other_precision(t5_folder: Path) -> 
         assert torch.equal(T5TextEncoder(config).encode(["a red circle"])[0], exact)
 
 
+@contextmanager
+def _shapes_given_to_layers() -> Iterator[set[torch.Size]]:
+    """Gather the shapes of what linear layers are called with."""
+    shapes: set[torch.Size] = set()
+
+    def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if isinstance(module, nn.Linear):
+            shapes.add(args[0].shape)
+
+    handle = register_module_forward_pre_hook(see)
+    try:
+        yield shapes
+    finally:
+        handle.remove()
+
+
 @pytest.mark.parametrize("max_tokens", [20, 10, 6])
 def test_t5_computes_no_more_tokens_than_the_longest_text_has(
     t5_folder: Path, max_tokens: int
 ) -> None:
     encoder = T5TextEncoder(T5Config(path=str(t5_folder), width=16, max_tokens=max_tokens))
-    lengths: set[int] = set()
-
-    def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if isinstance(module, nn.Linear):
-            lengths.add(args[0].shape[1])
-
-    handle = register_module_forward_pre_hook(see)
-    try:
+    with _shapes_given_to_layers() as shapes:
         embeddings, mask = encoder.encode(["a red circle", "a red circle moving left left"])
-    finally:
-        handle.remove()
-    assert lengths == {min(8, max_tokens)}
+    assert {shape[1] for shape in shapes} == {min(8, max_tokens)}
     assert embeddings.shape == (2, max_tokens, 16)
     assert mask.sum(dim=1).tolist() == [4, min(7, max_tokens)]
     assert not embeddings[~mask].any()
@@ -164,18 +173,9 @@ def test_t5_computes_no_more_tokens_than_the_longest_text_has(
 def test_t5_computes_some_texts_at_a_time(t5_folder: Path) -> None:
     encoder = T5TextEncoder(T5Config(path=str(t5_folder), width=16, max_tokens=20))
     texts = ["a red circle moving left" + " left" * (index % 9) for index in range(70)]
-    rows: set[int] = set()
-
-    def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if isinstance(module, nn.Linear):
-            rows.add(args[0].shape[0])
-
-    handle = register_module_forward_pre_hook(see)
-    try:
+    with _shapes_given_to_layers() as shapes:
         embeddings, mask = encoder.encode(texts)
-    finally:
-        handle.remove()
-    assert rows == {32, 70 - 64}
+    assert {shape[0] for shape in shapes} == {32, 70 - 64}
     for index in (0, 33, 69):
         alone, alone_mask = encoder.encode(texts[index : index + 1])
         assert torch.equal(mask[index], alone_mask[0])

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from kinetoscope.steps.rank_environment import ALONE
+from kinetoscope.tracing.host_reads import HostReads
 from kinetoscope.training.engine.base import Objective, Tensors
 from kinetoscope.training.engine.config import OptimizerConfig
 from kinetoscope.training.engine.torch_ddp import TorchDDPEngine
@@ -20,7 +18,6 @@ def engine() -> TorchDDPEngine:
 
 
 CPU = torch.device("cpu")
-aten = torch.ops.aten
 NORM = torch.tensor(2.0)
 
 
@@ -64,26 +61,10 @@ class Line(Objective):
         return {"loss": error.square(), "error": error}
 
 
-READS = (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default)
-
-
-class Reads(TorchDispatchMode):
-    """Counts the operations that make a process wait for a GPU."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's own
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in READS:
-            self.found.append(str(func))
-        return func(*args, **kwargs or {})
-
-
 def test_no_figure_is_read_on_its_own(engine: TorchDDPEngine) -> None:
     engine.prepare(Line(), OptimizerConfig(lr=0.1))
     sums = OutcomeSum(("error",), CPU)
-    with Reads() as reads:
+    with HostReads("cpu") as reads:
         for last in (False, True):
             values = engine.forward_backward({"x": torch.ones(2, 3)}, scale=0.25, last=last)
             sums.add(values, 1)
