@@ -10,6 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from kinetoscope.models.dtypes import widened
+
 _LOGVAR_RANGE = (-30.0, 20.0)
 
 
@@ -73,7 +75,7 @@ class Posterior:
         """
         if self.deterministic:
             return self.mean.new_zeros(self.mean.shape[0])
-        mean, logvar = _wide(self.mean), _wide(self.logvar)
+        mean, logvar = widened(self.mean), widened(self.logvar)
         if other is None:
             terms = mean.square() + logvar.exp() - 1.0 - logvar
         else:
@@ -87,7 +89,3 @@ class Posterior:
             return self.mean.new_zeros(self.mean.shape[0])
         terms = math.log(2 * math.pi) + self.logvar + (sample - self.mean).square() / self.var
         return 0.5 * terms.flatten(1).sum(1)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

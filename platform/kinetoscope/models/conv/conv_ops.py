@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from kinetoscope.models.conv.causal_taps import Tap, causal_taps
+from kinetoscope.models.dtypes import sum_dtype, widened
 
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 Needs = tuple[bool, bool, bool]
@@ -93,7 +94,7 @@ class UpsampleConv:
         """Return the gradients of input, weight and bias."""
         kernels = _parity_kernels(weight, x.dtype)
         # Sums of several products each, which are rounded once, when they are whole.
-        wide = _sum_dtype(x.dtype)
+        wide = sum_dtype(x.dtype)
         grad_x = torch.zeros_like(x, dtype=wide) if needs[0] else None
         grad_kernels = torch.zeros_like(kernels, dtype=wide) if needs[1] else None
         for row, column in _PARITIES:
@@ -192,7 +193,7 @@ _PARITIES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 def _parity_kernels(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the kernels ``2 2 O D 2 2`` of each output parity (row, column), channels-last."""
-    wide = weight.to(_sum_dtype(weight.dtype))
+    wide = widened(weight)
     kernels = _seen_sums(_seen_sums(wide, -1), -2).to(dtype)
     return rearrange(
         rearrange(kernels, "a b O D p q -> a b O p q D").contiguous(), "a b O p q D -> a b O D p q"
@@ -219,11 +220,6 @@ def _seen_sums(x: Tensor, dim: int) -> Tensor:
 def _seen_sums_backward(grad: Tensor, dim: int) -> Tensor:
     (first, others), (others_odd, last) = (part.unbind(dim) for part in grad)
     return torch.stack((first + others_odd, others + others_odd, others + last), dim)
-
-
-def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype that sums of some numbers are made in."""
-    return torch.promote_types(dtype, torch.float32)
 
 
 def _kernel(weight: Tensor, dtype: torch.dtype) -> Tensor:

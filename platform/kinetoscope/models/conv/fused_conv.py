@@ -8,7 +8,6 @@ available.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from kinetoscope.models.conv.conv_ops import ConvOp
+from kinetoscope.models.dtypes import as_told, autocasts, sum_dtype
 
 Activation = Literal["silu", "relu"]
 
@@ -62,7 +62,7 @@ def group_norm(x: Tensor, norm: nn.GroupNorm) -> Tensor:
     """Normalise ``N D ...`` in channels-last order, which the output keeps on any device."""
     if native_norm_keeps_channels_last(x.device.type):
         return cast(Tensor, norm(x))
-    with _as_told(x.device.type):
+    with as_told(x.device.type):
         high, groups = x.to(norm.weight.dtype), norm.num_groups
         return _group_norm_of_parts(high, norm.weight, norm.bias, groups, norm.eps)[0]
 
@@ -85,7 +85,7 @@ class _Conv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, op: ConvOp) -> Tensor:
         ctx.op, ctx.dtype = op, _conv_dtype(x)
         ctx.save_for_backward(x, weight)
-        with _as_told(x.device.type):
+        with as_told(x.device.type):
             return op.forward(_channels_last(x.to(ctx.dtype)), weight, bias)
 
     @staticmethod
@@ -112,7 +112,7 @@ class _NormActConv(torch.autograd.Function):
         spec: _Spec,
     ) -> Tensor:
         ctx.spec, ctx.dtype = spec, _conv_dtype(x)
-        with _as_told(x.device.type):
+        with as_told(x.device.type):
             normed, mean, rstd = _group_norm(_channels_last(x.to(gamma.dtype)), gamma, beta, spec)
             ctx.save_for_backward(x, gamma, beta, weight, mean, rstd)
             # The norm's output is ours alone.
@@ -126,7 +126,7 @@ class _NormActConv(torch.autograd.Function):
         spec: _Spec = ctx.spec
         needs_norm = any(ctx.needs_input_grad[:3])
         needs = (needs_norm, *ctx.needs_input_grad[3:5])
-        high = _channels_last(x.to(_norm_dtype(gamma)))
+        high = _channels_last(x.to(sum_dtype(gamma.dtype)))
         normed = _normed(high, mean, rstd, gamma, beta)
         active = F.silu(normed) if spec.activation == "silu" else F.relu(normed)
         grad = _channels_last(grad.to(ctx.dtype))
@@ -145,23 +145,8 @@ class _NormActConv(torch.autograd.Function):
 
 def _conv_dtype(x: Tensor) -> torch.dtype:
     kind = x.device.type
-    casts = _autocasts(kind) and x.dtype != torch.float64
+    casts = autocasts(kind) and x.dtype != torch.float64
     return torch.get_autocast_dtype(kind) if casts else x.dtype
-
-
-def _autocasts(device_type: str) -> bool:
-    # Meta and other devices without autocast refuse the second question.
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
-
-
-def _as_told(device_type: str) -> AbstractContextManager[object]:
-    """Return a context in which operations compute in the dtypes that they are given."""
-    return torch.autocast(device_type, enabled=False) if _autocasts(device_type) else nullcontext()
-
-
-def _norm_dtype(gamma: Tensor) -> torch.dtype:
-    """Return the dtype that the norm's gradients are summed in."""
-    return torch.promote_types(gamma.dtype, torch.float32)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -198,7 +183,7 @@ def _group_norm_of_parts(
     x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the norm and its statistics by operators that read channels-last tensors in place."""
-    high = x.to(_norm_dtype(gamma))
+    high = x.to(sum_dtype(gamma.dtype))
     grouped = high.movedim(1, -1).unflatten(-1, (groups, -1)).flatten(1, -3)
     variance, mean = torch.var_mean(grouped, dim=(1, 3), correction=0)
     rstd = torch.rsqrt(variance + eps)

@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kinetoscope.models.dtypes import as_told
 from kinetoscope.models.layers.packed_attention import attend_to_packed
 from kinetoscope.models.layers.packed_text import PackedText
 from kinetoscope.models.layers.sequence_parallel import TokenShare
@@ -69,7 +70,7 @@ class HeadNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Norm the last axis."""
-        with torch.autocast(x.device.type, enabled=False):
+        with as_told(x.device.type):
             return functional.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from kinetoscope.models.dtypes import sum_dtype
 from kinetoscope.models.layers.packed_kernels import (
     Inputs,
     fused,
@@ -63,7 +64,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, max_keys: int) -> tuple[
     kernel = kernel_of(given)
     if kernel != "loop":
         return fused(kernel, given)
-    sums = torch.promote_types(q.dtype, torch.float32)
+    sums = sum_dtype(q.dtype)
     return q.new_empty(q.shape), q.new_empty(q.shape[:-1], dtype=sums)
 
 

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kinetoscope.models.dtypes import as_told, widened
 from kinetoscope.models.layers.attention import CrossAttention, SelfAttention
 from kinetoscope.models.layers.packed_text import PackedText
 from kinetoscope.models.layers.sequence_parallel import TokenShare
@@ -49,7 +50,7 @@ def modulate(x_BtLD: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         scale: likewise.
     """
     # Autocast would norm, and then keep, float32 copies of the tokens.
-    with torch.autocast(x_BtLD.device.type, enabled=False):
+    with as_told(x_BtLD.device.type):
         normed = functional.layer_norm(x_BtLD, x_BtLD.shape[-1:], eps=_NORM_EPS)
     return torch.addcmul(shift, normed, 1 + scale).to(x_BtLD.dtype)
 
@@ -61,7 +62,7 @@ def gated(x_BtLD: Tensor, gate: Tensor, change_BtLD: Tensor) -> Tensor:
 
 def _sum_of_vectors(table: Tensor, vectors: Tensor) -> Tensor:
     # In float32 at least: rounded vectors are wrong in the same way for all tokens.
-    return table.to(torch.promote_types(table.dtype, torch.float32)) + vectors
+    return widened(table) + vectors
 
 
 class STDiTBlock(nn.Module):

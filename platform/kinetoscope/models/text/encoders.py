@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kinetoscope.core.errors import ConfigError
 from kinetoscope.core.keys import generator
+from kinetoscope.models.dtypes import as_told
 from kinetoscope.models.text.config import SeededTableConfig, T5Config, TextEncoderConfig
 from kinetoscope.models.text.t5_folder import MODEL_FILES_HINT
 
@@ -233,7 +234,7 @@ class T5TextEncoder:
         ids = pad(tokens.input_ids, (0, length - longest)).to(self._device)
         mask = pad(tokens.attention_mask, (0, length - longest)).to(self._device)
         # What a text is to the models is no matter of the context in which it is encoded.
-        with torch.autocast(mask.device.type, enabled=False):
+        with as_told(mask.device.type):
             output = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
         embeddings = output.float() * mask[..., None]
         rest = self.max_tokens - length

@@ -15,6 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from kinetoscope.models.dtypes import widened
 from kinetoscope.models.posterior import Posterior
 from kinetoscope.models.vae.config import VAELossConfig
 from kinetoscope.models.vae.perceptual import PerceptualDistance
@@ -127,7 +128,7 @@ def reconstruction_loss(
         config: weights of the errors and normalisation.
         weights: of the elements, broadcast to ``B C T H W``; default: 1.
     """
-    error = _wide(prediction_BCTHW) - _wide(_target(target_BCTHW, config))
+    error = widened(prediction_BCTHW) - widened(_target(target_BCTHW, config))
     total = error.new_zeros(error.shape[0])
     if config.l1_weight > 0:
         total = total + config.l1_weight * _reduce(error.abs(), weights, config)
@@ -159,10 +160,6 @@ def identity_loss(z_BZthw: Tensor, frame_latents_BZThw: Tensor, config: VAELossC
             f"{tuple(z_BZthw.shape)} and {tuple(frame_latents_BZThw.shape)}"
         )
     return reconstruction_loss(z_BZthw, frame_latents_BZThw, config)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _target(target_BCTHW: Tensor, config: VAELossConfig) -> Tensor:
